@@ -1,0 +1,1 @@
+//! The brain: endpoints, connectivity, and the policies that pick one for each call.

@@ -1,0 +1,3 @@
+//! The binary `evenkeel`: arguments, wiring and signals; no logic.
+
+fn main() {}

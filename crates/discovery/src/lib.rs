@@ -1,0 +1,1 @@
+//! Resolvers that turn a target into endpoints: static, DNS and file.

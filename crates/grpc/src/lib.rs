@@ -1,0 +1,1 @@
+//! gRPC's wire rules: timeouts, status, message framing, metadata, detection and HTTP mapping.

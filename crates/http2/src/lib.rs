@@ -1,0 +1,1 @@
+//! Sans-IO HTTP/2 and HPACK: frames, streams, flow control and the abuse ledger, for both roles.

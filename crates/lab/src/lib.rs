@@ -1,0 +1,1 @@
+//! Experiments with real calls: example backends, load generators, relays and reports.

@@ -1,0 +1,1 @@
+//! The proxy: a pure worker, its drivers, and the control plane around it.

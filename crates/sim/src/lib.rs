@@ -1,0 +1,1 @@
+//! A deterministic world: clock, network, backends and faults around the real worker.

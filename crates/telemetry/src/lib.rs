@@ -1,0 +1,1 @@
+//! One table of events, from which metrics and the access log are made.
