@@ -1,1 +1,13 @@
-//! Experiments with real calls: example backends, load generators, relays and reports.
+//! Experiments with real calls: example backends, a demo, load generators, relays and reports.
+//!
+//! Why a crate of its own: everything here is *around* the balancer, never in it. It speaks gRPC through tonic, or raw
+//! HTTP/2 frames, and none of it through this project's own engine, so that what is measured or shown was not also
+//! judged by itself.
+//!
+//! - [`backend`]: a gRPC server with an order service, an echo service and health, which can be made slow or killed.
+//! - [`clock`]: the only place that reads the time.
+//! - [`pb`]: the messages and services generated from `proto/`.
+
+pub mod backend;
+pub mod clock;
+pub mod pb;
