@@ -6,10 +6,12 @@
 //!
 //! - [`backend`]: a gRPC server with an order service, an echo service and health, which can be made slow or killed.
 //! - [`demo`]: three backends, a proxy given by the caller, a load, and a live view of what happens.
+//! - [`bench`]: load generator, echo backend and relay for benchmarks.
 //! - [`clock`]: the only place that reads the time.
 //! - [`pb`]: the messages and services generated from `proto/`.
 
 pub mod backend;
+pub mod bench;
 pub mod clock;
 pub mod demo;
 pub mod pb;
