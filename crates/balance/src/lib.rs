@@ -1,1 +1,37 @@
 //! The brain: endpoints, connectivity, and the policies that pick one for each call.
+//!
+//! Every worker thread owns one [`Balancer`] per cluster, because every worker has its own connections and so its own
+//! view of which endpoints can be reached. What all workers must agree on, the calls in flight above all, lives in the
+//! shared [`Endpoint`] as atomics: least-request is exact across cores without a lock.
+//!
+//! ```text
+//! discovery -> EndpointSet -> subset -> health (connectivity, draining) -> candidates -> policy -> Pick
+//!              (shared)       '------------- Balancer: one per worker and cluster ------------'
+//! ```
+//!
+//! Each arrow is one module, and a function of (state, now, random numbers): nothing here reads a clock, opens a socket,
+//! takes a lock or draws random numbers of its own. Later steps (splits, localities, outlier detection, breakers) take
+//! their place in the same line.
+//!
+//! Invariants:
+//! - While a ready endpoint that is not draining exists, nothing else is picked.
+//! - A pick costs O(1), [`Choice::FullScan`] aside, and allocates nothing.
+//! - A change of one endpoint's state costs O(log n) at most; a new [`EndpointSet`] costs O(n).
+
+mod address;
+mod backoff;
+mod balancer;
+mod candidates;
+mod connectivity;
+mod endpoint;
+mod health;
+mod policy;
+mod subset;
+
+pub use address::Address;
+pub use backoff::{Backoff, BackoffConfig};
+pub use balancer::{Balancer, BalancerConfig, Changes, Pick, Slot, SlotStatus};
+pub use connectivity::Connectivity;
+pub use endpoint::{Endpoint, EndpointSet, MAX_ENDPOINTS, Outcome};
+pub use policy::{Choice, Policy, SampleSize, SampleSizeError};
+pub use subset::{DEFAULT_MAX_CONNECTIONS, WorkerShare};

@@ -1,0 +1,113 @@
+//! Prints what one pick costs, per policy, with few and with many endpoints, and what a new set costs.
+//!
+//! `cargo run --release -p evenkeel-balance --example pick_cost`
+//!
+//! A pick is followed by what a proxy does next: the endpoint's calls in flight go up, and those of the call picked 100
+//! picks before go down. Each figure is the median of 15 runs; the spread is that of their middle half.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use evenkeel_balance::{
+    Address, Balancer, Choice, Connectivity, EndpointSet, Pick, Policy, SampleSize, Slot,
+};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+const RUNS: usize = 15;
+/// Picks per run; fewer for a full scan of many, as each looks at all.
+const PICKS: u32 = 200_000;
+const IN_FLIGHT: usize = 100;
+
+fn addresses(endpoints: u32, weight: fn(&mut SmallRng) -> u32) -> Vec<(Address, u32)> {
+    let mut rng = SmallRng::seed_from_u64(1);
+    let address = |number: u32| Address::Tcp(SocketAddr::from(((0x0a00_0000 + number).to_be_bytes(), 50051)));
+    (0..endpoints).map(|number| (address(number), weight(&mut rng))).collect()
+}
+
+fn connected(policy: Policy, set: &Arc<EndpointSet>) -> Balancer {
+    let mut balancer = Balancer::new(policy, SmallRng::seed_from_u64(1));
+    drop(balancer.update(set));
+    while let Some(slot) = balancer.wants_connection(Duration::ZERO) {
+        balancer.set_connectivity(slot, Connectivity::Ready, Duration::ZERO);
+    }
+    balancer
+}
+
+#[expect(clippy::disallowed_methods, reason = "measuring time is what this example is for")]
+fn run(balancer: &mut Balancer, open: &mut [Option<Slot>; IN_FLIGHT], picks: u32) -> f64 {
+    let start = Instant::now();
+    for place in (0..IN_FLIGHT).cycle().take(picks as usize) {
+        let Pick::Endpoint(slot) = balancer.pick() else { panic!("all endpoints are ready") };
+        balancer.endpoint(slot).call_started();
+        if let Some(done) = open[place].replace(slot) {
+            balancer.endpoint(done).call_finished();
+        }
+    }
+    start.elapsed().as_secs_f64() * 1e9 / f64::from(picks)
+}
+
+/// Microseconds until a worker has taken a set with one endpoint more, or less, than 10,000: the median.
+#[expect(clippy::disallowed_methods, reason = "measuring time is what this example is for")]
+fn update_cost(policy: Policy) -> f64 {
+    let less = Arc::new(EndpointSet::new(&addresses(10_000, |_| 1)));
+    let more = Arc::new(less.updated(&addresses(10_001, |_| 1)));
+    let mut balancer = connected(policy, &less);
+    let mut costs = Vec::new();
+    for set in [&more, &less].into_iter().cycle().take(200) {
+        let start = Instant::now();
+        let changes = balancer.update(set);
+        costs.push(start.elapsed().as_secs_f64() * 1e6);
+        changes.removed.into_iter().for_each(|slot| balancer.forget(slot));
+    }
+    costs.sort_unstable_by(f64::total_cmp);
+    costs[costs.len() / 2]
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are the example's output")]
+fn main() {
+    let sample = |count| {
+        Policy::LeastRequest(Choice::Sample(SampleSize::try_from(count).expect("at least two are drawn")))
+    };
+    let equal: fn(&mut SmallRng) -> u32 = |_| 1;
+    let mixed: fn(&mut SmallRng) -> u32 = |rng| rng.random_range(1..=1_000);
+    let skewed: fn(&mut SmallRng) -> u32 = |rng| if rng.random_ratio(1, 1_000) { 1_000 } else { 1 };
+    let policies = [
+        ("pick_first", Policy::PickFirst { shuffle: false }, equal),
+        ("round_robin", Policy::RoundRobin, equal),
+        ("weighted_round_robin, equal weights", Policy::WeightedRoundRobin, equal),
+        ("weighted_round_robin, weights 1..1000", Policy::WeightedRoundRobin, mixed),
+        ("weighted_round_robin, 1 in 1000 weighs 1000", Policy::WeightedRoundRobin, skewed),
+        ("random", Policy::Random, equal),
+        ("least_request, sample of 2", sample(2), equal),
+        ("least_request, sample of 2, weights", sample(2), mixed),
+        ("least_request, sample of 10", sample(10), equal),
+        ("least_request, full scan", Policy::LeastRequest(Choice::FullScan), equal),
+    ];
+    println!(
+        "{:<46}{:>22}{:>22}",
+        "ns per pick, call started and finished", "3 endpoints", "10,000 endpoints"
+    );
+    for (name, policy, weight) in policies {
+        print!("{name:<46}");
+        for endpoints in [3, 10_000] {
+            let set = Arc::new(EndpointSet::new(&addresses(endpoints, weight)));
+            let mut balancer = connected(policy, &set);
+            let mut open = [None; IN_FLIGHT];
+            let is_scan = policy == Policy::LeastRequest(Choice::FullScan);
+            let picks = if is_scan { PICKS / endpoints } else { PICKS };
+            run(&mut balancer, &mut open, picks); // Warms caches up.
+            let mut costs: Vec<f64> = (0..RUNS).map(|_| run(&mut balancer, &mut open, picks)).collect();
+            costs.sort_unstable_by(f64::total_cmp);
+            let spread = costs[RUNS * 3 / 4] - costs[RUNS / 4];
+            print!("{:>14.1} +- {:>4.1}", costs[RUNS / 2], spread / 2.0);
+        }
+        println!();
+    }
+    println!("\nus per update by one endpoint at 10,000");
+    for (name, policy, _) in policies {
+        println!("{name:<46}{:>22.1}", update_cost(policy));
+    }
+}

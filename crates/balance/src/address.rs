@@ -1,0 +1,44 @@
+//! Where an endpoint listens.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where an endpoint listens: a TCP address or the path of a Unix domain socket.
+///
+/// Its `Display` form is gRPC's: `127.0.0.1:50051`, `[::1]:50051`, `unix:/run/orders.sock`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Address {
+    /// An IPv4 or IPv6 address with its port.
+    Tcp(SocketAddr),
+    /// The path of a Unix domain socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_as_grpc_writes_targets() {
+        let shown = |address: &str| Address::from(address.parse::<SocketAddr>().unwrap()).to_string();
+        assert_eq!(shown("127.0.0.1:50051"), "127.0.0.1:50051");
+        assert_eq!(shown("[::1]:50051"), "[::1]:50051");
+        assert_eq!(Address::Unix(PathBuf::from("/run/x.sock")).to_string(), "unix:/run/x.sock");
+    }
+}

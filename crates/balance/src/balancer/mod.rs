@@ -1,0 +1,316 @@
+//! The balancer: one worker's view of one cluster, and its choice of an endpoint for each call.
+//!
+//! # How a worker uses it
+//! ```text
+//! discovery's new set ------> update ------------> close connections of `removed` as their calls end, then `forget`
+//! connection events --------> set_connectivity --> then, after every mutation and at `next_deadline`:
+//!                                                    `surplus_connection` until None: give no new call, close when idle
+//!                                                    `wants_connection`   until None: begin a connection attempt
+//!                                                    `wants_re_resolution`: ask discovery to look again
+//! a call --------------------> pick -------------> Endpoint(slot): Endpoint::call_started, ... call_finished
+//!                                                  Queue: wait for a connectivity event; Fail: UNAVAILABLE
+//! ```
+//!
+//! # Invariants
+//! - The candidates are exactly the endpoints that are listed, ready and, as far as noticed, not draining; under
+//!   pick_first the selected one of them.
+//! - Draining is noticed when the endpoint would be picked: it then leaves the candidates before another pick is made.
+//! - Every listed endpoint that is neither ready nor connecting is scheduled for an attempt, unless pick_first has
+//!   selected another or has not come to it.
+
+mod connect;
+mod pick;
+mod slots;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use core::cmp::Ordering;
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rand::rngs::SmallRng;
+
+use crate::backoff::BackoffConfig;
+use crate::candidates::Candidates;
+use crate::connectivity::{Connectivity, Tally};
+use crate::endpoint::{Endpoint, EndpointSet};
+use crate::health::Eligibility;
+use crate::policy::pick_first::{Sequence, shuffled};
+use crate::policy::{Picker, Policy, PolicyPicker};
+use crate::subset::WorkerShare;
+
+pub use pick::Pick;
+pub use slots::Slot;
+use slots::Slots;
+
+/// What a balancer is made of.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct BalancerConfig {
+    /// How an endpoint is chosen. Default: least_request with a sample of two.
+    pub policy: Policy,
+    /// When to try again to connect. Default: gRPC's, see [`BackoffConfig`].
+    pub backoff: BackoffConfig,
+    /// Which endpoints this worker connects to. Default: all. pick_first takes no heed of it: it connects to one.
+    pub share: WorkerShare,
+}
+
+/// What an update changed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[must_use = "removed slots keep their memory until they are forgotten"]
+pub struct Changes {
+    /// Endpoints new to this balancer; idle.
+    pub added: Vec<Slot>,
+    /// Endpoints that get no new calls. Finish their calls, close their connections, then [`Balancer::forget`] them.
+    pub removed: Vec<Slot>,
+}
+
+/// What a balancer knows about one of its endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotStatus<'a> {
+    /// The slot.
+    pub slot: Slot,
+    /// The endpoint in it.
+    pub endpoint: &'a Arc<Endpoint>,
+    /// The connection's state.
+    pub connectivity: Connectivity,
+    /// Whether it failed and was not ready since.
+    pub is_failing: bool,
+    /// Whether it may get calls when ready; false for an endpoint that was removed.
+    pub is_listed: bool,
+    /// Whether a pick can return it now.
+    pub is_candidate: bool,
+}
+
+/// One worker's balancer for one cluster. The module's documentation shows how to drive it.
+#[derive(Debug)]
+pub struct Balancer {
+    rng: SmallRng,
+    config: BalancerConfig,
+    slots: Slots,
+    /// The listed slots, in the order of the ring.
+    members: Vec<Slot>,
+    /// Whether there was an update: before it there is nothing to fail about.
+    is_resolved: bool,
+    tally: Tally,
+    picker: PolicyPicker,
+    candidates: Candidates,
+    /// Ready but draining: picked when there is no candidate.
+    last_resort: Candidates,
+    /// Where the next look at `last_resort` begins.
+    last_resort_cursor: usize,
+    /// pick_first's order of attempts; `None` where all endpoints are connected to.
+    sequence: Option<Sequence>,
+    /// Attempts to come: (when, which). At most one per slot, equal to its `scheduled_at`.
+    schedule: BTreeSet<(Duration, Slot)>,
+    surplus: Vec<Slot>,
+    wants_re_resolution: bool,
+}
+
+impl Balancer {
+    /// A balancer without endpoints, with default backoff, for a worker that connects to all endpoints.
+    #[must_use]
+    pub fn new(policy: Policy, rng: SmallRng) -> Self {
+        Self::with_config(BalancerConfig { policy, ..BalancerConfig::default() }, rng)
+    }
+
+    /// A balancer without endpoints.
+    #[must_use]
+    pub fn with_config(config: BalancerConfig, rng: SmallRng) -> Self {
+        Self {
+            rng,
+            config,
+            slots: Slots::default(),
+            members: Vec::new(),
+            is_resolved: false,
+            tally: Tally::default(),
+            picker: PolicyPicker::new(config.policy),
+            candidates: Candidates::default(),
+            last_resort: Candidates::default(),
+            last_resort_cursor: 0,
+            sequence: matches!(config.policy, Policy::PickFirst { .. }).then(Sequence::new),
+            schedule: BTreeSet::new(),
+            surplus: Vec::new(),
+            wants_re_resolution: false,
+        }
+    }
+
+    /// Takes a new set of endpoints. Those that stay keep slot, connection state and backoff; O(n).
+    pub fn update(&mut self, set: &Arc<EndpointSet>) -> Changes {
+        self.is_resolved = true;
+        let changes = self.replace_members(set);
+        for slot in &changes.removed {
+            self.unlist(*slot);
+        }
+        self.reserve();
+        self.take_weights(set);
+        if self.sequence.is_some() {
+            self.reorder_sequence(set);
+        }
+        if self.sequence.as_ref().is_none_or(|sequence| sequence.selected().is_none()) {
+            for slot in &changes.added {
+                self.schedule_attempt(*slot, Duration::ZERO);
+            }
+        }
+        changes
+    }
+
+    /// The places on the set's ring that are this worker's.
+    fn places(&self, set: &EndpointSet) -> impl Iterator<Item = usize> + use<> {
+        let share = if self.sequence.is_some() { WorkerShare::default() } else { self.config.share };
+        share.places(set.ring().len())
+    }
+
+    /// Walks the old members and the new ring side by side: both are sorted by (hash, address).
+    fn replace_members(&mut self, set: &EndpointSet) -> Changes {
+        let mut changes = Changes::default();
+        let mut members = Vec::with_capacity(self.places(set).size_hint().0);
+        let mut old = std::mem::take(&mut self.members).into_iter().peekable();
+        for place in self.places(set) {
+            let entry = set.ring()[place];
+            let endpoint = &set.endpoints()[entry.index as usize];
+            let mut kept = None;
+            while let Some(&slot) = old.peek() {
+                let known = &self.slots.get(slot).endpoint;
+                if Arc::ptr_eq(known, endpoint) {
+                    kept = old.next();
+                    break;
+                }
+                if ring_order(known, endpoint).is_gt() {
+                    break;
+                }
+                changes.removed.push(slot);
+                old.next();
+            }
+            members.push(kept.unwrap_or_else(|| {
+                let slot = self.slots.insert(Arc::clone(endpoint), entry.weight);
+                self.tally.add(self.slots.get(slot).standing());
+                changes.added.push(slot);
+                slot
+            }));
+        }
+        changes.removed.extend(old);
+        self.members = members;
+        changes
+    }
+
+    /// Takes a removed endpoint out of everything that leads to new calls or attempts.
+    fn unlist(&mut self, slot: Slot) {
+        let entry = self.slots.get_mut(slot);
+        entry.listed = false;
+        self.tally.remove(entry.standing());
+        self.unschedule(slot);
+        self.place(slot, Eligibility::Out);
+    }
+
+    /// Makes room for all members as candidates, so that no pick or change of state has to.
+    fn reserve(&mut self) {
+        let (members, slots) = (self.members.len(), self.slots.len());
+        self.candidates.reserve(members, slots);
+        self.last_resort.reserve(members, slots);
+        if self.sequence.is_some() {
+            self.surplus.reserve(members);
+        }
+    }
+
+    /// Hands the set's weights to the slots and the picker.
+    fn take_weights(&mut self, set: &EndpointSet) {
+        let mut weights = self.places(set).map(|place| set.ring()[place].weight);
+        self.picker.reserve(self.slots.len(), &mut weights);
+        for (member, place) in self.places(set).enumerate() {
+            let (slot, weight) = (self.members[member], set.ring()[place].weight);
+            if self.slots.get(slot).weight == weight {
+                continue;
+            }
+            self.slots.get_mut(slot).weight = weight;
+            if let Some(position) = self.candidates.position(slot) {
+                self.candidates.set_weight(position, weight);
+                self.picker.reweighed(&self.candidates, position, &mut self.rng);
+            }
+        }
+    }
+
+    /// Gives pick_first the members in discovery's order, or a shuffled one.
+    fn reorder_sequence(&mut self, set: &EndpointSet) {
+        let mut listed: Vec<(u32, Slot)> =
+            set.ring().iter().map(|entry| entry.index).zip(self.members.iter().copied()).collect();
+        listed.sort_unstable();
+        let order = if self.config.policy == (Policy::PickFirst { shuffle: true }) {
+            let weighted = |&(_, slot): &(u32, Slot)| (slot, self.slots.get(slot).weight);
+            let listed: Vec<(Slot, u32)> = listed.iter().map(weighted).collect();
+            shuffled(&listed, &mut self.rng)
+        } else {
+            listed.into_iter().map(|(_, slot)| slot).collect()
+        };
+        if let Some(sequence) = &mut self.sequence {
+            sequence.set_order(order);
+        }
+    }
+
+    /// Releases a removed slot, once its calls have ended and its connections are closed.
+    ///
+    /// # Panics
+    /// If the slot is still listed, or was forgotten before.
+    pub fn forget(&mut self, slot: Slot) {
+        assert!(!self.slots.get(slot).listed, "only a removed slot can be forgotten");
+        self.surplus.retain(|surplus| *surplus != slot);
+        self.slots.free(slot);
+    }
+
+    /// The state of the cluster, aggregated by gRPC's rules; [`Connectivity::Idle`] before the first update.
+    #[must_use]
+    pub fn state(&self) -> Connectivity {
+        if !self.is_resolved {
+            return Connectivity::Idle;
+        }
+        match self.tally.aggregate() {
+            Connectivity::Connecting if self.is_sticky_failing() => Connectivity::TransientFailure,
+            state => state,
+        }
+    }
+
+    fn is_sticky_failing(&self) -> bool {
+        self.sequence.as_ref().is_some_and(Sequence::is_failing)
+    }
+
+    /// How many listed endpoints are ready, draining ones included.
+    #[must_use]
+    pub fn ready_count(&self) -> usize {
+        self.tally.ready
+    }
+
+    /// The endpoint in a slot.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    #[must_use]
+    pub fn endpoint(&self, slot: Slot) -> &Arc<Endpoint> {
+        &self.slots.get(slot).endpoint
+    }
+
+    /// The state last set for a slot.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    #[must_use]
+    pub fn connectivity(&self, slot: Slot) -> Connectivity {
+        self.slots.get(slot).connectivity
+    }
+
+    /// All endpoints the balancer holds, by slot.
+    pub fn slots(&self) -> impl Iterator<Item = SlotStatus<'_>> {
+        self.slots.iter().map(|(slot, entry)| SlotStatus {
+            slot,
+            endpoint: &entry.endpoint,
+            connectivity: entry.connectivity,
+            is_failing: entry.failed,
+            is_listed: entry.listed,
+            is_candidate: self.candidates.position(slot).is_some(),
+        })
+    }
+}
+
+/// The order of two endpoints on the ring.
+fn ring_order(a: &Endpoint, b: &Endpoint) -> Ordering {
+    (a.hash(), a.address()).cmp(&(b.hash(), b.address()))
+}

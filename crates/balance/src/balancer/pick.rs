@@ -1,0 +1,135 @@
+//! The pick.
+
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+use super::{Balancer, Slot};
+use crate::candidates::{Candidate, Candidates};
+use crate::connectivity::{Connectivity, Standing};
+use crate::policy::Picker;
+
+/// What to do with a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Pick {
+    /// Send it to this endpoint, and count it there with [`Endpoint::call_started`](crate::Endpoint::call_started) before
+    /// the next pick.
+    Endpoint(Slot),
+    /// Let it wait: an endpoint may become ready, or discovery has not answered yet.
+    Queue,
+    /// Fail it with UNAVAILABLE unless it waits for ready: every endpoint fails, or there is none.
+    Fail,
+}
+
+impl Balancer {
+    /// Chooses an endpoint for a call. O(1), but for a full scan of least_request; allocates nothing.
+    ///
+    /// A draining endpoint is returned only while no other is ready; then a pick costs O(d) in their number, as each is
+    /// asked whether it still drains.
+    pub fn pick(&mut self) -> Pick {
+        if !self.candidates.is_empty() {
+            self.review_last_resort();
+        }
+        // Ends: each turn without a result takes a candidate away.
+        while !self.candidates.is_empty() {
+            let position = self.picker.pick(&self.candidates, &mut self.rng);
+            let candidate = self.candidates.get(position);
+            let slot = candidate.slot;
+            if !candidate.endpoint.is_draining() {
+                return Pick::Endpoint(slot);
+            }
+            self.settle(slot);
+        }
+        self.pick_last_resort().map_or_else(|| self.without_ready(), Pick::Endpoint)
+    }
+
+    /// Chooses an endpoint other than those a call was tried on; for a retry.
+    ///
+    /// [`Pick::Endpoint`] is never one of `tried`. When every ready endpoint was tried: [`Pick::Queue`] if another may
+    /// become ready, else [`Pick::Fail`]; the caller may [`pick`](Balancer::pick) again to repeat one. Costs O(t^2) for t
+    /// tried ones, and a full scan of least_request up to t + 1 times. A tried slot may have been forgotten since.
+    pub fn pick_excluding(&mut self, tried: &[Slot]) -> Pick {
+        // Ask the policy first, so that a retry follows its rule as well.
+        for _ in 0..=tried.len() {
+            match self.pick() {
+                Pick::Endpoint(slot) if tried.contains(&slot) => {}
+                Pick::Endpoint(slot) => return Pick::Endpoint(slot),
+                Pick::Queue | Pick::Fail => return self.without_ready_but(tried),
+            }
+        }
+        // At most `tried.len()` positions hold tried ones, so the search is short unless many have just begun to drain.
+        let rng = &mut self.rng;
+        let untried = untried(&self.candidates, tried, rng, |one| !one.endpoint.is_draining())
+            .or_else(|| untried(&self.last_resort, tried, rng, |_| true))
+            .or_else(|| untried(&self.candidates, tried, rng, |_| true)); // Draining, but not noticed yet.
+        untried.map_or_else(|| self.without_ready_but(tried), Pick::Endpoint)
+    }
+
+    /// Looks at one of the ready but draining endpoints, each in turn: if its draining was called off, it is a candidate
+    /// again. So each comes back after at most as many picks as there are draining ones.
+    fn review_last_resort(&mut self) {
+        if let Some(slot) = self.next_last_resort()
+            && !self.endpoint(slot).is_draining()
+        {
+            self.settle(slot);
+        }
+    }
+
+    /// There is no candidate: an endpoint whose draining was called off, or else the next draining one.
+    fn pick_last_resort(&mut self) -> Option<Slot> {
+        let called_off = self.last_resort.iter().find(|one| !one.endpoint.is_draining()).map(|one| one.slot);
+        if let Some(slot) = called_off {
+            self.settle(slot);
+            return Some(slot);
+        }
+        self.next_last_resort()
+    }
+
+    fn next_last_resort(&mut self) -> Option<Slot> {
+        let position = self.last_resort_cursor.checked_rem(self.last_resort.len())?;
+        self.last_resort_cursor = position + 1;
+        Some(self.last_resort.get(position).slot)
+    }
+
+    /// What becomes of a call when no endpoint is ready.
+    fn without_ready(&self) -> Pick {
+        match self.state() {
+            Connectivity::Idle | Connectivity::Connecting => Pick::Queue,
+            _ => Pick::Fail,
+        }
+    }
+
+    /// What becomes of a call when no endpoint is ready that it was not tried on.
+    fn without_ready_but(&self, tried: &[Slot]) -> Pick {
+        let is_selected = self.sequence.as_ref().is_some_and(|sequence| sequence.selected().is_some());
+        if is_selected || self.is_sticky_failing() {
+            // pick_first connects to no other, or calls must not wait for it.
+            return Pick::Fail;
+        }
+        let is_pending = |slot: Slot| {
+            self.slots.find(slot).is_some_and(|entry| entry.listed && entry.standing() == Standing::Pending)
+        };
+        let is_first = |&(index, slot): &(usize, &Slot)| !tried[..index].contains(slot);
+        let tried_pending =
+            tried.iter().enumerate().filter(is_first).filter(|(_, slot)| is_pending(**slot)).count();
+        if !self.is_resolved || self.tally.pending > tried_pending { Pick::Queue } else { Pick::Fail }
+    }
+}
+
+/// A candidate that was not tried and fits, searched for from a random start.
+fn untried(
+    candidates: &Candidates,
+    tried: &[Slot],
+    rng: &mut SmallRng,
+    fits: impl Fn(&Candidate) -> bool,
+) -> Option<Slot> {
+    if candidates.is_empty() {
+        return None;
+    }
+    let start = rng.random_range(0..candidates.len());
+    (start..candidates.len())
+        .chain(0..start)
+        .map(|position| candidates.get(position))
+        .find(|candidate| fits(candidate) && !tried.contains(&candidate.slot))
+        .map(|candidate| candidate.slot)
+}

@@ -1,0 +1,129 @@
+//! What one worker knows about each endpoint it holds, by slot.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use crate::backoff::Growth;
+use crate::connectivity::{Connectivity, Standing};
+use crate::endpoint::Endpoint;
+
+/// The number under which a balancer, and its worker, know an endpoint.
+///
+/// It stays the same as long as the balancer holds the endpoint, and is given to another one after
+/// [`Balancer::forget`](super::Balancer::forget). Slots are small numbers: a worker may keep its own table by
+/// [`Slot::index`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Slot(u32);
+
+impl Slot {
+    /// The slot's place in a table, from 0 without large gaps.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) connectivity: Connectivity,
+    /// Failed, and not ready since.
+    pub(crate) failed: bool,
+    /// In the current set, and in this worker's share of it; else the endpoint only finishes its calls.
+    pub(crate) listed: bool,
+    pub(crate) weight: u32,
+    pub(crate) growth: Growth,
+    /// When the last attempt began.
+    pub(crate) attempt_at: Duration,
+    /// When the last attempt must have succeeded.
+    pub(crate) attempt_deadline: Duration,
+    /// No attempt begins before.
+    pub(crate) retry_not_before: Duration,
+    /// When the next attempt is due, if one is scheduled.
+    pub(crate) scheduled_at: Option<Duration>,
+}
+
+impl Entry {
+    fn new(endpoint: Arc<Endpoint>, weight: u32) -> Self {
+        Self {
+            endpoint,
+            connectivity: Connectivity::Idle,
+            failed: false,
+            listed: true,
+            weight,
+            growth: Growth::default(),
+            attempt_at: Duration::ZERO,
+            attempt_deadline: Duration::ZERO,
+            retry_not_before: Duration::ZERO,
+            scheduled_at: None,
+        }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        Standing::of(self.connectivity, self.failed)
+    }
+}
+
+/// The table of slots. Bound: the endpoints of the current set, and those removed but not yet forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    entries: Vec<Option<Entry>>,
+    free: Vec<Slot>,
+}
+
+impl Slots {
+    /// How many slots there are, free ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn get(&self, slot: Slot) -> &Entry {
+        self.find(slot).expect("the slot is in use: not forgotten yet")
+    }
+
+    pub(crate) fn find(&self, slot: Slot) -> Option<&Entry> {
+        self.entries.get(slot.index()).and_then(Option::as_ref)
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> &mut Entry {
+        self.entries
+            .get_mut(slot.index())
+            .and_then(Option::as_mut)
+            .expect("the slot is in use: not forgotten yet")
+    }
+
+    /// Takes the endpoint in, idle.
+    pub(crate) fn insert(&mut self, endpoint: Arc<Endpoint>, weight: u32) -> Slot {
+        endpoint.worker_entered(Connectivity::Idle);
+        let entry = Some(Entry::new(endpoint, weight));
+        if let Some(slot) = self.free.pop() {
+            self.entries[slot.index()] = entry;
+            return slot;
+        }
+        let slot =
+            Slot(u32::try_from(self.entries.len()).expect("fewer than 2^32 endpoints are held at once"));
+        self.entries.push(entry);
+        slot
+    }
+
+    pub(crate) fn free(&mut self, slot: Slot) {
+        let entry = self.get(slot);
+        entry.endpoint.worker_left(entry.connectivity);
+        self.entries[slot.index()] = None;
+        self.free.push(slot);
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Entry)> {
+        let used = |(index, entry): (u32, _)| Option::as_ref(entry).map(|entry| (Slot(index), entry));
+        (0..).zip(&self.entries).filter_map(used)
+    }
+}
+
+/// A balancer that goes away no longer counts among the workers that are connected.
+impl Drop for Slots {
+    fn drop(&mut self) {
+        for (_, entry) in self.iter() {
+            entry.endpoint.worker_left(entry.connectivity);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of the balancer as a whole, and the fixture that the policies' tests use too.
+
+mod connecting;
+pub(crate) mod fixture;
+mod model;
+mod suite;
+mod updating;

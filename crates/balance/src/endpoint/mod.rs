@@ -1,0 +1,225 @@
+//! What the workers of one process share about an endpoint, and the list of endpoints discovery reports.
+//!
+//! Why shared? A worker that knew its own calls only would see a part of an endpoint's load, and several such workers
+//! herd to the same endpoint: the imbalance users of per-worker balancers complain of (envoyproxy/envoy#2593, #35935).
+//! Here an atomic counts the calls of all workers, and nobody waits for anybody.
+//!
+//! Why `Relaxed` everywhere? Each counter is a number on its own: no other memory is read or written on the strength of
+//! its value, and a modification order per atomic is all that exact counting needs.
+
+mod set;
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::time::Duration;
+
+use twox_hash::XxHash64;
+
+use crate::address::Address;
+use crate::connectivity::{Connectivity, Standing, Tally};
+
+pub use set::{EndpointSet, MAX_ENDPOINTS};
+
+/// How an attempt at an endpoint ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// The endpoint answered with `OK`, or with a status that is the caller's doing.
+    Success,
+    /// The endpoint failed: refused, reset, timed out, or a status that is the server's doing.
+    Failure,
+    /// The downstream left before the end; says nothing about the endpoint.
+    Cancelled,
+}
+
+/// One endpoint as all workers share it.
+///
+/// It lives as long as anything refers to it, also after discovery dropped it: its last calls finish on it.
+#[derive(Debug)]
+pub struct Endpoint {
+    hot: Hot,
+    totals: Totals,
+    address: Address,
+    /// XXH64 of the address: a place on a ring that is the same in every worker and after every restart.
+    hash: u64,
+}
+
+/// What every pick reads and every call writes, in a cache line of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Hot {
+    in_flight: AtomicU32,
+    weight: AtomicU32,
+    draining: AtomicBool,
+}
+
+/// What is written once per finished call and read for statistics only; apart from [`Hot`] so that it slows no pick.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Totals {
+    /// Finished attempts by [`Outcome`].
+    outcomes: [AtomicU64; 3],
+    /// Sum of the latencies of attempts that were not cancelled, in microseconds.
+    latency_us: AtomicU64,
+    /// Workers by the connectivity they have to this endpoint.
+    workers: [AtomicU32; Connectivity::ALL.len()],
+}
+
+impl Endpoint {
+    /// An endpoint without calls. A weight of 0 counts as 1: an endpoint that must get no calls is left out of the list.
+    #[must_use]
+    pub fn new(address: Address, weight: u32) -> Self {
+        let hash = XxHash64::oneshot(0, address.to_string().as_bytes());
+        let hot = Hot {
+            in_flight: AtomicU32::new(0),
+            weight: AtomicU32::new(weight.max(1)),
+            draining: AtomicBool::new(false),
+        };
+        Self { hot, totals: Totals::default(), address, hash }
+    }
+
+    /// Where the endpoint listens.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// The static weight that discovery last reported, at least 1. A balancer uses it from its next update on.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.hot.weight.load(Relaxed)
+    }
+
+    fn set_weight(&self, weight: u32) {
+        self.hot.weight.store(weight.max(1), Relaxed);
+    }
+
+    /// Attempts under way now, of all workers.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.hot.in_flight.load(Relaxed)
+    }
+
+    /// Counts an attempt as in flight; right after the pick, so that the next pick sees it.
+    pub fn call_started(&self) {
+        self.hot.in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// Ends what [`Endpoint::call_started`] began; exactly once per attempt, however it ended.
+    pub fn call_finished(&self) {
+        let before = self.hot.in_flight.fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "a call at {} was finished that never started", self.address);
+    }
+
+    /// Adds a finished attempt to the totals. The latency of a cancelled one is not counted: it is the caller's patience.
+    pub fn record(&self, outcome: Outcome, latency: Duration) {
+        self.totals.outcomes[outcome as usize].fetch_add(1, Relaxed);
+        if outcome != Outcome::Cancelled {
+            let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+            self.totals.latency_us.fetch_add(latency_us, Relaxed);
+        }
+    }
+
+    /// Attempts that ended so, since the endpoint appeared.
+    #[must_use]
+    pub fn finished(&self, outcome: Outcome) -> u64 {
+        self.totals.outcomes[outcome as usize].load(Relaxed)
+    }
+
+    /// Mean latency of the attempts that were not cancelled; `None` before the first.
+    #[must_use]
+    pub fn mean_latency(&self) -> Option<Duration> {
+        let count = self.finished(Outcome::Success) + self.finished(Outcome::Failure);
+        self.totals.latency_us.load(Relaxed).checked_div(count).map(Duration::from_micros)
+    }
+
+    /// Whether the endpoint asked for no new calls (it terminates, or reports NOT_SERVING). Default false.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.hot.draining.load(Relaxed)
+    }
+
+    /// Takes the endpoint out of rotation in all workers, or back into it. No worker needs to be told.
+    pub fn set_draining(&self, draining: bool) {
+        self.hot.draining.store(draining, Relaxed);
+    }
+
+    /// How many balancers see the endpoint in this state.
+    #[must_use]
+    pub fn workers_in(&self, state: Connectivity) -> u32 {
+        self.totals.workers[state.index()].load(Relaxed)
+    }
+
+    /// The state of all balancers' connections together, aggregated as gRPC aggregates a list of addresses.
+    ///
+    /// `None` while no balancer holds the endpoint. While workers change state the answer may mix two moments.
+    #[must_use]
+    pub fn connectivity(&self) -> Option<Connectivity> {
+        let mut tally = Tally::default();
+        for state in Connectivity::ALL.into_iter().filter(|state| self.workers_in(*state) > 0) {
+            tally.add(Standing::of(state, false));
+        }
+        (tally != Tally::default()).then(|| tally.aggregate())
+    }
+
+    pub(crate) fn worker_entered(&self, state: Connectivity) {
+        self.totals.workers[state.index()].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn worker_left(&self, state: Connectivity) {
+        self.totals.workers[state.index()].fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn endpoint(weight: u32) -> Endpoint {
+        Endpoint::new(Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 50051))), weight)
+    }
+
+    #[test]
+    fn a_weight_is_never_below_one() {
+        assert_eq!([endpoint(0).weight(), endpoint(1).weight(), endpoint(2).weight()], [1, 1, 2]);
+    }
+
+    #[test]
+    fn mean_latency_leaves_cancelled_attempts_out() {
+        let endpoint = endpoint(1);
+        assert_eq!(endpoint.mean_latency(), None);
+        endpoint.record(Outcome::Cancelled, Duration::from_secs(60));
+        assert_eq!(endpoint.mean_latency(), None);
+        endpoint.record(Outcome::Success, Duration::from_millis(10));
+        endpoint.record(Outcome::Failure, Duration::from_millis(30));
+        assert_eq!(endpoint.mean_latency(), Some(Duration::from_millis(20)));
+        assert_eq!(endpoint.finished(Outcome::Success), 1);
+        assert_eq!(endpoint.finished(Outcome::Failure), 1);
+        assert_eq!(endpoint.finished(Outcome::Cancelled), 1);
+    }
+
+    #[test]
+    fn connectivity_is_the_best_that_any_worker_has() {
+        let endpoint = endpoint(1);
+        assert_eq!(endpoint.connectivity(), None);
+        endpoint.worker_entered(Connectivity::TransientFailure);
+        assert_eq!(endpoint.connectivity(), Some(Connectivity::TransientFailure));
+        endpoint.worker_entered(Connectivity::Idle);
+        assert_eq!(endpoint.connectivity(), Some(Connectivity::Connecting));
+        endpoint.worker_entered(Connectivity::Ready);
+        assert_eq!(endpoint.connectivity(), Some(Connectivity::Ready));
+        endpoint.worker_left(Connectivity::Ready);
+        assert_eq!(endpoint.connectivity(), Some(Connectivity::Connecting));
+    }
+
+    #[test]
+    fn what_every_call_writes_shares_no_cache_line_with_the_rest() {
+        assert_eq!(align_of::<Endpoint>(), 64);
+        assert_eq!(size_of::<Hot>(), 64);
+        assert_eq!(size_of::<Totals>(), 64);
+    }
+}

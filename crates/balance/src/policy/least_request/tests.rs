@@ -1,0 +1,151 @@
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::{Choice, SampleSize, SampleSizeError};
+use crate::balancer::tests::fixture::{Fixture, sample};
+use crate::{Pick, Policy, Slot};
+
+const FULL_SCAN: Policy = Policy::LeastRequest(Choice::FullScan);
+
+#[test]
+fn a_sample_holds_two_to_ten() {
+    assert_eq!(SampleSize::try_from(1), Err(SampleSizeError { count: 1 }));
+    assert_eq!(SampleSize::try_from(0), Err(SampleSizeError { count: 0 }));
+    let taken = |count| SampleSize::try_from(count).map(SampleSize::get);
+    assert_eq!([taken(2), taken(10), taken(11), taken(u32::MAX)], [Ok(2), Ok(10), Ok(10), Ok(10)]);
+    assert_eq!(Policy::default(), sample(2));
+    assert_eq!(
+        SampleSizeError { count: 1 }.to_string(),
+        "a sample of 1 leaves no choice: give at least 2, or use the policy `random`"
+    );
+}
+
+#[test]
+fn idle_endpoints_are_equally_likely() {
+    for policy in [sample(2), sample(3), sample(4), sample(10), FULL_SCAN] {
+        let mut fixture = Fixture::ready(policy, &[1; 5], 1);
+        // 50,000 draws at 1/5: the standard deviation is 89, six of them 537.
+        for count in fixture.counts(5, 50_000) {
+            assert!(count.abs_diff(10_000) < 540, "{policy:?}: {count} of 50,000");
+        }
+    }
+}
+
+#[test]
+fn a_sample_holds_distinct_endpoints() {
+    // The one idle endpoint of n is picked whenever it is in the sample of d: with probability d / n if all differ.
+    for (endpoints, size) in [(3, 2), (5, 2), (5, 3), (7, 4), (11, 10), (12, 10)] {
+        let mut fixture = Fixture::ready(sample(size), &vec![1; endpoints as usize], 2);
+        for number in 1..endpoints {
+            fixture.endpoint(number).call_started();
+        }
+        let hits = fixture.counts(endpoints as usize, 50_000)[0] as f64 / 50_000.0;
+        let expected = f64::from(size) / f64::from(endpoints);
+        assert!((hits - expected).abs() < 0.014, "{size} of {endpoints}: {hits}, expected {expected}");
+    }
+}
+
+#[test]
+fn a_sample_of_all_and_a_full_scan_find_the_least_loaded() {
+    for policy in [sample(10), FULL_SCAN] {
+        let mut fixture = Fixture::ready(policy, &[1; 10], 3);
+        for number in 0..10 {
+            (0..=number).for_each(|_| fixture.endpoint(number).call_started());
+        }
+        assert_eq!(fixture.counts(10, 100)[0], 100);
+    }
+}
+
+#[test]
+fn calls_of_other_workers_count() {
+    let mut fixture = Fixture::ready(sample(2), &[1, 1], 4);
+    fixture.endpoint(0).call_started();
+    assert_eq!(fixture.counts(2, 100), [0, 100]);
+    fixture.endpoint(0).call_finished();
+    fixture.endpoint(1).call_started();
+    assert_eq!(fixture.counts(2, 100), [100, 0]);
+}
+
+#[test]
+fn calls_in_flight_follow_the_weights() {
+    for policy in [sample(2), sample(10), FULL_SCAN] {
+        let mut fixture = Fixture::ready(policy, &[1, 3], 5);
+        for _ in 0..400 {
+            let number = fixture.pick();
+            fixture.endpoint(number).call_started();
+        }
+        let in_flight = [0, 1].map(|number| fixture.endpoint(number).in_flight());
+        assert_eq!(in_flight, [100, 300], "{policy:?}");
+    }
+}
+
+#[test]
+fn the_largest_counts_and_weights_do_not_overflow() {
+    let mut fixture = Fixture::ready(FULL_SCAN, &[u32::MAX, 1], 6);
+    for _ in 0..1_000 {
+        fixture.endpoint(0).call_started();
+    }
+    assert_eq!(fixture.pick(), 0);
+}
+
+/// The mean time in system, in mean service times, of Poisson arrivals at `load` to `servers` queues, by Little's law.
+///
+/// Exponential service makes the system a Markov chain: each event is an arrival, or a departure from a random busy
+/// server, with the odds of their rates. So no event queue is needed, and time enters as the mean time between events.
+fn mean_time_in_system(policy: Policy, servers: usize, load: f64, arrivals: usize, seed: u64) -> f64 {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut fixture = Fixture::ready(policy, &vec![1; servers], seed);
+    let balancer = &mut fixture.balancer;
+    let arrival_rate = load * servers as f64;
+    let mut busy: Vec<Slot> = Vec::with_capacity(servers);
+    let (mut calls, mut elapsed, mut call_time) = (0_u32, 0.0, 0.0);
+    let (warm_up, mut arrived) = (arrivals / 10, 0);
+    while arrived < arrivals {
+        let rate = arrival_rate + busy.len() as f64;
+        if arrived >= warm_up {
+            elapsed += 1.0 / rate;
+            call_time += f64::from(calls) / rate;
+        }
+        if rng.random::<f64>() * rate < arrival_rate {
+            let Pick::Endpoint(slot) = balancer.pick() else { panic!("all servers are ready") };
+            if balancer.endpoint(slot).in_flight() == 0 {
+                busy.push(slot);
+            }
+            balancer.endpoint(slot).call_started();
+            calls += 1;
+            arrived += 1;
+        } else {
+            let index = rng.random_range(0..busy.len());
+            let endpoint = balancer.endpoint(busy[index]);
+            endpoint.call_finished();
+            if endpoint.in_flight() == 0 {
+                busy.swap_remove(index);
+            }
+            calls -= 1;
+        }
+    }
+    call_time / elapsed / arrival_rate
+}
+
+/// Mitzenmacher's and Vvedenskaya's limit for many servers: sum over i >= 1 of load^((d^i - d) / (d - 1)).
+fn fluid_limit(load: f64, choices: f64) -> f64 {
+    (1..100)
+        .map(|i| load.powf((choices.powi(i) - choices) / (choices - 1.0)))
+        .take_while(|term| *term > 1e-12)
+        .sum()
+}
+
+#[test]
+fn queues_are_as_short_as_theory_says() {
+    assert!((fluid_limit(0.9, 2.0) - 2.614).abs() < 0.001, "the published figure");
+    for (choices, load) in [(2, 0.9), (3, 0.9), (2, 0.7)] {
+        let measured = mean_time_in_system(sample(choices), 1_000, load, 2_000_000, 7);
+        let expected = fluid_limit(load, f64::from(choices));
+        let error = measured / expected - 1.0;
+        println!(
+            "{choices} choices at load {load}: {measured:.3}, theory {expected:.3} ({:+.2} %)",
+            error * 100.0
+        );
+        assert!(error.abs() < 0.02, "{choices} choices at load {load}: {measured}, expected {expected}");
+    }
+}

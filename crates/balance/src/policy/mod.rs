@@ -1,0 +1,124 @@
+//! The policies: which of the candidates gets the next call.
+//!
+//! A folder per policy, with the same files: `mod.rs` (why, and the rule), `config.rs` where there is something to
+//! configure, `pick.rs` (the picker), `tests.rs`. All pickers pass one suite besides (`balancer/tests`).
+//!
+//! A [`Picker`] holds only what its rule must remember, such as the place in a rotation. It learns of each candidate that
+//! joins, leaves or changes its weight, so that it never rebuilds anything for one endpoint's sake, and it chooses a
+//! position in the [`Candidates`], all of which are ready: health and draining are not a policy's business.
+
+pub(crate) mod least_request;
+pub(crate) mod pick_first;
+mod random;
+mod round_robin;
+mod weighted_round_robin;
+
+use rand::rngs::SmallRng;
+
+use crate::candidates::Candidates;
+
+pub use least_request::{Choice, SampleSize, SampleSizeError};
+
+/// How a cluster's endpoint is chosen for each call. Default: [`Policy::LeastRequest`] with a sample of two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    /// All calls to the first endpoint of the list that can be reached ([gRFC A62]).
+    ///
+    /// [gRFC A62]: https://github.com/grpc/proposal/blob/master/A62-pick-first.md
+    PickFirst {
+        /// Whether each balancer shuffles the list first, so that not all of them take the same endpoint. Default false.
+        shuffle: bool,
+    },
+    /// Each in turn, from a random start; weights are ignored.
+    RoundRobin,
+    /// In turn, each as often as its static weight says.
+    WeightedRoundRobin,
+    /// Any with equal probability; weights are ignored.
+    Random,
+    /// The one with the fewest calls in flight, of all workers, for its weight.
+    LeastRequest(Choice),
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::LeastRequest(Choice::default())
+    }
+}
+
+/// What a policy does with the candidates.
+pub(crate) trait Picker {
+    /// Prepares for candidates from these slots and weights, so that a later [`Picker::added`] allocates nothing.
+    fn reserve(&mut self, _slots: usize, _weights: &mut dyn Iterator<Item = u32>) {}
+
+    /// A candidate was appended at `position`, the last. The picker may move it elsewhere.
+    fn added(&mut self, _candidates: &mut Candidates, _position: usize, _rng: &mut SmallRng) {}
+
+    /// The candidate at `position` is about to be taken out by [`Candidates::swap_remove`]. The picker may move it first;
+    /// it returns where it is then.
+    fn removing(&mut self, _candidates: &mut Candidates, position: usize) -> usize {
+        position
+    }
+
+    /// The candidate at `position` has a new weight.
+    fn reweighed(&mut self, _candidates: &Candidates, _position: usize, _rng: &mut SmallRng) {}
+
+    /// Chooses a position among the candidates, of which there is at least one.
+    fn pick(&mut self, candidates: &Candidates, rng: &mut SmallRng) -> usize;
+}
+
+/// The picker of any policy. An enum, not a boxed trait object: the call is a jump, and may be inlined.
+#[derive(Debug)]
+pub(crate) enum PolicyPicker {
+    PickFirst(pick_first::PickFirst),
+    RoundRobin(round_robin::RoundRobin),
+    /// Boxed, as its classes make it a hundred times as large as the others.
+    WeightedRoundRobin(Box<weighted_round_robin::WeightedRoundRobin>),
+    Random(random::Random),
+    LeastRequest(least_request::LeastRequest),
+}
+
+macro_rules! each_picker {
+    ($this:expr, $picker:ident => $body:expr) => {
+        match $this {
+            Self::PickFirst($picker) => $body,
+            Self::RoundRobin($picker) => $body,
+            Self::WeightedRoundRobin($picker) => $body,
+            Self::Random($picker) => $body,
+            Self::LeastRequest($picker) => $body,
+        }
+    };
+}
+
+impl PolicyPicker {
+    pub(crate) fn new(policy: Policy) -> Self {
+        match policy {
+            Policy::PickFirst { .. } => Self::PickFirst(pick_first::PickFirst),
+            Policy::RoundRobin => Self::RoundRobin(round_robin::RoundRobin::default()),
+            Policy::WeightedRoundRobin => Self::WeightedRoundRobin(Box::default()),
+            Policy::Random => Self::Random(random::Random),
+            Policy::LeastRequest(choice) => Self::LeastRequest(least_request::LeastRequest::new(choice)),
+        }
+    }
+}
+
+impl Picker for PolicyPicker {
+    fn reserve(&mut self, slots: usize, weights: &mut dyn Iterator<Item = u32>) {
+        each_picker!(self, picker => picker.reserve(slots, weights));
+    }
+
+    fn added(&mut self, candidates: &mut Candidates, position: usize, rng: &mut SmallRng) {
+        each_picker!(self, picker => picker.added(candidates, position, rng));
+    }
+
+    fn removing(&mut self, candidates: &mut Candidates, position: usize) -> usize {
+        each_picker!(self, picker => picker.removing(candidates, position))
+    }
+
+    fn reweighed(&mut self, candidates: &Candidates, position: usize, rng: &mut SmallRng) {
+        each_picker!(self, picker => picker.reweighed(candidates, position, rng));
+    }
+
+    fn pick(&mut self, candidates: &Candidates, rng: &mut SmallRng) -> usize {
+        each_picker!(self, picker => picker.pick(candidates, rng))
+    }
+}

@@ -1,0 +1,32 @@
+//! pick_first: all calls to the first endpoint of the list that can be reached.
+//!
+//! Why: one connection per worker is all a small cluster, a virtual address or a leader with a standby needs; and it is
+//! gRPC's default, so people expect to find it.
+//!
+//! Rule (gRFC A62, and A61 without its happy eyeballs):
+//! ```text
+//!            +------------------ connection lost, draining, or no longer listed ----------------+
+//!            v                                                                                  |
+//!   Pass: one attempt at a time, in the list's order  -- ready, not draining -->  Selected: no other connection
+//!            |  all tried                                                                       ^
+//!            v                                                                                  |
+//!   Retrying: each again as its backoff ends, several at once  ------- ready, not draining -----+
+//! ```
+//! - The first that is ready is kept as long as it stays ready and listed; attempts and connections besides are dropped.
+//! - Endpoints whose backoff has not ended are skipped in a pass.
+//! - When a pass is over without success the cluster is in transient failure until some endpoint is ready (sticky), and
+//!   asks for re-resolution; then again after as many failures as the list is long.
+//! - A draining endpoint is passed over, but keeps serving until another is ready.
+//! - Shuffling draws the list's order by gRFC A113: key `u^(1/weight)`, u uniform in (0, 1), highest first.
+//!
+//! Difference to gRPC: the cluster does not stay idle until the next call, it connects at once. A proxy has no idle mode.
+//!
+//! Invariant: at most one endpoint is a candidate.
+
+mod connect;
+mod pick;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use connect::{Sequence, Step, shuffled};
+pub(crate) use pick::PickFirst;

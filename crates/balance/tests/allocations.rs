@@ -1,0 +1,101 @@
+//! Counts the heap allocations of a pick, and of everything else that happens once per call.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use evenkeel_balance::{
+    Address, Balancer, Choice, Connectivity, EndpointSet, Outcome, Pick, Policy, SampleSize,
+};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+const NOW: Duration = Duration::from_secs(1);
+
+fn policies() -> Vec<Policy> {
+    let sample =
+        |count| Policy::LeastRequest(Choice::Sample(SampleSize::try_from(count).expect("at least two")));
+    vec![
+        Policy::PickFirst { shuffle: false },
+        Policy::RoundRobin,
+        Policy::WeightedRoundRobin,
+        Policy::Random,
+        sample(2),
+        sample(10),
+        Policy::LeastRequest(Choice::FullScan),
+    ]
+}
+
+/// A balancer of 1,000 connected endpoints with weights from 1 to 100.
+fn connected(policy: Policy) -> Balancer {
+    let address = |port| Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
+    let addresses: Vec<_> = (1..=1_000_u16).map(|port| (address(port), u32::from(port % 100))).collect();
+    let mut balancer = Balancer::new(policy, SmallRng::seed_from_u64(1));
+    assert_eq!(balancer.update(&Arc::new(EndpointSet::new(&addresses))).added.len(), 1_000);
+    while let Some(slot) = balancer.wants_connection(NOW) {
+        balancer.set_connectivity(slot, Connectivity::Ready, NOW);
+    }
+    balancer
+}
+
+fn allocations(run: impl FnOnce()) -> u64 {
+    allocation_counter::measure(run).count_total
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
+}
+
+#[test]
+fn a_call_allocates_nothing() {
+    for policy in policies() {
+        let mut balancer = connected(policy);
+        let count = allocations(|| {
+            for _ in 0..10_000 {
+                let Pick::Endpoint(slot) = balancer.pick() else { panic!("all endpoints are ready") };
+                let endpoint = balancer.endpoint(slot);
+                endpoint.call_started();
+                endpoint.record(Outcome::Success, Duration::from_millis(1));
+                endpoint.call_finished();
+            }
+        });
+        assert_eq!(count, 0, "{policy:?}");
+    }
+}
+
+#[test]
+fn a_retry_allocates_nothing() {
+    for policy in policies() {
+        let mut balancer = connected(policy);
+        let mut tried = Vec::with_capacity(5);
+        let count = allocations(|| {
+            for _ in 0..1_000 {
+                tried.clear();
+                while tried.len() < 5
+                    && let Pick::Endpoint(slot) = balancer.pick_excluding(&tried)
+                {
+                    tried.push(slot);
+                }
+            }
+        });
+        assert_eq!(count, 0, "{policy:?}");
+    }
+}
+
+#[test]
+fn noticing_that_endpoints_drain_and_come_back_allocates_nothing() {
+    for policy in policies() {
+        let mut balancer = connected(policy);
+        let endpoints: Vec<_> = balancer.slots().map(|status| Arc::clone(status.endpoint)).collect();
+        let count = allocations(|| {
+            for draining in [true, false, true, false] {
+                endpoints.iter().skip(1).for_each(|endpoint| endpoint.set_draining(draining));
+                for _ in 0..2_000 {
+                    assert!(matches!(balancer.pick(), Pick::Endpoint(_)));
+                }
+            }
+        });
+        assert_eq!(count, 0, "{policy:?}");
+    }
+}
