@@ -26,12 +26,20 @@ fn policies() -> Vec<Policy> {
     ]
 }
 
-/// A balancer of 1,000 connected endpoints with weights from 1 to 100.
+/// A balancer of 1,000 connected endpoints with weights from 1 to 99.
 fn connected(policy: Policy) -> Balancer {
+    connected_to(policy, &endpoints())
+}
+
+fn endpoints() -> Arc<EndpointSet> {
     let address = |port| Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
     let addresses: Vec<_> = (1..=1_000_u16).map(|port| (address(port), u32::from(port % 100))).collect();
+    Arc::new(EndpointSet::new(&addresses))
+}
+
+fn connected_to(policy: Policy, set: &Arc<EndpointSet>) -> Balancer {
     let mut balancer = Balancer::new(policy, SmallRng::seed_from_u64(1));
-    assert_eq!(balancer.update(&Arc::new(EndpointSet::new(&addresses))).added.len(), 1_000);
+    assert_eq!(balancer.update(set).added.len(), 1_000);
     while let Some(slot) = balancer.wants_connection(NOW) {
         balancer.set_connectivity(slot, Connectivity::Ready, NOW);
     }
@@ -94,6 +102,22 @@ fn noticing_that_endpoints_drain_and_come_back_allocates_nothing() {
                 for _ in 0..2_000 {
                     assert!(matches!(balancer.pick(), Pick::Endpoint(_)));
                 }
+            }
+        });
+        assert_eq!(count, 0, "{policy:?}");
+    }
+}
+
+#[test]
+fn endpoints_that_were_draining_from_the_start_come_back_without_an_allocation() {
+    for policy in policies() {
+        let set = endpoints();
+        set.endpoints().iter().for_each(|endpoint| endpoint.set_draining(true));
+        let mut balancer = connected_to(policy, &set);
+        let count = allocations(|| {
+            set.endpoints().iter().for_each(|endpoint| endpoint.set_draining(false));
+            for _ in 0..2_000 {
+                assert!(matches!(balancer.pick(), Pick::Endpoint(_)));
             }
         });
         assert_eq!(count, 0, "{policy:?}");

@@ -71,6 +71,10 @@ fn stays_in_transient_failure_from_the_end_of_a_pass_until_one_is_ready() {
     assert_eq!(fixture.balancer.pick(), Pick::Fail);
     fixture.balancer.set_connectivity(slot, Connectivity::Ready, fixture.now);
     assert_eq!(fixture.pick(), 2);
+
+    // Once one was ready the failure is over: when it is lost, calls wait for the next attempt.
+    fixture.set(2, Connectivity::Idle);
+    assert_eq!(fixture.balancer.pick(), Pick::Queue);
 }
 
 #[test]

@@ -50,6 +50,16 @@ fn equal_weights_are_round_robin() {
 }
 
 #[test]
+fn what_is_left_of_a_class_with_equal_weights_is_round_robin() {
+    let mut fixture = Fixture::ready(Policy::WeightedRoundRobin, &[7, 4, 4, 4], 1);
+    fixture.set(0, Connectivity::TransientFailure);
+    let picks: Vec<u32> = (0..30).map(|_| fixture.pick()).collect();
+    for round in picks.windows(3) {
+        assert_eq!(round.iter().collect::<BTreeSet<_>>().len(), 3, "{round:?}");
+    }
+}
+
+#[test]
 fn a_heavy_endpoint_is_spread_over_the_period() {
     let mut fixture = Fixture::ready(Policy::WeightedRoundRobin, &[5, 1, 1, 1, 1, 1], 2);
     let picks: Vec<u32> = (0..100).map(|_| fixture.pick()).collect();
