@@ -1,0 +1,125 @@
+//! What one field means by itself: the rules of RFC 9113 sections 8.2.1 and 8.2.2 that need no other field.
+
+use super::Name;
+
+/// What a field means, worked out when it is interned or read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Meaning {
+    /// Which of the known names it has.
+    pub name: Name,
+    /// Why a message that contains it is malformed.
+    pub fault: Option<FieldFault>,
+    /// Its size by RFC 7541 section 4.1: name, value and 32 bytes.
+    pub size: u32,
+    /// Whether the name ends in `-bin`, so that the value is base64 in gRPC.
+    pub binary: bool,
+}
+
+/// Why a message that contains a field is malformed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FieldFault {
+    /// The name is empty: it would cost memory and say nothing (CVE-2019-9516).
+    #[error("a field name is empty")]
+    EmptyName,
+    /// The name has an uppercase letter.
+    #[error("a field name has an uppercase letter")]
+    UppercaseName,
+    /// The name has a byte that is not allowed in one.
+    #[error("a field name has a byte that is not allowed")]
+    BadNameByte,
+    /// The value has NUL, CR or LF.
+    #[error("a field value has NUL, CR or LF")]
+    BadValueByte,
+    /// The value begins or ends with a space or tab.
+    #[error("a field value begins or ends with white space")]
+    ValueEdgeSpace,
+    /// The field belongs to HTTP/1 connections.
+    #[error("a field belongs to HTTP/1 connections")]
+    ConnectionSpecific,
+    /// `te` says something else than `trailers`.
+    #[error("te may only say trailers")]
+    BadTe,
+}
+
+/// Bytes that may stand in a name: the token characters of RFC 9110 section 5.6.2 without capital letters.
+const NAME_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let token = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut at = 0;
+    while at < token.len() {
+        allowed[token[at] as usize] = true;
+        at += 1;
+    }
+    allowed
+};
+
+impl Meaning {
+    /// Works out what a field means.
+    #[must_use]
+    pub fn of(name: &[u8], value: &[u8]) -> Self {
+        let token = Name::of(name);
+        Self {
+            name: token,
+            fault: fault(token, name, value),
+            size: u32::try_from(name.len() + value.len() + 32).unwrap_or(u32::MAX),
+            binary: name.ends_with(b"-bin"),
+        }
+    }
+}
+
+fn fault(token: Name, name: &[u8], value: &[u8]) -> Option<FieldFault> {
+    let rest = if token.is_pseudo() { &name[1..] } else { name };
+    if rest.is_empty() {
+        return Some(FieldFault::EmptyName);
+    }
+    if let Some(byte) = rest.iter().find(|byte| !NAME_BYTES[usize::from(**byte)]) {
+        let upper = byte.is_ascii_uppercase();
+        return Some(if upper { FieldFault::UppercaseName } else { FieldFault::BadNameByte });
+    }
+    if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
+        return Some(FieldFault::BadValueByte);
+    }
+    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if space(value.first()) || space(value.last()) {
+        return Some(FieldFault::ValueEdgeSpace);
+    }
+    match token {
+        Name::Connection | Name::ProxyConnection | Name::KeepAlive | Name::Upgrade | Name::TransferEncoding => {
+            Some(FieldFault::ConnectionSpecific)
+        }
+        Name::Te if value != b"trailers" => Some(FieldFault::BadTe),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_first_fault() {
+        let fault = |name: &[u8], value: &[u8]| Meaning::of(name, value).fault;
+        assert_eq!(fault(b"x-a", b"b"), None);
+        assert_eq!(fault(b"x-a", b""), None);
+        assert_eq!(fault(b"", b"b"), Some(FieldFault::EmptyName));
+        assert_eq!(fault(b":", b"b"), Some(FieldFault::EmptyName));
+        assert_eq!(fault(b"x-A", b"b"), Some(FieldFault::UppercaseName));
+        assert_eq!(fault(b"x a", b"b"), Some(FieldFault::BadNameByte));
+        assert_eq!(fault(b"x:a", b"b"), Some(FieldFault::BadNameByte));
+        assert_eq!(fault(b"x\x80", b"b"), Some(FieldFault::BadNameByte));
+        assert_eq!(fault(b"x", b"a\nb"), Some(FieldFault::BadValueByte));
+        assert_eq!(fault(b"x", b"a\0b"), Some(FieldFault::BadValueByte));
+        assert_eq!(fault(b"x", b"a\tb\xff"), None);
+        assert_eq!(fault(b"x", b" a"), Some(FieldFault::ValueEdgeSpace));
+        assert_eq!(fault(b"x", b"a\t"), Some(FieldFault::ValueEdgeSpace));
+        assert_eq!(fault(b"upgrade", b"h2c"), Some(FieldFault::ConnectionSpecific));
+        assert_eq!(fault(b"te", b"trailers"), None);
+        assert_eq!(fault(b"te", b"gzip"), Some(FieldFault::BadTe));
+    }
+
+    #[test]
+    fn sizes_follow_the_rfc() {
+        assert_eq!(Meaning::of(b"custom-key", b"custom-header").size, 55);
+        assert!(Meaning::of(b"x-bin", b"").binary && !Meaning::of(b"x-binx", b"").binary);
+    }
+}
