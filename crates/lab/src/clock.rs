@@ -31,3 +31,12 @@ impl Clock {
         self.epoch + at
     }
 }
+
+/// Lets the calling thread rest for `time` between two looks at a condition.
+pub fn pause(time: Duration) {
+    let clock = Clock::start();
+    while let Some(left) = time.checked_sub(clock.now()).filter(|left| !left.is_zero()) {
+        // May return early, hence the loop.
+        std::thread::park_timeout(left);
+    }
+}

@@ -1,12 +1,14 @@
-//! The benchmark tools as one program: `evenkeel-lab generator | backend | relay`.
+//! The benchmark tools as one program: `evenkeel-lab generator | backend | relay | peers`.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use evenkeel_lab::bench::backend::{Answer, BenchBackend};
 use evenkeel_lab::bench::generator::{self, GeneratorConfig, Shape, Workload};
+use evenkeel_lab::bench::peers::{self, Contender, Measure, PeersConfig};
 use evenkeel_lab::bench::relay::Relay;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -27,11 +29,13 @@ enum Command {
     Backend(BackendArguments),
     /// Forwards bytes.
     Relay(RelayArguments),
+    /// Compares proxies on this machine, which takes about ten minutes and both cores.
+    Peers(PeersArguments),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stream {
-    /// Endless responses (the backend needs --endless).
+    /// Endless responses (the backend needs --endless-bytes).
     Download,
     /// Endless requests.
     Upload,
@@ -85,9 +89,9 @@ struct BackendArguments {
     /// Bytes of each response message.
     #[arg(long, default_value_t = 34)]
     message_bytes: u32,
-    /// Answer each call with messages until it is reset.
+    /// Answer a request of one empty message with messages of this many bytes until it is reset.
     #[arg(long)]
-    endless: bool,
+    endless_bytes: Option<u32>,
     /// Seconds to serve at most.
     #[arg(long, default_value_t = 3600.0)]
     duration: f64,
@@ -106,11 +110,43 @@ struct RelayArguments {
     duration: f64,
 }
 
+#[derive(Args)]
+struct PeersArguments {
+    /// The program under test.
+    #[arg(long, default_value = "target/release/evenkeel")]
+    evenkeel: PathBuf,
+    /// Folder with the foreign programs.
+    #[arg(long, default_value = "target/peers/bin")]
+    programs: PathBuf,
+    /// One short round: shows that all works, and rough figures.
+    #[arg(long)]
+    quick: bool,
+    /// Only these contenders.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Contender>,
+    /// Only these measurements.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    measure: Vec<Measure>,
+    /// Rounds.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// Seconds of each block.
+    #[arg(long, default_value_t = 2.0)]
+    block: f64,
+    /// Planned calls per second for the latency.
+    #[arg(long, default_value_t = 2000.0)]
+    rate: f64,
+    /// JSON file for the results; a Markdown file is put beside it.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Generator(arguments) => generate(arguments),
         Command::Backend(arguments) => serve(&arguments),
         Command::Relay(arguments) => relay(arguments),
+        Command::Peers(arguments) => compare(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -154,8 +190,7 @@ fn generate(arguments: GeneratorArguments) -> Result<(), Box<dyn Error>> {
 }
 
 fn serve(arguments: &BackendArguments) -> Result<(), Box<dyn Error>> {
-    let bytes = arguments.message_bytes;
-    let answer = if arguments.endless { Answer::Endless { bytes } } else { Answer::Unary { bytes } };
+    let answer = Answer { bytes: arguments.message_bytes, endless_bytes: arguments.endless_bytes };
     let backend = BenchBackend::bind(&arguments.listen, answer)?;
     for address in backend.local_addrs()? {
         writeln!(io::stdout(), "ready {address}")?;
@@ -168,5 +203,25 @@ fn relay(arguments: RelayArguments) -> Result<(), Box<dyn Error>> {
     let relay = Relay::bind(arguments.listen, arguments.connect)?;
     writeln!(io::stdout(), "ready {}", relay.local_addr()?)?;
     relay.run(Duration::try_from_secs_f64(arguments.duration)?, &AtomicBool::new(false))?;
+    Ok(())
+}
+
+fn compare(arguments: PeersArguments) -> Result<(), Box<dyn Error>> {
+    let (rounds, block) = if arguments.quick { (1, 0.5) } else { (arguments.rounds, arguments.block) };
+    let config = PeersConfig {
+        evenkeel: Some(arguments.evenkeel),
+        programs: arguments.programs,
+        own_program: std::env::current_exe()?,
+        only: arguments.only,
+        measures: arguments.measure,
+        rounds: rounds.into(),
+        block: Duration::try_from_secs_f64(block)?,
+        rate: arguments.rate,
+    };
+    let results = peers::compare(&config, &mut io::stderr())?;
+    write!(io::stdout(), "{}", peers::markdown(&results))?;
+    if let Some(path) = arguments.out {
+        peers::write_files(&results, &path)?;
+    }
     Ok(())
 }

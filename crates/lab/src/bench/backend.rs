@@ -1,8 +1,8 @@
 //! A gRPC backend that costs next to nothing: one thread, pre-encoded frames, one write per read.
 //!
 //! It answers each request when its END_STREAM arrives and does not look at its header fields, so it needs no HPACK
-//! decoder. In [`Answer::Unary`] it sends one message of fixed size; in [`Answer::Endless`] messages until the stream is
-//! reset. Request bodies are swallowed, and their windows refilled.
+//! decoder. The answer is one message of fixed size; a request of one empty message may ask for an endless sequence of
+//! them instead. Request bodies are swallowed, and their windows refilled.
 
 use super::poll::{Events, Interest, Poll, Ready};
 use super::wire::frame::{self, Head};
@@ -27,19 +27,21 @@ const WAIT_MAX: Duration = Duration::from_millis(50);
 /// First token of connections; smaller ones are listeners.
 const CONNECTION_TOKENS: u64 = 1 << 32;
 
-/// What a call is answered with.
+/// What calls are answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// One message, and `grpc-status` 0.
-    Unary {
-        /// Bytes of the message.
-        bytes: u32,
-    },
-    /// Messages until the peer resets the stream.
-    Endless {
-        /// Bytes of each message.
-        bytes: u32,
-    },
+pub struct Answer {
+    /// Bytes of the one message that answers a call.
+    pub bytes: u32,
+    /// If set, a request of one empty message asks for messages of this many bytes until the stream is reset.
+    pub endless_bytes: Option<u32>,
+}
+
+impl Answer {
+    /// One message of this many bytes for each call.
+    #[must_use]
+    pub fn unary(bytes: u32) -> Self {
+        Self { bytes, endless_bytes: None }
+    }
 }
 
 /// A backend that listens but does not yet serve.
@@ -133,6 +135,21 @@ struct Sending {
     window: i64,
 }
 
+/// An unfinished request body.
+#[derive(Default)]
+struct Receiving {
+    bytes: u64,
+    /// Of these, the ones since the stream's window was refilled.
+    unrefilled: u32,
+}
+
+fn message(bytes: u32) -> Vec<u8> {
+    let mut message = Vec::with_capacity(PREFIX_BYTES + bytes as usize);
+    put_message_prefix(&mut message, bytes);
+    message.resize(PREFIX_BYTES + bytes as usize, b'r');
+    message
+}
+
 struct Connection {
     link: Link,
     /// Whether the client's preface has arrived.
@@ -142,11 +159,11 @@ struct Connection {
     indexed: bool,
     first: ResponseBlocks,
     later: ResponseBlocks,
-    /// One response message with its prefix.
+    /// The answer of a unary call: one message with its prefix.
     message: Vec<u8>,
-    endless: bool,
-    /// Bytes of unfinished request bodies since their windows were refilled.
-    receiving: HashMap<u32, u32, foldhash::fast::FixedState>,
+    /// The message that endless answers repeat, empty if there are none.
+    endless: Vec<u8>,
+    receiving: HashMap<u32, Receiving, foldhash::fast::FixedState>,
     sending: HashMap<u32, Sending, foldhash::fast::FixedState>,
     /// The streams of `sending`, in the order of their turns; ended ones are skipped.
     turns: VecDeque<u32>,
@@ -155,21 +172,14 @@ struct Connection {
 
 impl Connection {
     fn new(socket: TcpStream, token: u64, poll: &Poll, answer: Answer) -> io::Result<Self> {
-        let (bytes, endless) = match answer {
-            Answer::Unary { bytes } => (bytes, false),
-            Answer::Endless { bytes } => (bytes, true),
-        };
-        let mut message = Vec::new();
-        put_message_prefix(&mut message, bytes);
-        message.resize(PREFIX_BYTES + bytes as usize, b'r');
         Ok(Self {
             link: Link::new(socket, token, poll, false)?,
             preface_seen: false,
             indexed: false,
             first: ResponseBlocks::first(),
             later: ResponseBlocks::indexed(),
-            message,
-            endless,
+            message: message(answer.bytes),
+            endless: answer.endless_bytes.map(message).unwrap_or_default(),
             receiving: HashMap::default(),
             sending: HashMap::default(),
             turns: VecDeque::new(),
@@ -229,13 +239,17 @@ impl Connection {
             frame::DATA => {
                 self.link.count_received(head);
                 if head.has(frame::END_STREAM) {
-                    self.receiving.remove(&head.stream);
-                    self.answer(head.stream);
+                    let before = self.receiving.remove(&head.stream).map_or(0, |receiving| receiving.bytes);
+                    let bytes = before + frame::content(head, payload)?.len() as u64;
+                    self.answer(head.stream, bytes == PREFIX_BYTES as u64 && !self.endless.is_empty());
                 } else {
-                    self.refill(head)?;
+                    self.refill(head, frame::content(head, payload)?.len())?;
                 }
             }
-            frame::HEADERS if head.has(frame::END_STREAM) => self.answer(head.stream),
+            frame::HEADERS if head.has(frame::END_STREAM) => {
+                self.receiving.remove(&head.stream);
+                self.answer(head.stream, false);
+            }
             frame::RST_STREAM => {
                 self.receiving.remove(&head.stream);
                 self.sending.remove(&head.stream);
@@ -262,21 +276,22 @@ impl Connection {
     }
 
     /// Counts a part of a request's body, and refills its stream's window when half of it is used.
-    fn refill(&mut self, head: Head) -> Result<(), Fault> {
+    fn refill(&mut self, head: Head, content_bytes: usize) -> Result<(), Fault> {
         if self.receiving.len() >= STREAMS_MAX {
             return Err(Fault::Protocol("too many unfinished requests"));
         }
-        let unrefilled = self.receiving.entry(head.stream).or_default();
-        *unrefilled += head.length as u32;
-        if *unrefilled >= REFILL_BYTES {
-            frame::put_number(self.link.output(), frame::WINDOW_UPDATE, head.stream, *unrefilled);
-            *unrefilled = 0;
+        let receiving = self.receiving.entry(head.stream).or_default();
+        receiving.bytes += content_bytes as u64;
+        receiving.unrefilled += head.length as u32;
+        if receiving.unrefilled >= REFILL_BYTES {
+            frame::put_number(self.link.output(), frame::WINDOW_UPDATE, head.stream, receiving.unrefilled);
+            receiving.unrefilled = 0;
         }
         Ok(())
     }
 
     /// Sends a response: at once if the windows hold it, else as they allow.
-    fn answer(&mut self, stream: u32) {
+    fn answer(&mut self, stream: u32, endless: bool) {
         let blocks = if self.indexed { &self.later } else { &self.first };
         let out = self.link.output();
         frame::put_head(out, blocks.headers().len(), frame::HEADERS, frame::END_HEADERS, stream);
@@ -285,7 +300,7 @@ impl Connection {
         let fits = bytes <= frame::PAYLOAD_BYTES_MAX
             && self.link.send_window >= bytes as i64
             && i64::from(self.link.peer.initial_window) >= bytes as i64;
-        if fits && !self.endless {
+        if fits && !endless {
             let out = self.link.output();
             frame::put_head(out, bytes, frame::DATA, 0, stream);
             out.extend_from_slice(&self.message);
@@ -293,7 +308,7 @@ impl Connection {
             self.put_trailers(stream);
             return;
         }
-        let left = (!self.endless).then_some(bytes);
+        let left = (!endless).then_some(bytes);
         let window = self.link.peer.initial_window.into();
         self.sending.insert(stream, Sending { left, at: 0, window });
         self.turns.push_back(stream);
@@ -321,8 +336,9 @@ impl Connection {
             && let Some(stream) = self.turns.pop_front()
         {
             let Some(sending) = self.sending.get_mut(&stream) else { continue };
+            let message = if sending.left.is_some() { &self.message } else { &self.endless };
             let credit = self.link.send_window.min(sending.window).max(0) as usize;
-            let room = (self.message.len() - sending.at).min(frame::PAYLOAD_BYTES_MAX);
+            let room = (message.len() - sending.at).min(frame::PAYLOAD_BYTES_MAX);
             let count = credit.min(room).min(sending.left.unwrap_or(usize::MAX));
             if count == 0 && sending.left != Some(0) {
                 idle_turns += 1;
@@ -332,10 +348,10 @@ impl Connection {
             idle_turns = 0;
             let out = self.link.output();
             frame::put_head(out, count, frame::DATA, 0, stream);
-            out.extend_from_slice(&self.message[sending.at..sending.at + count]);
+            out.extend_from_slice(&message[sending.at..sending.at + count]);
             self.link.send_window -= count as i64;
             sending.window -= count as i64;
-            sending.at = (sending.at + count) % self.message.len();
+            sending.at = (sending.at + count) % message.len();
             sending.left = sending.left.map(|left| left - count);
             if sending.left == Some(0) {
                 self.sending.remove(&stream);

@@ -6,10 +6,12 @@
 //!
 //! - [`generator`]: calls in a closed loop (so many in flight) or at planned times; one large stream; idle connections.
 //! - [`backend`]: answers calls, or sends or swallows endless streams.
+//! - [`peers`]: runs proxies against each other with these tools.
 //! - [`relay`]: forwards bytes and knows no HTTP: the floor that any proxy stands on.
 
 pub mod backend;
 pub mod generator;
+pub mod peers;
 mod poll;
 pub mod relay;
 #[cfg(test)]

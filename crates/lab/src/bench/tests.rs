@@ -41,7 +41,7 @@ fn run(config: &GeneratorConfig) -> Report {
 fn a_closed_loop_completes_every_call_it_starts() {
     for shape in [Shape::Steady, Shape::Churn] {
         for (connections, streams) in [(1, 100), (10, 10), (100, 1), (1, 1)] {
-            let (report, answered) = with_backend(Answer::Unary { bytes: 34 }, |address| {
+            let (report, answered) = with_backend(Answer::unary(34), |address| {
                 run(&GeneratorConfig {
                     shape,
                     response_bytes: Some(34),
@@ -58,7 +58,7 @@ fn a_closed_loop_completes_every_call_it_starts() {
 
 #[test]
 fn an_open_loop_sends_at_its_rate() {
-    let ((), answered) = with_backend(Answer::Unary { bytes: 1 }, |address| {
+    let ((), answered) = with_backend(Answer::unary(1), |address| {
         let config = brief(address, 2, 100);
         let report = run(&GeneratorConfig {
             workload: Workload::Open { rate: 2000.0 },
@@ -73,7 +73,7 @@ fn an_open_loop_sends_at_its_rate() {
 
 #[test]
 fn a_response_of_another_size_is_an_error() {
-    let (report, _) = with_backend(Answer::Unary { bytes: 33 }, |address| {
+    let (report, _) = with_backend(Answer::unary(33), |address| {
         run(&GeneratorConfig { response_bytes: Some(34), ..brief(address, 1, 1) })
     });
     assert_eq!((report.calls, report.failed()), (0, report.errors["response of another size"]));
@@ -81,7 +81,7 @@ fn a_response_of_another_size_is_an_error() {
 
 #[test]
 fn messages_larger_than_a_frame_and_a_window_pass() {
-    let (report, _) = with_backend(Answer::Unary { bytes: 200_000 }, |address| {
+    let (report, _) = with_backend(Answer::unary(200_000), |address| {
         run(&GeneratorConfig { message_bytes: 60_000, response_bytes: Some(200_000), ..brief(address, 2, 3) })
     });
     assert_eq!(report.failed(), 0, "{report:?}");
@@ -90,7 +90,7 @@ fn messages_larger_than_a_frame_and_a_window_pass() {
 
 #[test]
 fn endless_responses_are_counted_in_whole_messages() {
-    let (report, answered) = with_backend(Answer::Endless { bytes: 65_536 }, |address| {
+    let (report, answered) = with_backend(Answer { bytes: 34, endless_bytes: Some(65_536) }, |address| {
         run(&GeneratorConfig { workload: Workload::Download, duration: 10 * BRIEF, ..brief(address, 2, 2) })
     });
     assert_eq!((report.failed(), report.calls, answered), (0, 0, 0), "{report:?}");
@@ -101,7 +101,7 @@ fn endless_responses_are_counted_in_whole_messages() {
 
 #[test]
 fn endless_requests_end_with_a_whole_message() {
-    let (report, answered) = with_backend(Answer::Unary { bytes: 0 }, |address| {
+    let (report, answered) = with_backend(Answer::unary(0), |address| {
         run(&GeneratorConfig {
             workload: Workload::Upload,
             message_bytes: 65_536,
@@ -116,7 +116,7 @@ fn endless_requests_end_with_a_whole_message() {
 
 #[test]
 fn idle_connections_and_calls_stand_when_ready() {
-    let ((), answered) = with_backend(Answer::Unary { bytes: 0 }, |address| {
+    let ((), answered) = with_backend(Answer::unary(0), |address| {
         let config = GeneratorConfig { workload: Workload::Idle, ..brief(address, 200, 3) };
         let mut stood = false;
         let report = generator::run(&config, || stood = true).unwrap();
@@ -128,7 +128,7 @@ fn idle_connections_and_calls_stand_when_ready() {
 
 #[test]
 fn a_relay_passes_bytes_both_ways_and_ends_both() {
-    let ((), answered) = with_backend(Answer::Unary { bytes: 34 }, |backend| {
+    let ((), answered) = with_backend(Answer::unary(34), |backend| {
         let relay = Relay::bind(ANY, vec![backend]).unwrap();
         let address = relay.local_addr().unwrap();
         let stop = AtomicBool::new(false);
@@ -202,7 +202,7 @@ fn the_generator_understands_a_tonic_server() {
 
 #[test]
 fn the_backend_understands_a_tonic_client() {
-    let ((), answered) = with_backend(Answer::Unary { bytes: 0 }, |address| {
+    let ((), answered) = with_backend(Answer::unary(0), |address| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let target = format!("http://{address}");
