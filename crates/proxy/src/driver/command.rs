@@ -1,0 +1,41 @@
+//! What the control plane tells a worker's thread, and what it gets back.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use crate::worker::ClusterView;
+use crate::worker::snapshot::Snapshot;
+
+/// A command for one worker's thread.
+#[derive(Debug)]
+pub enum Command {
+    /// Take this configuration.
+    Apply(Arc<Snapshot>),
+    /// Ask every client to go away, spread over this time.
+    Drain {
+        /// The time over which the connections' turns are spread.
+        spread: Duration,
+    },
+    /// Stop listening, close all idle connections, and end the thread once no client is left; at this time at the
+    /// latest.
+    Stop {
+        /// How long calls in progress may take.
+        grace: Duration,
+    },
+    /// Describe yourself; the answer may be dropped by the one who asked.
+    View(SyncSender<WorkerView>),
+}
+
+/// A worker's description of itself.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerView {
+    /// Clients' connections.
+    pub clients: usize,
+    /// Connections on both sides.
+    pub connections: usize,
+    /// Calls in progress.
+    pub calls: usize,
+    /// Each cluster, with the connections of each endpoint.
+    pub clusters: Vec<ClusterView>,
+}

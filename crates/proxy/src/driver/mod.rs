@@ -1,0 +1,14 @@
+//! Drivers: what gives a [`crate::worker::Worker`] a real world of sockets, time and threads.
+//!
+//! One thread for each worker; each has its own listening sockets (SO_REUSEPORT) and its own connections, so that a call
+//! takes no step from one thread to another. What threads tell each other is rare: commands by a channel and a wake-up.
+
+mod command;
+mod epoll;
+mod listen;
+mod socket;
+mod threads;
+
+pub use command::{Command, WorkerView};
+pub use listen::{BindError, BoundListener, ListenAddress, bind};
+pub use threads::{Threads, ThreadsConfig};

@@ -1,0 +1,228 @@
+//! One call on its way through a worker.
+//!
+//! ```text
+//!             pick, connection ready            response headers             end forwarded
+//!  Waiting ---------------------------> Sent ---------------------> Answering ------------> (gone)
+//!     ^                                  |
+//!     +--- not processed: try again -----+     a local answer, a cancel or a deadline ends it from anywhere
+//! ```
+
+use core::time::Duration;
+
+use evenkeel_balance::Slot;
+use evenkeel_grpc::{Code, MessageScanner};
+use evenkeel_http2::StreamKey;
+use evenkeel_http2::field::FieldBlock;
+
+use super::conn::ConnId;
+use super::timer::TimerId;
+
+/// Request bytes that are kept for a second attempt. One stream window: more could not have arrived unread, and a call
+/// that sent more is no longer replayed (reference A.2 row 40; grpc-go keeps 256 KiB).
+pub(super) const REPLAY_BYTES_MAX: usize = 64 * 1024;
+
+/// Attempts of one call, the first included: as many endpoints are tried when connections fail under it.
+pub(super) const ATTEMPTS_MAX: u8 = 5;
+
+/// How far a call has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CallPhase {
+    /// Waits for a connection to a backend.
+    Waiting,
+    /// Its headers were given to a backend's connection; no response headers yet.
+    Sent,
+    /// Response headers were forwarded: nothing can be tried again.
+    Answering,
+    /// The response is complete on our side; its last bytes wait for the client's window.
+    Draining,
+}
+
+/// One end of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Leg {
+    pub(super) conn: ConnId,
+    pub(super) stream: StreamKey,
+}
+
+/// One direction's count of messages and bytes.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    pub(super) scanner: MessageScanner,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    /// Whether the framing is broken; messages are not counted any more.
+    pub(super) broken: bool,
+}
+
+impl Traffic {
+    fn new() -> Self {
+        Self { scanner: MessageScanner::new(None), messages: 0, bytes: 0, broken: false }
+    }
+
+    pub(super) fn scan(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        if self.broken {
+            return;
+        }
+        match self.scanner.scan(bytes) {
+            Ok(messages) => self.messages += messages as u64,
+            Err(error) => {
+                self.messages += error.completed as u64;
+                self.broken = true;
+            }
+        }
+    }
+
+    /// Whether what has passed ends with a whole message, so that real trailers may follow.
+    pub(super) fn at_boundary(&self) -> bool {
+        !self.broken && self.scanner.at_boundary()
+    }
+}
+
+/// A call.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// Tells this call from others that had its place before.
+    pub(super) serial: u32,
+    pub(super) phase: CallPhase,
+    pub(super) down: Leg,
+    pub(super) up: Option<Leg>,
+    /// Position among the worker's clusters, and the endpoint of the newest attempt.
+    pub(super) cluster: u32,
+    pub(super) slot: Option<Slot>,
+    pub(super) listener: u32,
+    pub(super) route: u16,
+    pub(super) method: u16,
+    pub(super) attempts: u8,
+    /// Whether the one transparent retry after a refusal was used (gRFC A6).
+    pub(super) refusal_retried: bool,
+    /// Endpoints that failed this call.
+    pub(super) tried: [Option<Slot>; ATTEMPTS_MAX as usize],
+    pub(super) started_at: Duration,
+    pub(super) attempt_at: Duration,
+    pub(super) headers_at: Option<Duration>,
+    /// When the call must be over: the client's deadline or the route's.
+    pub(super) deadline: Option<Duration>,
+    pub(super) timer: Option<TimerId>,
+    /// The request's header list, until response headers arrive.
+    pub(super) request: FieldBlock,
+    /// The request's DATA so far, while the call may be tried again.
+    pub(super) replay: Vec<u8>,
+    pub(super) replayable: bool,
+    pub(super) request_ended: bool,
+    /// Request bytes that left for the backend in this attempt, and those whose credit went back to the client.
+    pub(super) forwarded: u64,
+    pub(super) credited: u64,
+    pub(super) sent: Traffic,
+    pub(super) received: Traffic,
+    /// The status that the call ends with, once it is known.
+    pub(super) code: Option<Code>,
+    pub(super) flag: ResponseFlag,
+    pub(super) stalled_since: Option<Duration>,
+}
+
+/// Why a call ended otherwise than by the backend's answer; Envoy's words for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ResponseFlag {
+    /// The backend's own answer.
+    #[default]
+    None,
+    /// No route matched.
+    NoRoute,
+    /// No endpoint was ready.
+    NoHealthyUpstream,
+    /// Connections to the backends failed.
+    UpstreamConnectionFailure,
+    /// Too many calls wait.
+    UpstreamOverflow,
+    /// The deadline passed.
+    UpstreamTimeout,
+    /// The backend reset the stream.
+    UpstreamReset,
+    /// The backend's connection ended.
+    UpstreamConnectionTermination,
+    /// The backend broke HTTP or gRPC.
+    UpstreamProtocolError,
+    /// The client left.
+    DownstreamConnectionTermination,
+    /// The client's request was malformed.
+    DownstreamProtocolError,
+    /// Nothing moved for too long.
+    StreamIdle,
+}
+
+impl ResponseFlag {
+    /// Envoy's code for it; `-` for none.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::None => "-",
+            Self::NoRoute => "NR",
+            Self::NoHealthyUpstream => "UH",
+            Self::UpstreamConnectionFailure => "UF",
+            Self::UpstreamOverflow => "UO",
+            Self::UpstreamTimeout => "UT",
+            Self::UpstreamReset => "UR",
+            Self::UpstreamConnectionTermination => "UC",
+            Self::UpstreamProtocolError => "UPE",
+            Self::DownstreamConnectionTermination => "DC",
+            Self::DownstreamProtocolError => "DPE",
+            Self::StreamIdle => "SI",
+        }
+    }
+}
+
+impl Call {
+    pub(super) fn new(serial: u32, down: Leg, listener: u32, now: Duration) -> Self {
+        Self {
+            serial,
+            phase: CallPhase::Waiting,
+            down,
+            up: None,
+            cluster: 0,
+            slot: None,
+            listener,
+            route: 0,
+            method: 0,
+            attempts: 0,
+            refusal_retried: false,
+            tried: [None; ATTEMPTS_MAX as usize],
+            started_at: now,
+            attempt_at: now,
+            headers_at: None,
+            deadline: None,
+            timer: None,
+            request: FieldBlock::new(),
+            replay: Vec::new(),
+            replayable: true,
+            request_ended: false,
+            forwarded: 0,
+            credited: 0,
+            sent: Traffic::new(),
+            received: Traffic::new(),
+            code: None,
+            flag: ResponseFlag::None,
+            stalled_since: None,
+        }
+    }
+
+    /// Whether another attempt may be made.
+    pub(super) fn may_retry(&self) -> bool {
+        self.replayable
+            && self.attempts < ATTEMPTS_MAX
+            && matches!(self.phase, CallPhase::Waiting | CallPhase::Sent)
+    }
+
+    /// The endpoints that failed this call, newest last.
+    pub(super) fn tried(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.tried.iter().copied().flatten()
+    }
+
+    /// Request bytes whose credit goes back to the client after `bytes` more have left.
+    pub(super) fn credit_for(&mut self, bytes: u64) -> u32 {
+        self.forwarded += bytes;
+        let credit = self.forwarded.saturating_sub(self.credited);
+        self.credited += credit;
+        credit as u32
+    }
+}

@@ -1,0 +1,89 @@
+//! A worker's side of one cluster: its balancer, its connections to each endpoint, and the calls that wait.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use evenkeel_balance::{Balancer, BalancerConfig, Slot, WorkerShare};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::conn::ConnId;
+use super::snapshot::Cluster;
+use super::timer::TimerId;
+
+/// A call that waits for a connection: its place among the worker's calls, and its serial number against reuse.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) call: u32,
+    pub(super) serial: u32,
+}
+
+/// The connections of one worker to one endpoint.
+#[derive(Debug, Default)]
+pub(super) struct EndpointConns {
+    /// Those that take calls, oldest first: the first with room is used, so that batches form (design, section 4).
+    pub(super) ready: Vec<ConnId>,
+    /// Those on their way to being ready.
+    pub(super) connecting: usize,
+    /// All that still exist, those that only finish their calls included.
+    pub(super) total: usize,
+    /// Why the newest attempt failed.
+    pub(super) last_error: Option<Arc<str>>,
+}
+
+/// A worker's side of one cluster.
+#[derive(Debug)]
+pub(super) struct WorkerCluster {
+    pub(super) settings: Arc<Cluster>,
+    pub(super) balancer: Balancer,
+    /// By slot.
+    conns: Vec<EndpointConns>,
+    /// Endpoints that discovery dropped and that still have connections.
+    pub(super) removed: Vec<Slot>,
+    pub(super) pending: VecDeque<Waiting>,
+    pub(super) timer: Option<(TimerId, Duration)>,
+    /// Whether the newest configuration has this cluster; without, it only finishes its calls.
+    pub(super) is_configured: bool,
+    /// Why the newest connection attempt of any endpoint failed, for the message of calls that fail because of it.
+    pub(super) last_error: Option<Arc<str>>,
+}
+
+impl WorkerCluster {
+    pub(super) fn new(settings: Arc<Cluster>, worker: usize, workers: usize, seed: u64) -> Self {
+        let share = WorkerShare::new(worker, workers).with_max_connections(settings.max_endpoints_per_worker);
+        let config = BalancerConfig { policy: settings.policy, backoff: settings.backoff, share };
+        Self {
+            settings,
+            balancer: Balancer::with_config(config, SmallRng::seed_from_u64(seed)),
+            conns: Vec::new(),
+            removed: Vec::new(),
+            pending: VecDeque::new(),
+            timer: None,
+            is_configured: true,
+            last_error: None,
+        }
+    }
+
+    /// Ready connections of an endpoint, oldest first.
+    pub(super) fn conns_of(&self, slot: Slot) -> &[ConnId] {
+        self.conns.get(slot.index()).map_or(&[], |conns| &conns.ready)
+    }
+
+    /// The connections of an endpoint.
+    pub(super) fn endpoint_conns(&mut self, slot: Slot) -> &mut EndpointConns {
+        if self.conns.len() <= slot.index() {
+            self.conns.resize_with(slot.index() + 1, EndpointConns::default);
+        }
+        &mut self.conns[slot.index()]
+    }
+
+    /// Forgets a removed endpoint once nothing of it is left.
+    pub(super) fn forget_if_gone(&mut self, slot: Slot) {
+        if self.endpoint_conns(slot).total == 0 && self.removed.contains(&slot) {
+            *self.endpoint_conns(slot) = EndpointConns::default();
+            self.removed.retain(|other| *other != slot);
+            self.balancer.forget(slot);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One connection of a worker: the protocol engine, what is left of its input, and which side it is on.
+
+use core::time::Duration;
+
+use evenkeel_balance::Slot;
+use evenkeel_http2::Connection;
+
+use super::timer::TimerId;
+
+/// Names a connection of one worker until it is closed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ConnId(pub(super) u32);
+
+impl ConnId {
+    /// A small number, unique among the worker's live connections: an index for the driver's own table.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Why a connection ended, as the transport saw it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TransportEnd {
+    /// The peer closed its side in order.
+    Eof,
+    /// The peer reset the connection, or it timed out.
+    Reset,
+}
+
+/// Output that may wait for a peer that does not read, before the connection is given up (CVE-2019-9517).
+pub(super) const OUTPUT_STALL_MAX: Duration = Duration::from_secs(60);
+
+/// How long an ended connection is still read from, so that the kernel does not answer late bytes with a reset that
+/// destroys our last words on their way.
+pub(super) const LINGER_MAX: Duration = Duration::from_secs(1);
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) http2: Connection,
+    pub(super) side: Side,
+    /// Bytes of an incomplete frame, at most a frame and its header; or the rest of a wake-up that was cut short, at
+    /// most one read.
+    pub(super) leftover: Vec<u8>,
+    /// Whether the connection stands in the worker's list of connections with something to settle or write.
+    pub(super) dirty: bool,
+    /// Since when the transport has not taken what was offered.
+    pub(super) blocked_since: Option<Duration>,
+    pub(super) timer: Option<(TimerId, Duration)>,
+    pub(super) phase: ConnPhase,
+    /// The highest stream whose bytes have all been given to the transport.
+    pub(super) flushed_stream: u32,
+    /// An answer that is not HTTP/2, in place of the engine's output.
+    pub(super) plain_answer: Option<Vec<u8>>,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ConnPhase {
+    /// A server connection whose first bytes have not arrived; nothing is written before.
+    Silent,
+    /// In use, or becoming usable.
+    Live,
+    /// Only output is left; then this side is shut.
+    Flushing,
+    /// This side is shut; what the peer still sends is thrown away until this time.
+    Lingering(Duration),
+    /// The driver is to close it.
+    Dead,
+}
+
+/// Which side of the proxy a connection is on.
+#[derive(Debug)]
+pub(super) enum Side {
+    Downstream(Downstream),
+    Upstream(Upstream),
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct Downstream {
+    pub(super) listener: u32,
+    pub(super) peer: PeerName,
+}
+
+/// Who a client is, for the access log: its address, without the cost of text before it is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PeerName {
+    /// An address and port.
+    Ip(core::net::SocketAddr),
+    /// A peer on a Unix socket.
+    Unix,
+}
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) cluster: u32,
+    pub(super) slot: Slot,
+    pub(super) progress: UpstreamProgress,
+}
+
+/// How far a connection to a backend has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum UpstreamProgress {
+    /// TCP connect, then the wait for SETTINGS; to be given up at this time.
+    Connecting(Duration),
+    /// Takes calls.
+    Ready,
+    /// Finishes its calls.
+    Leaving,
+}
+
+impl Conn {
+    pub(super) fn new(http2: Connection, side: Side, phase: ConnPhase) -> Self {
+        Self {
+            http2,
+            side,
+            leftover: Vec::new(),
+            dirty: false,
+            blocked_since: None,
+            timer: None,
+            phase,
+            flushed_stream: 0,
+            plain_answer: None,
+        }
+    }
+
+    /// What is to be written now.
+    pub(super) fn output(&self) -> &[u8] {
+        match (&self.plain_answer, self.phase) {
+            (_, ConnPhase::Silent | ConnPhase::Dead | ConnPhase::Lingering(_)) => &[],
+            (Some(answer), _) => answer,
+            (None, _) => self.http2.output(),
+        }
+    }
+
+    /// When the connection itself needs attention.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let engine = match self.phase {
+            ConnPhase::Silent | ConnPhase::Live => self.http2.deadline(),
+            ConnPhase::Flushing | ConnPhase::Dead => None,
+            ConnPhase::Lingering(until) => Some(until),
+        };
+        let stall = self.blocked_since.map(|at| at + OUTPUT_STALL_MAX);
+        let connect = match &self.side {
+            Side::Upstream(Upstream { progress: UpstreamProgress::Connecting(until), .. }) => Some(*until),
+            _ => None,
+        };
+        engine.into_iter().chain(stall).chain(connect).min()
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.phase, ConnPhase::Live)
+    }
+}

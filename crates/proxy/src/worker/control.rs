@@ -1,0 +1,184 @@
+//! What the control plane does to a worker: new configuration, drain.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_balance::{Address, Connectivity};
+use evenkeel_http2::ErrorCode;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::cluster::WorkerCluster;
+use super::conn::{ConnId, Side};
+use super::snapshot::{Cluster, Snapshot};
+use super::{TimerKey, Worker};
+
+/// A cluster as one worker sees it.
+#[derive(Clone, Debug)]
+pub struct ClusterView {
+    /// The cluster's name.
+    pub name: Arc<str>,
+    /// Calls that wait for a connection.
+    pub pending: usize,
+    /// Its endpoints; those that discovery dropped are there until their calls have ended.
+    pub endpoints: Vec<EndpointView>,
+}
+
+/// An endpoint as one worker sees it.
+#[derive(Clone, Debug)]
+pub struct EndpointView {
+    /// Where it is.
+    pub address: Address,
+    /// The state of this worker's connection.
+    pub connectivity: Connectivity,
+    /// Whether calls can go there now.
+    pub is_candidate: bool,
+    /// Connections that take calls.
+    pub connections: usize,
+}
+
+impl Worker {
+    /// Takes a new snapshot: calls in progress go on, clusters and endpoints that are gone finish theirs.
+    pub fn apply(&mut self, snapshot: &Arc<Snapshot>, now: Duration) {
+        self.snapshot = Arc::clone(snapshot);
+        self.accepted.resize(self.accepted.len().max(snapshot.listeners.len()), 0);
+        for cluster in &mut self.clusters {
+            cluster.is_configured = false;
+        }
+        self.cluster_of = snapshot.clusters.iter().map(|cluster| self.place_cluster(cluster)).collect();
+        for id in 0..self.clusters.len() {
+            self.take_endpoints(now, id as u32);
+        }
+    }
+
+    /// The place of a cluster among the worker's own: the same as before for the same name and policy.
+    fn place_cluster(&mut self, settings: &Arc<Cluster>) -> u32 {
+        let same = |cluster: &WorkerCluster| {
+            cluster.settings.name == settings.name
+                && cluster.settings.policy == settings.policy
+                && cluster.settings.backoff == settings.backoff
+                && cluster.settings.max_endpoints_per_worker == settings.max_endpoints_per_worker
+        };
+        if let Some(place) = self.clusters.iter().position(same) {
+            let cluster = &mut self.clusters[place];
+            cluster.settings = Arc::clone(settings);
+            cluster.is_configured = true;
+            return place as u32;
+        }
+        let seed = self.config.seed.wrapping_add(self.clusters.len() as u64 + 1);
+        self.clusters.push(WorkerCluster::new(
+            Arc::clone(settings),
+            self.config.index,
+            self.config.count,
+            seed,
+        ));
+        (self.clusters.len() - 1) as u32
+    }
+
+    /// Gives a cluster's balancer the endpoints that discovery found.
+    fn take_endpoints(&mut self, now: Duration, id: u32) {
+        let cluster = &mut self.clusters[id as usize];
+        let changes = if !cluster.is_configured {
+            cluster.balancer.update(&Arc::new(evenkeel_balance::EndpointSet::new(&[])))
+        } else if let Some(endpoints) = &cluster.settings.endpoints {
+            cluster.balancer.update(endpoints)
+        } else {
+            return;
+        };
+        for slot in changes.removed {
+            cluster.removed.push(slot);
+        }
+        let removed = cluster.removed.clone();
+        for slot in removed {
+            let conns: Vec<ConnId> = self.clusters[id as usize].conns_of(slot).to_vec();
+            for conn in conns {
+                self.retire_upstream(now, conn);
+            }
+            self.clusters[id as usize].forget_if_gone(slot);
+        }
+        self.tend_cluster(now, id);
+        self.serve_waiting(now, id);
+    }
+
+    /// Begins to drain: every client connection is asked to go away, spread evenly over `spread` so that the clients do
+    /// not all reconnect at once (envoyproxy/envoy#10274). Calls go on until they end or the driver gives up.
+    pub fn start_drain(&mut self, now: Duration, spread: Duration) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        let mut rng = SmallRng::seed_from_u64(self.config.seed ^ 0x6472_6169_6e21);
+        let clients: Vec<u32> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| matches!(conn.side, Side::Downstream(_)))
+            .map(|(id, _)| id as u32)
+            .collect();
+        for id in clients {
+            let wait = spread.mul_f64(rng.random_range(0.0..1.0));
+            self.wheel.arm(now + wait, TimerKey::Drain(id));
+        }
+    }
+
+    /// Each cluster as this worker sees it.
+    #[must_use]
+    pub fn cluster_views(&self) -> Vec<ClusterView> {
+        self.clusters
+            .iter()
+            .filter(|cluster| cluster.is_configured)
+            .map(|cluster| ClusterView {
+                name: Arc::clone(&cluster.settings.name),
+                pending: cluster.pending.len(),
+                endpoints: cluster
+                    .balancer
+                    .slots()
+                    .map(|status| EndpointView {
+                        address: status.endpoint.address().clone(),
+                        connectivity: status.connectivity,
+                        is_candidate: status.is_candidate,
+                        connections: cluster.conns_of(status.slot).len(),
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+
+    /// Whether the worker drains.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Client connections that are left.
+    #[must_use]
+    pub fn client_count(&self) -> usize {
+        self.accepted.iter().map(|count| *count as usize).sum()
+    }
+
+    /// A connection's turn in a drain has come. Its record may be another's by now; draining that one is right too.
+    pub(super) fn on_drain_timer(&mut self, now: Duration, id: ConnId) {
+        self.touch(id);
+        if let Some(conn) = self.conns.get_mut(id.index())
+            && matches!(conn.side, Side::Downstream(_))
+        {
+            conn.http2.start_drain(now, b"drain");
+        }
+    }
+
+    /// The grace of a drain is over: calls without an answer get UNAVAILABLE, the others are cut off. Returns how many
+    /// calls that were.
+    pub fn abort(&mut self, now: Duration) -> usize {
+        let calls: Vec<u32> = self.calls.iter().map(|(id, _)| id as u32).collect();
+        for id in &calls {
+            if self.calls.contains(*id as usize) {
+                let text = "the proxy is shutting down: its drain grace is over";
+                self.fail_attempt(now, *id, super::ResponseFlag::UpstreamConnectionTermination, text);
+            }
+        }
+        let conns: Vec<u32> = self.conns.iter().map(|(id, _)| id as u32).collect();
+        for id in conns {
+            self.shut_conn(ConnId(id), ErrorCode::NO_ERROR, b"drain");
+        }
+        calls.len()
+    }
+}

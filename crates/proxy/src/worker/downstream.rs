@@ -1,0 +1,247 @@
+//! Events from clients.
+
+use core::time::Duration;
+
+use evenkeel_grpc::{Code, ContentType, Path, parse_timeout};
+use evenkeel_http2::field::Name;
+use evenkeel_http2::{Event, ListSize, StreamKey};
+
+use super::Worker;
+use super::call::{Call, CallPhase, Leg, REPLAY_BYTES_MAX, ResponseFlag};
+use super::conn::{ConnId, Side};
+use super::reply::Refusal;
+
+/// Methods a worker tells apart in its statistics are small numbers; see the telemetry crate.
+const NOTE_KNOWN: u64 = 1;
+
+/// What a path decides, as it is cached with the interned path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct PathDecision {
+    pub(super) route: Option<u16>,
+    pub(super) method: u16,
+}
+
+impl PathDecision {
+    /// Packs the decision with the generation and listener it was made for: 1 bit known, 1 bit has a route, 14 bits
+    /// listener, 16 bits route, 16 bits method, 16 bits generation.
+    fn to_note(self, generation: u32, listener: u32) -> u64 {
+        NOTE_KNOWN
+            | u64::from(self.route.is_some()) << 1
+            | u64::from(listener & 0x3fff) << 2
+            | u64::from(self.route.unwrap_or(0)) << 16
+            | u64::from(self.method) << 32
+            | u64::from(generation as u16) << 48
+    }
+
+    fn from_note(note: u64, generation: u32, listener: u32) -> Option<Self> {
+        let fits = note & NOTE_KNOWN != 0
+            && note >> 48 == u64::from(generation as u16)
+            && (note >> 2) & 0x3fff == u64::from(listener & 0x3fff);
+        fits.then_some(Self {
+            route: (note & 2 != 0).then_some((note >> 16) as u16),
+            method: (note >> 32) as u16,
+        })
+    }
+}
+
+impl Worker {
+    pub(super) fn on_downstream_event(&mut self, now: Duration, id: ConnId, event: Event<'_>) {
+        match event {
+            Event::Request { stream, end, size } => self.on_request(now, Leg { conn: id, stream }, end, size),
+            Event::Data { stream, token, bytes, end } => {
+                self.on_request_data(now, Leg { conn: id, stream }, token, bytes, end);
+            }
+            Event::Trailers { stream, token, .. } => {
+                // gRPC requests have no trailers; they end the request all the same.
+                self.on_request_data(now, Leg { conn: id, stream }, token, &[], true);
+            }
+            Event::Failed { token, stream, failure } => {
+                if self.is_call(token, Leg { conn: id, stream }) {
+                    self.on_client_gone(now, token, failure);
+                }
+            }
+            Event::Ready
+            | Event::GoAway { .. }
+            | Event::PingAcknowledged { .. }
+            | Event::Response { .. }
+            | Event::Informational { .. } => {}
+        }
+    }
+
+    /// Whether a token names the call whose client side is this stream.
+    fn is_call(&self, token: u32, leg: Leg) -> bool {
+        self.calls.get(token as usize).is_some_and(|call| call.down == leg)
+    }
+
+    fn on_request(&mut self, now: Duration, leg: Leg, end: bool, size: ListSize) {
+        let Side::Downstream(down) = &self.conns[leg.conn.index()].side else { return };
+        let listener = down.listener;
+        self.serial = self.serial.wrapping_add(1);
+        let mut call = Call::new(self.serial, leg, listener, now);
+        call.request_ended = end;
+        let entry = self.calls.vacant_entry();
+        let id = entry.key() as u32;
+        entry.insert(call);
+        self.conns[leg.conn.index()].http2.set_token(leg.stream, id);
+        match self.admit(now, id, size) {
+            Ok(()) => self.begin_call(now, id),
+            Err(refusal) => self.refuse(now, id, refusal),
+        }
+    }
+
+    /// Checks a request and takes what the proxy needs from its header list.
+    fn admit(&mut self, now: Duration, id: u32, size: ListSize) -> Result<(), Refusal> {
+        let fields = &self.fields;
+        let value = |name| fields.index.position(name).map(|at| fields.block.get(&fields.store, at));
+        let grpc = value(Name::ContentType).is_some_and(|field| ContentType::detect(field.value).is_grpc());
+        if !grpc {
+            return Err(Refusal::NotGrpc);
+        }
+        if size == ListSize::OverLimit {
+            return Err(Refusal::grpc(
+                Code::ResourceExhausted,
+                ResponseFlag::DownstreamProtocolError,
+                "metadata larger than max: the listener's limits.header_list_bytes or limits.header_fields",
+            ));
+        }
+        if value(Name::Method).is_some_and(|field| field.value != b"POST") {
+            return Err(Refusal::NotPost);
+        }
+        let timeout = match value(Name::GrpcTimeout) {
+            None => None,
+            Some(field) => {
+                Some(parse_timeout(field.value).map_err(|error| Refusal::malformed(&error.to_string()))?)
+            }
+        };
+        let decision = self.decide(id)?;
+        let call = &mut self.calls[id as usize];
+        call.method = decision.method;
+        let listener = &self.snapshot.listeners[call.listener as usize];
+        let route =
+            decision.route.and_then(|at| listener.routes.get(usize::from(at)).map(|route| (at, route)));
+        let Some((at, route)) = route else {
+            return Err(Refusal::grpc(Code::Unimplemented, ResponseFlag::NoRoute, "no route matched"));
+        };
+        call.route = at;
+        call.cluster = self.cluster_of[route.cluster];
+        let longest = match (timeout, route.timeout) {
+            (Some(timeout), Some(cap)) => Some(timeout.min(cap)),
+            (timeout, cap) => timeout.or(cap),
+        };
+        call.deadline = longest.map(|longest| now + longest);
+        Ok(())
+    }
+
+    /// Which route and method a request's path means; cached with the path when it is interned.
+    fn decide(&mut self, id: u32) -> Result<PathDecision, Refusal> {
+        let fields = &mut self.fields;
+        let listener_id = self.calls[id as usize].listener;
+        let listener = &self.snapshot.listeners[listener_id as usize];
+        let generation = self.snapshot.generation;
+        let position = fields.index.position(Name::Path).ok_or(Refusal::NotPost)?;
+        let field = fields.block.get(&fields.store, position);
+        let by_path = listener.routes.decides_by_path();
+        if by_path
+            && let Some(interned) = field.id
+            && let Some(known) = PathDecision::from_note(fields.store.note(interned), generation, listener_id)
+        {
+            return Ok(known);
+        }
+        let path = Path::parse(field.value).map_err(|error| {
+            Refusal::grpc(
+                Code::Unimplemented,
+                ResponseFlag::DownstreamProtocolError,
+                &format!("malformed method name: {error}"),
+            )
+        })?;
+        let authority = fields
+            .index
+            .position(Name::Authority)
+            .or_else(|| fields.index.position(Name::Host))
+            .map_or(&[][..], |at| fields.block.get(&fields.store, at).value);
+        let route = listener.routes.find(authority, &path).map(|at| at as u16);
+        let decision = PathDecision { route, method: 0 };
+        if by_path && let Some(interned) = field.id {
+            fields.store.set_note(interned, decision.to_note(generation, listener_id));
+        }
+        Ok(decision)
+    }
+
+    /// Keeps the request's fields and makes the first attempt.
+    fn begin_call(&mut self, now: Duration, id: u32) {
+        let block = self.take_block();
+        let mut block = core::mem::replace(&mut self.fields.block, block);
+        // The client's timeout is replaced by what is left of it at each attempt.
+        if self.fields.index.contains(Name::GrpcTimeout) {
+            block.retain_fields(&mut self.fields.store, |field| field.name_token != Name::GrpcTimeout);
+        }
+        let call = &mut self.calls[id as usize];
+        call.request = block;
+        if let Some(deadline) = call.deadline {
+            call.timer = Some(self.wheel.arm(deadline, super::TimerKey::Call(id)));
+        }
+        self.attempt(now, id);
+    }
+
+    fn on_request_data(&mut self, now: Duration, leg: Leg, id: u32, bytes: &[u8], end: bool) {
+        if !self.is_call(id, leg) {
+            // The call ended before its request did: the client's credit goes back, the bytes nowhere.
+            self.consume(leg.conn, leg.stream, bytes.len() as u32);
+            return;
+        }
+        let call = &mut self.calls[id as usize];
+        call.request_ended |= end;
+        call.sent.scan(bytes);
+        match call.phase {
+            CallPhase::Draining => {
+                call.credit_for(bytes.len() as u64);
+                self.consume(leg.conn, leg.stream, bytes.len() as u32);
+                return;
+            }
+            CallPhase::Waiting | CallPhase::Sent => self.keep_for_replay(id, bytes),
+            CallPhase::Answering => {}
+        }
+        let call = &mut self.calls[id as usize];
+        if call.phase == CallPhase::Waiting {
+            return;
+        }
+        let Some(up) = call.up else { return };
+        self.touch(up.conn);
+        let sent =
+            self.conns[up.conn.index()].http2.send_data(now, up.stream, bytes, end).unwrap_or(bytes.len());
+        self.note_stall(now, id, sent < bytes.len());
+        let credit = self.calls[id as usize].credit_for(sent as u64);
+        self.consume(leg.conn, leg.stream, credit);
+    }
+
+    fn keep_for_replay(&mut self, id: u32, bytes: &[u8]) {
+        let buffer = if self.calls[id as usize].replay.capacity() == 0 && !bytes.is_empty() {
+            Some(self.take_buffer())
+        } else {
+            None
+        };
+        let call = &mut self.calls[id as usize];
+        if let Some(buffer) = buffer {
+            call.replay = buffer;
+        }
+        // A waiting call keeps everything: it holds the client's credit, so one window is all that can come.
+        if call.phase != CallPhase::Waiting && call.replay.len() + bytes.len() > REPLAY_BYTES_MAX {
+            call.replayable = false;
+        }
+        if call.replayable {
+            call.replay.extend_from_slice(bytes);
+        } else {
+            let buffer = core::mem::take(&mut call.replay);
+            self.give_buffer(buffer);
+        }
+    }
+
+    /// Gives receive credit back to a peer.
+    pub(super) fn consume(&mut self, conn: ConnId, stream: StreamKey, bytes: u32) {
+        if bytes > 0
+            && let Some(conn) = self.conns.get_mut(conn.index())
+        {
+            conn.http2.consume(stream, bytes);
+        }
+    }
+}

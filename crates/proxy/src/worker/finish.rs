@@ -1,0 +1,201 @@
+//! The end of a call, whatever way it comes.
+//!
+//! A call ends exactly once, in [`Worker::remove_call`]: both streams are released, the endpoint's in-flight count falls,
+//! and the outcome is recorded there and nowhere else.
+
+use core::time::Duration;
+
+use evenkeel_balance::Outcome;
+use evenkeel_grpc::Code;
+use evenkeel_http2::{ErrorCode, Half, StreamFailure};
+
+use super::call::{Call, CallPhase, ResponseFlag};
+use super::conn::{ConnPhase, Side, UpstreamProgress};
+use super::{TimerKey, Worker};
+
+/// How long a call may go without a byte moving while bytes wait for its peer's window (CVE-2019-9517).
+const STREAM_STALL_MAX: Duration = Duration::from_secs(60);
+
+/// An end that this proxy decides.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Ending {
+    code: Code,
+    flag: ResponseFlag,
+    text: String,
+}
+
+impl Ending {
+    pub(super) fn local(code: Code, flag: ResponseFlag, text: &str) -> Self {
+        Self { code, flag, text: text.to_owned() }
+    }
+}
+
+impl Worker {
+    /// Ends a call with a status of our own: as trailers-only if nothing was answered, as trailers if whole messages
+    /// were, else as a reset, since a truncated message must never look complete.
+    pub(super) fn end_call(&mut self, now: Duration, id: u32, ending: Ending) {
+        let call = &mut self.calls[id as usize];
+        call.code = Some(ending.code);
+        call.flag = ending.flag;
+        match call.phase {
+            CallPhase::Waiting | CallPhase::Sent => self.answer(id, b"200", &ending.text),
+            CallPhase::Answering if call.received.at_boundary() => self.answer_trailers(id, &ending.text),
+            CallPhase::Answering | CallPhase::Draining => {
+                let code = if ending.code == Code::DeadlineExceeded {
+                    ErrorCode::CANCEL
+                } else {
+                    ErrorCode::INTERNAL_ERROR
+                };
+                self.reset_client(id, code);
+            }
+        }
+        self.response_ended(now, id);
+    }
+
+    /// The response is complete on our side. What is left of the request is not needed; the call is gone once the
+    /// last bytes have left for the client.
+    pub(super) fn response_ended(&mut self, now: Duration, id: u32) {
+        let call = &mut self.calls[id as usize];
+        call.phase = CallPhase::Draining;
+        let (down, unused) = (call.down, call.forwarded.saturating_sub(call.credited));
+        debug_assert_eq!(unused, 0, "credit never runs ahead of what was forwarded");
+        self.release_upstream(now, id, None);
+        let Some(conn) = self.conns.get_mut(down.conn.index()) else {
+            self.remove_call(now, id);
+            return;
+        };
+        if conn.http2.send_half(down.stream) != Half::Closed {
+            self.note_stall(now, id, true);
+            return;
+        }
+        // The client may still be sending: NO_ERROR asks it to stop, and is not taken for a failure (RFC 9113 8.1).
+        if conn.http2.receive_half(down.stream) != Half::Closed {
+            conn.http2.reset(&mut self.fields, down.stream, ErrorCode::NO_ERROR);
+        }
+        self.remove_call(now, id);
+    }
+
+    /// Lets go of the attempt's stream; one that is still open is cancelled, within this wake-up.
+    pub(super) fn release_upstream(&mut self, now: Duration, id: u32, failure: Option<Outcome>) {
+        let call = &mut self.calls[id as usize];
+        let Some(up) = call.up.take() else { return };
+        let slot = call.slot;
+        let (cluster_id, latency) = (call.cluster, now.saturating_sub(call.attempt_at));
+        let outcome = failure.unwrap_or_else(|| outcome_of(call));
+        self.touch(up.conn);
+        if let Some(conn) = self.conns.get_mut(up.conn.index()) {
+            conn.http2.release(&mut self.fields, up.stream);
+        }
+        let cluster = &mut self.clusters[cluster_id as usize];
+        if let Some(slot) = slot {
+            let endpoint = cluster.balancer.endpoint(slot);
+            endpoint.call_finished();
+            endpoint.record(outcome, latency);
+        }
+        self.on_attempt_finished(now, id);
+        self.after_release(now, up.conn, cluster_id);
+    }
+
+    /// A stream of a backend's connection is gone: a connection that only finished its calls may close, and waiting
+    /// calls have room.
+    fn after_release(&mut self, now: Duration, conn: super::ConnId, cluster: u32) {
+        let Some(record) = self.conns.get(conn.index()) else { return };
+        let leaving = matches!(&record.side, Side::Upstream(up) if up.progress == UpstreamProgress::Leaving);
+        if leaving && record.phase == ConnPhase::Live && record.http2.stream_count() == 0 {
+            self.shut_conn(conn, ErrorCode::NO_ERROR, b"");
+        }
+        if !self.clusters[cluster as usize].pending.is_empty() {
+            self.serve_waiting(now, cluster);
+        }
+    }
+
+    /// The client reset its stream.
+    pub(super) fn on_client_gone(&mut self, now: Duration, id: u32, failure: StreamFailure) {
+        let call = &mut self.calls[id as usize];
+        if call.phase != CallPhase::Draining || call.code.is_none() {
+            call.code = Some(Code::Cancelled);
+            call.flag = match failure {
+                StreamFailure::Violation(_) => ResponseFlag::DownstreamProtocolError,
+                _ => ResponseFlag::DownstreamConnectionTermination,
+            };
+        }
+        self.release_upstream(now, id, Some(Outcome::Cancelled));
+        self.remove_call(now, id);
+    }
+
+    /// Forgets a call: the one place where calls end.
+    pub(super) fn remove_call(&mut self, now: Duration, id: u32) {
+        self.release_upstream(now, id, None);
+        self.on_call_finished(now, id);
+        let call = self.calls.remove(id as usize);
+        if let Some(timer) = call.timer {
+            self.wheel.disarm(timer);
+        }
+        self.give_block(call.request);
+        self.give_buffer(call.replay);
+        if let Some(conn) = self.conns.get_mut(call.down.conn.index()) {
+            conn.http2.release(&mut self.fields, call.down.stream);
+        }
+    }
+
+    /// Notes that a call's bytes wait for a window, or that they moved.
+    pub(super) fn note_stall(&mut self, now: Duration, id: u32, waits: bool) {
+        let call = &mut self.calls[id as usize];
+        if !waits {
+            return;
+        }
+        call.stalled_since = Some(now);
+        if call.timer.is_none() {
+            call.timer = Some(self.wheel.arm(now + STREAM_STALL_MAX, TimerKey::Call(id)));
+        }
+    }
+
+    pub(super) fn on_call_timer(&mut self, now: Duration, id: u32) {
+        let call = &mut self.calls[id as usize];
+        call.timer = None;
+        if call.deadline.is_some_and(|deadline| deadline <= now) {
+            let text = "deadline exceeded: upstream request timeout";
+            self.end_call(
+                now,
+                id,
+                Ending::local(Code::DeadlineExceeded, ResponseFlag::UpstreamTimeout, text),
+            );
+            return;
+        }
+        let stall = call.stalled_since.map(|since| since + STREAM_STALL_MAX);
+        if stall.is_some_and(|at| at <= now) {
+            self.end_stalled(now, id);
+            return;
+        }
+        let call = &mut self.calls[id as usize];
+        if let Some(next) = call.deadline.into_iter().chain(stall).min() {
+            call.timer = Some(self.wheel.arm(next, TimerKey::Call(id)));
+        }
+    }
+
+    /// Nothing moved for too long: the stream that did not read is reset.
+    fn end_stalled(&mut self, now: Duration, id: u32) {
+        let call = &mut self.calls[id as usize];
+        call.code = Some(Code::Unavailable);
+        call.flag = ResponseFlag::StreamIdle;
+        if call.phase == CallPhase::Sent {
+            let text = "stream idle timeout: the backend did not read the request for 60 s";
+            self.end_call(now, id, Ending::local(Code::Unavailable, ResponseFlag::StreamIdle, text));
+        } else {
+            self.reset_client(id, ErrorCode::CANCEL);
+            self.response_ended(now, id);
+        }
+    }
+}
+
+/// What an attempt's end says about its endpoint. The caller's own errors and its leaving say nothing against it.
+fn outcome_of(call: &Call) -> Outcome {
+    match call.code {
+        Some(Code::Cancelled) => Outcome::Cancelled,
+        Some(
+            Code::Unknown | Code::DeadlineExceeded | Code::Unavailable | Code::Internal | Code::DataLoss,
+        )
+        | None => Outcome::Failure,
+        Some(_) => Outcome::Success,
+    }
+}

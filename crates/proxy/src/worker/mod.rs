@@ -1,0 +1,361 @@
+//! The worker: the whole data path of one thread as a state machine.
+//!
+//! It takes what the world does (a connection was accepted, bytes arrived, a timer is due) and says what the world
+//! should do (connect, write, close). It has no socket, clock, thread or lock of its own, so that the same code runs on
+//! epoll in production and on a simulated network with faults in tests.
+//!
+//! # How to drive it
+//! 1. Tell it what happened: [`Worker::accepted`], [`Worker::received`], [`Worker::connected`],
+//!    [`Worker::connect_failed`], [`Worker::ended`], [`Worker::writable`], [`Worker::timeout`], [`Worker::apply`].
+//! 2. After each batch, call [`Worker::poll_action`] until it returns `None`, doing what it says.
+//! 3. Sleep until something happens or [`Worker::deadline`]; not at all while [`Worker::has_unfinished_input`], in which
+//!    case [`Worker::resume`] comes before the next batch.
+//!
+//! All that one batch produced leaves in one write for each connection (design, section 4: one flush per wake-up).
+//!
+//! # Invariants
+//! - A call ends exactly once; whatever way it ends, both of its streams and its in-flight count go with it.
+//! - Nothing is allocated for a call in steady state: records, blocks and buffers are reused.
+//! - Input never panics: what a peer can send is either handled or ends its stream or connection.
+
+mod attempt;
+mod call;
+mod cluster;
+mod conn;
+mod control;
+mod downstream;
+mod finish;
+mod http1;
+mod observe;
+mod output;
+mod reply;
+pub mod route;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+pub mod timer;
+mod upstream;
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_balance::Address;
+use evenkeel_http2::field::{FieldBlock, FieldId};
+use evenkeel_http2::{Connection, Event, Fields, Role};
+use slab::Slab;
+
+use self::call::Call;
+pub use self::call::ResponseFlag;
+use self::cluster::WorkerCluster;
+use self::conn::{Conn, ConnPhase, Downstream, Side};
+pub use self::conn::{ConnId, PeerName, TransportEnd};
+pub use self::control::{ClusterView, EndpointView};
+use self::snapshot::Snapshot;
+use self::timer::Wheel;
+
+/// Output buffers that a worker keeps for reuse.
+const SPARE_BUFFERS_MAX: usize = 256;
+
+/// A buffer that grew beyond this is given back instead of kept.
+const SPARE_BUFFER_BYTES_MAX: usize = 512 * 1024;
+
+/// What a worker asks its driver to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Begin to connect, then [`Worker::connected`] or [`Worker::connect_failed`].
+    Connect {
+        /// The new connection.
+        conn: ConnId,
+        /// Where to.
+        address: Address,
+    },
+    /// Write [`Worker::output`] as far as the transport takes it, then [`Worker::written`].
+    Write {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Shut the sending side; go on reading.
+    ShutWrite {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Close. The identifier is free for other connections from now on.
+    Close {
+        /// The connection.
+        conn: ConnId,
+    },
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TimerKey {
+    Call(u32),
+    Conn(u32),
+    Cluster(u32),
+    /// The start of a connection's drain, spread over time.
+    Drain(u32),
+}
+
+/// What a worker is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerConfig {
+    /// This worker's number, from 0.
+    pub index: usize,
+    /// How many workers there are.
+    pub count: usize,
+    /// Seed of all its random choices. From the operating system in production, a test's seed in simulation.
+    pub seed: u64,
+}
+
+/// The data path of one thread. The module's documentation shows how to drive it.
+#[derive(Debug)]
+pub struct Worker {
+    config: WorkerConfig,
+    snapshot: Arc<Snapshot>,
+    fields: Fields,
+    standard: Standard,
+    conns: Slab<Conn>,
+    calls: Slab<Call>,
+    clusters: Vec<WorkerCluster>,
+    /// Position of each of the snapshot's clusters among `clusters`.
+    cluster_of: Vec<u32>,
+    /// Client connections of each listener.
+    accepted: Vec<u32>,
+    wheel: Wheel<TimerKey>,
+    dirty: Vec<u32>,
+    settled: usize,
+    /// Connections whose input was cut short for the sake of others.
+    unfinished: Vec<u32>,
+    connects: Vec<Action>,
+    spare_buffers: Vec<Vec<u8>>,
+    spare_blocks: Vec<FieldBlock>,
+    serial: u32,
+    draining: bool,
+}
+
+/// Fields of our own answers, interned once.
+#[derive(Debug)]
+struct Standard {
+    status_200: FieldId,
+    content_type: FieldId,
+}
+
+impl Worker {
+    /// A worker without connections.
+    #[must_use]
+    pub fn new(config: WorkerConfig, snapshot: &Arc<Snapshot>, now: Duration) -> Self {
+        let mut fields = Fields::new(config.seed);
+        let standard = Standard {
+            status_200: fields.store.intern(b":status", b"200"),
+            content_type: fields.store.intern(b"content-type", evenkeel_grpc::APPLICATION_GRPC.as_ref()),
+        };
+        let mut worker = Self {
+            config,
+            snapshot: Arc::new(Snapshot::default()),
+            fields,
+            standard,
+            conns: Slab::new(),
+            calls: Slab::new(),
+            clusters: Vec::new(),
+            cluster_of: Vec::new(),
+            accepted: Vec::new(),
+            wheel: Wheel::new(now),
+            dirty: Vec::new(),
+            settled: 0,
+            unfinished: Vec::new(),
+            connects: Vec::new(),
+            spare_buffers: Vec::new(),
+            spare_blocks: Vec::new(),
+            serial: 0,
+            draining: false,
+        };
+        worker.apply(snapshot, now);
+        worker
+    }
+
+    /// A client connected to the listener at this position of the snapshot. `None` if it is one too many: close it.
+    pub fn accepted(&mut self, now: Duration, listener: usize, peer: PeerName) -> Option<ConnId> {
+        let settings = Arc::clone(self.snapshot.listeners.get(listener)?);
+        let count = self.accepted.get_mut(listener)?;
+        if *count >= settings.max_connections {
+            return None;
+        }
+        *count += 1;
+        let http2 = Connection::new(Role::Server, settings.limits, now);
+        let side = Side::Downstream(Downstream { listener: listener as u32, peer });
+        let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
+        self.touch(id);
+        Some(id)
+    }
+
+    /// How many bytes of earlier input [`Worker::take_leftover`] would put in front of the next read.
+    #[must_use]
+    pub fn leftover_len(&self, conn: ConnId) -> usize {
+        self.conns.get(conn.index()).map_or(0, |conn| conn.leftover.len())
+    }
+
+    /// Copies the unused end of earlier input to the front of `buffer`, behind which the driver reads; returns its
+    /// length. What the driver then passes to [`Worker::received`] begins with it.
+    pub fn take_leftover(&mut self, conn: ConnId, buffer: &mut [u8]) -> usize {
+        let Some(conn) = self.conns.get_mut(conn.index()) else { return 0 };
+        let length = conn.leftover.len();
+        debug_assert!(length <= buffer.len(), "a read buffer holds more than a frame");
+        buffer[..length].copy_from_slice(&conn.leftover);
+        conn.leftover.clear();
+        length
+    }
+
+    /// Whether the driver should read from this connection: not while its peer leaves our answers unread.
+    #[must_use]
+    pub fn wants_input(&self, conn: ConnId) -> bool {
+        self.conns.get(conn.index()).is_some_and(|conn| match conn.phase {
+            ConnPhase::Silent | ConnPhase::Live => conn.http2.wants_input(),
+            ConnPhase::Flushing | ConnPhase::Lingering(_) => true,
+            ConnPhase::Dead => false,
+        })
+    }
+
+    /// Bytes arrived: what [`Worker::take_leftover`] gave back, then what is new.
+    pub fn received(&mut self, now: Duration, id: ConnId, input: &[u8]) {
+        let Some(conn) = self.conns.get_mut(id.index()) else { return };
+        match conn.phase {
+            ConnPhase::Live => {}
+            ConnPhase::Silent => {
+                if !self.begin_downstream(id, input) {
+                    return;
+                }
+            }
+            ConnPhase::Flushing | ConnPhase::Lingering(_) | ConnPhase::Dead => return,
+        }
+        self.touch(id);
+        if let Some(conn) = self.conns.get_mut(id.index()) {
+            conn.http2.begin_wake(now);
+        }
+        self.process(now, id, input);
+    }
+
+    fn process(&mut self, now: Duration, id: ConnId, input: &[u8]) {
+        let mut at = 0;
+        loop {
+            let Some(conn) = self.conns.get_mut(id.index()) else { return };
+            if !conn.is_live() {
+                return;
+            }
+            match conn.http2.next_event(&mut self.fields, now, input, &mut at) {
+                Ok(Some(event)) => self.on_event(now, id, event),
+                Ok(None) => break,
+                Err(error) => {
+                    self.on_connection_error(now, id, error);
+                    return;
+                }
+            }
+        }
+        let Some(conn) = self.conns.get_mut(id.index()) else { return };
+        let rest = &input[at..];
+        conn.leftover.clear();
+        if rest.is_empty() {
+            // An idle connection owns no buffer.
+            if conn.leftover.capacity() > 0 {
+                conn.leftover = Vec::new();
+            }
+            return;
+        }
+        conn.leftover.extend_from_slice(rest);
+        if conn.http2.has_had_its_share() {
+            self.unfinished.push(id.0);
+        }
+    }
+
+    /// Whether input waits that was cut short for the sake of other connections.
+    #[must_use]
+    pub fn has_unfinished_input(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    /// Goes on with input that was cut short.
+    pub fn resume(&mut self, now: Duration) {
+        for id in core::mem::take(&mut self.unfinished) {
+            let id = ConnId(id);
+            let Some(conn) = self.conns.get_mut(id.index()) else { continue };
+            let input = core::mem::take(&mut conn.leftover);
+            self.received(now, id, &input);
+        }
+    }
+
+    fn on_event(&mut self, now: Duration, id: ConnId, event: Event<'_>) {
+        match &self.conns[id.index()].side {
+            Side::Downstream(_) => self.on_downstream_event(now, id, event),
+            Side::Upstream(_) => self.on_upstream_event(now, id, event),
+        }
+    }
+
+    /// Puts a connection on the list of those with something to settle or write, and lends it a buffer.
+    fn touch(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.index()) else { return };
+        if !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push(id.0);
+        }
+        if !conn.http2.has_output_buffer()
+            && let Some(buffer) = self.spare_buffers.pop()
+        {
+            conn.http2.lend_output(buffer);
+        }
+    }
+
+    /// When [`Worker::timeout`] is due, if nothing happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.wheel.deadline()
+    }
+
+    /// Fires the timers that are due.
+    pub fn timeout(&mut self, now: Duration) {
+        while let Some(key) = self.wheel.expire(now) {
+            match key {
+                TimerKey::Call(call) => self.on_call_timer(now, call),
+                TimerKey::Conn(conn) => self.on_conn_timer(now, ConnId(conn)),
+                TimerKey::Cluster(cluster) => {
+                    self.clusters[cluster as usize].timer = None;
+                    self.tend_cluster(now, cluster);
+                }
+                TimerKey::Drain(conn) => self.on_drain_timer(now, ConnId(conn)),
+            }
+        }
+    }
+
+    /// Calls in progress.
+    #[must_use]
+    pub fn call_count(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Connections, both sides.
+    #[must_use]
+    pub fn conn_count(&self) -> usize {
+        self.conns.len()
+    }
+
+    fn take_block(&mut self) -> FieldBlock {
+        self.spare_blocks.pop().unwrap_or_default()
+    }
+
+    fn give_block(&mut self, mut block: FieldBlock) {
+        block.clear(&mut self.fields.store);
+        if self.spare_blocks.len() < SPARE_BUFFERS_MAX {
+            self.spare_blocks.push(block);
+        }
+    }
+
+    fn take_buffer(&mut self) -> Vec<u8> {
+        self.spare_buffers.pop().unwrap_or_default()
+    }
+
+    fn give_buffer(&mut self, mut buffer: Vec<u8>) {
+        let useful = (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity());
+        if useful && self.spare_buffers.len() < SPARE_BUFFERS_MAX {
+            buffer.clear();
+            self.spare_buffers.push(buffer);
+        }
+    }
+}

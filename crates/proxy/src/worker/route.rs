@@ -1,0 +1,192 @@
+//! Routes: which cluster a call goes to, by authority, service and method.
+//!
+//! Rule: the first route whose conditions all hold takes the call, as Envoy does it, so that the order in the file is
+//! the order of decision. The number of routes of one listener is bounded by [`ROUTES_MAX`], which makes a linear
+//! look cheap; the decision for a path that a client repeats is cached with the interned path and costs nothing when no
+//! route asks for anything but the path.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_grpc::Path;
+
+/// Routes that one listener may have: positions are cached in 16 bits, and more would want an index.
+pub const ROUTES_MAX: usize = 4096;
+
+/// The routes of one listener, in order of decision.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<Route>,
+    /// Whether any route asks for more than the path, so that a path alone does not decide.
+    needs_authority: bool,
+}
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The name in logs.
+    pub name: Arc<str>,
+    /// What a call must be like.
+    pub conditions: RouteMatch,
+    /// Position of the cluster in the snapshot.
+    pub cluster: usize,
+    /// The longest a call may take; a shorter grpc-timeout of the client counts. `None`: no limit of ours.
+    pub timeout: Option<Duration>,
+}
+
+/// Conditions of a route; all must hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RouteMatch {
+    /// One of these authorities, lower case, with or without a port; empty means any.
+    pub authorities: Vec<Box<str>>,
+    /// The path.
+    pub path: PathMatch,
+}
+
+/// A condition on a call's path `/service/method`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum PathMatch {
+    /// Any path.
+    #[default]
+    Any,
+    /// All methods of this service.
+    Service(Box<str>),
+    /// All services whose full name begins so ("ecommerce.").
+    ServicePrefix(Box<str>),
+    /// One method of one service.
+    Method {
+        /// The service's full name.
+        service: Box<str>,
+        /// The method's name.
+        method: Box<str>,
+    },
+    /// All methods of a service whose names begin so ("Get").
+    MethodPrefix {
+        /// The service's full name.
+        service: Box<str>,
+        /// How the method's name begins.
+        prefix: Box<str>,
+    },
+}
+
+impl PathMatch {
+    fn accepts(&self, path: &Path<'_>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Service(service) => path.service() == &**service,
+            Self::ServicePrefix(prefix) => path.service().starts_with(&**prefix),
+            Self::Method { service, method } => path.service() == &**service && path.method() == &**method,
+            Self::MethodPrefix { service, prefix } => {
+                path.service() == &**service && path.method().starts_with(&**prefix)
+            }
+        }
+    }
+}
+
+impl RouteTable {
+    /// A table of these routes. Those beyond [`ROUTES_MAX`] are dropped: the configuration refuses them.
+    #[must_use]
+    pub fn new(mut routes: Vec<Route>) -> Self {
+        routes.truncate(ROUTES_MAX);
+        let needs_authority = routes.iter().any(|route| !route.conditions.authorities.is_empty());
+        Self { routes, needs_authority }
+    }
+
+    /// A table that sends every call to one cluster.
+    #[must_use]
+    pub fn to_cluster(cluster: usize) -> Self {
+        Self::new(vec![Route {
+            name: "default".into(),
+            conditions: RouteMatch::default(),
+            cluster,
+            timeout: None,
+        }])
+    }
+
+    /// The position of the route that takes a call.
+    #[must_use]
+    pub fn find(&self, authority: &[u8], path: &Path<'_>) -> Option<usize> {
+        self.routes.iter().position(|route| {
+            route.conditions.path.accepts(path)
+                && (route.conditions.authorities.is_empty()
+                    || route.conditions.authorities.iter().any(|wanted| same_authority(wanted, authority)))
+        })
+    }
+
+    /// Whether the path alone decides.
+    #[must_use]
+    pub fn decides_by_path(&self) -> bool {
+        !self.needs_authority
+    }
+
+    /// The route at a position that [`RouteTable::find`] gave.
+    #[must_use]
+    pub fn get(&self, position: usize) -> Option<&Route> {
+        self.routes.get(position)
+    }
+
+    /// The routes, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter()
+    }
+}
+
+/// Whether an authority is the wanted one. Host names are compared without case (RFC 3986 section 3.2.2); a wanted
+/// authority without a port accepts any.
+fn same_authority(wanted: &str, authority: &[u8]) -> bool {
+    let wanted = wanted.as_bytes();
+    if authority.eq_ignore_ascii_case(wanted) {
+        return true;
+    }
+    let Some((host, port)) = authority.split_at_checked(wanted.len()) else { return false };
+    host.eq_ignore_ascii_case(wanted)
+        && port.strip_prefix(b":").is_some_and(|port| !port.is_empty() && port.iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(cluster: usize, authorities: &[&str], path: PathMatch) -> Route {
+        let authorities = authorities.iter().map(|authority| Box::from(*authority)).collect();
+        let conditions = RouteMatch { authorities, path };
+        Route { name: "r".into(), conditions, cluster, timeout: None }
+    }
+
+    fn found(table: &RouteTable, authority: &str, path: &str) -> Option<usize> {
+        let path = Path::parse(path.as_bytes()).unwrap();
+        table.find(authority.as_bytes(), &path).and_then(|at| table.get(at)).map(|route| route.cluster)
+    }
+
+    #[test]
+    fn the_first_route_whose_conditions_hold_takes_the_call() {
+        let table = RouteTable::new(vec![
+            route(0, &[], PathMatch::Method { service: "a.B".into(), method: "Get".into() }),
+            route(1, &[], PathMatch::MethodPrefix { service: "a.B".into(), prefix: "Li".into() }),
+            route(2, &[], PathMatch::Service("a.B".into())),
+            route(3, &[], PathMatch::ServicePrefix("a.".into())),
+        ]);
+        assert_eq!(found(&table, "x", "/a.B/Get"), Some(0));
+        assert_eq!(found(&table, "x", "/a.B/GetAll"), Some(2));
+        assert_eq!(found(&table, "x", "/a.B/List"), Some(1));
+        assert_eq!(found(&table, "x", "/a.Bc/List"), Some(3));
+        assert_eq!(found(&table, "x", "/b.B/List"), None);
+        assert!(table.decides_by_path());
+    }
+
+    #[test]
+    fn an_authority_is_compared_without_case_and_with_its_port_only_if_one_is_wanted() {
+        let table = RouteTable::new(vec![
+            route(0, &["orders.example"], PathMatch::Any),
+            route(1, &["b:1"], PathMatch::Any),
+        ]);
+        assert_eq!(found(&table, "Orders.Example", "/a/b"), Some(0));
+        assert_eq!(found(&table, "orders.example:50051", "/a/b"), Some(0));
+        assert_eq!(found(&table, "orders.example:", "/a/b"), None);
+        assert_eq!(found(&table, "orders.example.evil:1", "/a/b"), None);
+        assert_eq!(found(&table, "b:1", "/a/b"), Some(1));
+        assert_eq!(found(&table, "b:2", "/a/b"), None);
+        assert_eq!(found(&table, "b", "/a/b"), None);
+        assert!(!table.decides_by_path());
+    }
+}

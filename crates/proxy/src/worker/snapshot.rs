@@ -1,0 +1,78 @@
+//! What the control plane tells the workers: one immutable value, swapped as a whole.
+//!
+//! Two values swapped one after the other would let a worker see the routes of one configuration and the clusters of
+//! another; one value cannot.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_balance::{BackoffConfig, EndpointSet, Policy};
+use evenkeel_http2::Limits;
+
+use super::route::RouteTable;
+
+/// Everything that a worker is configured with.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Rises with each snapshot. Route decisions that were cached under another generation are void.
+    pub generation: u32,
+    /// The listeners, in the order of their identifiers. A reload may add some but never reorders them.
+    pub listeners: Vec<Arc<Listener>>,
+    /// The clusters, which routes name by position.
+    pub clusters: Vec<Arc<Cluster>>,
+}
+
+/// What a worker knows of a listener.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The address as configured, for logs and metrics.
+    pub name: Arc<str>,
+    /// What a client may make us hold or do.
+    pub limits: Limits,
+    /// Connections that one worker accepts from this listener. Default 10 000; see the configuration reference.
+    pub max_connections: u32,
+    /// Where calls go.
+    pub routes: RouteTable,
+}
+
+/// What a worker knows of a cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// The cluster's name: its identity over reloads.
+    pub name: Arc<str>,
+    /// How an endpoint is chosen.
+    pub policy: Policy,
+    /// When to try again to connect.
+    pub backoff: BackoffConfig,
+    /// From the start of a connection attempt to the backend's SETTINGS. Default 5 s.
+    pub connect_timeout: Duration,
+    /// Calls of one worker that may wait for a connection. Default 1024; more are answered UNAVAILABLE.
+    pub max_pending: usize,
+    /// Connections of one worker to one endpoint. A second is opened when the first has as many streams as the
+    /// backend allows (gRFC A105). Default 4.
+    pub max_connections_per_endpoint: usize,
+    /// Endpoints that one worker connects to; with more, each worker takes its deterministic share. Default 1024.
+    pub max_endpoints_per_worker: usize,
+    /// What discovery found; `None` before its first answer.
+    pub endpoints: Option<Arc<EndpointSet>>,
+    /// What discovery's newest failure said, for the message of calls that fail because of it.
+    pub resolve_error: Option<Arc<str>>,
+}
+
+impl Cluster {
+    /// A cluster of these endpoints with defaults for everything else.
+    #[must_use]
+    pub fn new(name: &str, policy: Policy, endpoints: Arc<EndpointSet>) -> Self {
+        Self {
+            name: name.into(),
+            policy,
+            backoff: BackoffConfig::default(),
+            connect_timeout: Duration::from_secs(5),
+            max_pending: 1024,
+            max_connections_per_endpoint: 4,
+            max_endpoints_per_worker: 1024,
+            endpoints: Some(endpoints),
+            resolve_error: None,
+        }
+    }
+}

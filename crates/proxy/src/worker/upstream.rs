@@ -1,0 +1,327 @@
+//! Connections to backends, and events from them.
+
+use core::time::Duration;
+
+use evenkeel_balance::{Connectivity, Slot};
+use evenkeel_grpc::{Code, ContentType, code_from_http_status};
+use evenkeel_http2::field::Name;
+use evenkeel_http2::{Connection, ErrorCode, Event, Limits, ListSize, Role, StreamFailure};
+
+use super::call::{CallPhase, Leg, ResponseFlag};
+use super::conn::{Conn, ConnId, ConnPhase, Side, Upstream, UpstreamProgress};
+use super::finish::Ending;
+use super::{Action, TimerKey, Worker};
+
+impl Worker {
+    /// Does what a cluster's balancer asks for: connections to begin, connections no longer needed; then arms its timer.
+    pub(super) fn tend_cluster(&mut self, now: Duration, cluster_id: u32) {
+        while let Some(slot) = self.clusters[cluster_id as usize].balancer.surplus_connection() {
+            let conns: Vec<ConnId> = self.clusters[cluster_id as usize].conns_of(slot).to_vec();
+            for conn in conns {
+                self.retire_upstream(now, conn);
+            }
+        }
+        while let Some(slot) = self.clusters[cluster_id as usize].balancer.wants_connection(now) {
+            self.connect(now, cluster_id, slot);
+        }
+        let cluster = &mut self.clusters[cluster_id as usize];
+        let next = cluster.balancer.next_deadline();
+        match (cluster.timer, next) {
+            (Some((_, at)), Some(next)) if at <= next => {}
+            (timer, Some(next)) => {
+                if let Some((timer, _)) = timer {
+                    self.wheel.disarm(timer);
+                }
+                cluster.timer = Some((self.wheel.arm(next, TimerKey::Cluster(cluster_id)), next));
+            }
+            (_, None) => {}
+        }
+        if cluster.balancer.state() == Connectivity::TransientFailure && !cluster.pending.is_empty() {
+            self.serve_waiting(now, cluster_id);
+        }
+    }
+
+    /// Begins a connection to an endpoint.
+    pub(super) fn connect(&mut self, now: Duration, cluster_id: u32, slot: Slot) {
+        let cluster = &mut self.clusters[cluster_id as usize];
+        let until = now + cluster.settings.connect_timeout;
+        let address = cluster.balancer.endpoint(slot).address().clone();
+        let conns = cluster.endpoint_conns(slot);
+        conns.connecting += 1;
+        conns.total += 1;
+        let http2 = Connection::new(Role::Client, Limits::upstream(), now);
+        let side = Side::Upstream(Upstream {
+            cluster: cluster_id,
+            slot,
+            progress: UpstreamProgress::Connecting(until),
+        });
+        let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
+        self.connects.push(Action::Connect { conn: id, address });
+        self.arm_conn(id);
+    }
+
+    /// A connection that [`Action::Connect`] asked for is established.
+    pub fn connected(&mut self, _now: Duration, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id.index())
+            && conn.phase == ConnPhase::Silent
+        {
+            conn.phase = ConnPhase::Live;
+            self.touch(id);
+        }
+    }
+
+    /// A connection that [`Action::Connect`] asked for could not be established; `reason` is the system's.
+    pub fn connect_failed(&mut self, now: Duration, id: ConnId, reason: &str) {
+        self.lose_upstream(now, id, reason);
+    }
+
+    pub(super) fn on_upstream_event(&mut self, now: Duration, id: ConnId, event: Event<'_>) {
+        match event {
+            Event::Ready => self.on_upstream_ready(now, id),
+            Event::GoAway { .. } => self.retire_upstream(now, id),
+            Event::Response { stream, token, status, end, size } => {
+                if self.is_attempt(token, Leg { conn: id, stream }) {
+                    self.on_response(now, token, status, end, size);
+                }
+            }
+            Event::Data { stream, token, bytes, end } => {
+                let leg = Leg { conn: id, stream };
+                if self.is_attempt(token, leg) {
+                    self.on_response_data(now, token, leg, bytes, end);
+                } else {
+                    self.consume(id, stream, bytes.len() as u32);
+                }
+            }
+            Event::Trailers { stream, token, .. } => {
+                if self.is_attempt(token, Leg { conn: id, stream }) {
+                    self.on_response_trailers(now, token);
+                }
+            }
+            Event::Failed { stream, token, failure } => {
+                if self.is_attempt(token, Leg { conn: id, stream }) {
+                    self.on_attempt_failed(now, token, failure);
+                }
+            }
+            // gRPC has no use for 1xx; the final response follows. A PING's answer is seen by the connection's timer.
+            Event::Informational { .. } | Event::PingAcknowledged { .. } | Event::Request { .. } => {}
+        }
+    }
+
+    fn is_attempt(&self, token: u32, leg: Leg) -> bool {
+        self.calls.get(token as usize).is_some_and(|call| call.up == Some(leg))
+    }
+
+    fn on_upstream_ready(&mut self, now: Duration, id: ConnId) {
+        let Side::Upstream(up) = &mut self.conns[id.index()].side else { return };
+        up.progress = UpstreamProgress::Ready;
+        let (cluster_id, slot) = (up.cluster, up.slot);
+        let cluster = &mut self.clusters[cluster_id as usize];
+        let conns = cluster.endpoint_conns(slot);
+        conns.connecting -= 1;
+        conns.ready.push(id);
+        conns.last_error = None;
+        if cluster.removed.contains(&slot) {
+            self.retire_upstream(now, id);
+            return;
+        }
+        cluster.balancer.set_connectivity(slot, Connectivity::Ready, now);
+        self.on_connect_result(cluster_id, slot, true);
+        self.serve_waiting(now, cluster_id);
+        self.tend_cluster(now, cluster_id);
+    }
+
+    /// Takes a connection out of use; it finishes its calls.
+    pub(super) fn retire_upstream(&mut self, now: Duration, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.index()) else { return };
+        let idle = conn.http2.stream_count() == 0;
+        let Side::Upstream(up) = &mut conn.side else { return };
+        let before = core::mem::replace(&mut up.progress, UpstreamProgress::Leaving);
+        let (cluster_id, slot) = (up.cluster, up.slot);
+        if before == UpstreamProgress::Leaving {
+            return;
+        }
+        self.unlist_conn(now, id, cluster_id, slot, before);
+        if idle {
+            self.shut_conn(id, ErrorCode::NO_ERROR, b"");
+        }
+        self.tend_cluster(now, cluster_id);
+    }
+
+    /// Takes a connection off its endpoint's lists and tells the balancer if it was the last one in use.
+    fn unlist_conn(
+        &mut self,
+        now: Duration,
+        id: ConnId,
+        cluster_id: u32,
+        slot: Slot,
+        before: UpstreamProgress,
+    ) {
+        let cluster = &mut self.clusters[cluster_id as usize];
+        let conns = cluster.endpoint_conns(slot);
+        conns.ready.retain(|other| *other != id);
+        if matches!(before, UpstreamProgress::Connecting(_)) {
+            conns.connecting -= 1;
+        }
+        let none_left = conns.ready.is_empty();
+        if none_left && !cluster.removed.contains(&slot) {
+            let state = match before {
+                UpstreamProgress::Connecting(_) => Connectivity::TransientFailure,
+                _ => Connectivity::Idle,
+            };
+            cluster.balancer.set_connectivity(slot, state, now);
+        }
+    }
+
+    /// A connection to a backend ended or never came about: its calls are tried again where that is safe, else answered.
+    pub(super) fn lose_upstream(&mut self, now: Duration, id: ConnId, reason: &str) {
+        let Some(conn) = self.conns.get_mut(id.index()) else { return };
+        if conn.phase == ConnPhase::Dead {
+            return;
+        }
+        conn.phase = ConnPhase::Dead;
+        let flushed = conn.flushed_stream;
+        let calls: Vec<u32> = conn.http2.tokens().collect();
+        let Side::Upstream(up) = &mut conn.side else { return };
+        let before = core::mem::replace(&mut up.progress, UpstreamProgress::Leaving);
+        let (cluster_id, slot) = (up.cluster, up.slot);
+        if matches!(before, UpstreamProgress::Connecting(_)) {
+            self.note_connect_error(cluster_id, slot, reason);
+            self.on_connect_result(cluster_id, slot, false);
+        }
+        if before != UpstreamProgress::Leaving {
+            self.unlist_conn(now, id, cluster_id, slot, before);
+        }
+        for call in calls {
+            let Some(up) = self.calls.get(call as usize).and_then(|call| call.up) else { continue };
+            if up.conn != id {
+                continue;
+            }
+            let unsent = up.stream.id() > flushed;
+            if !self.try_again(now, call, false, unsent) {
+                let text = format!(
+                    "upstream connect error or disconnect/reset before headers. reset reason: connection termination: {reason}"
+                );
+                self.fail_attempt(now, call, ResponseFlag::UpstreamConnectionTermination, &text);
+            }
+        }
+        self.touch(id);
+        self.tend_cluster(now, cluster_id);
+        self.serve_waiting(now, cluster_id);
+    }
+
+    fn on_response(&mut self, now: Duration, id: u32, status: u16, end: bool, size: ListSize) {
+        let fields = &self.fields;
+        let value = |name| fields.index.position(name).map(|at| fields.block.get(&fields.store, at).value);
+        let grpc = value(Name::ContentType).is_some_and(|value| ContentType::detect(value).is_grpc());
+        let grpc_status = value(Name::GrpcStatus).map(Code::from_wire);
+        if size == ListSize::OverLimit {
+            let text = "metadata larger than max: the backend's response headers";
+            self.end_call(
+                now,
+                id,
+                Ending::local(Code::ResourceExhausted, ResponseFlag::UpstreamProtocolError, text),
+            );
+            return;
+        }
+        if status != 200 || (!grpc && grpc_status.is_none()) {
+            let (code, text) = if status == 200 {
+                (Code::Unknown, "upstream answered without a gRPC content-type".to_owned())
+            } else {
+                (
+                    code_from_http_status(status),
+                    format!("upstream answered with HTTP status {status} instead of gRPC"),
+                )
+            };
+            self.end_call(now, id, Ending::local(code, ResponseFlag::UpstreamProtocolError, &text));
+            return;
+        }
+        let call = &mut self.calls[id as usize];
+        call.headers_at = Some(now);
+        call.phase = CallPhase::Answering;
+        call.replayable = false;
+        let (block, replay) = (core::mem::take(&mut call.request), core::mem::take(&mut call.replay));
+        let down = call.down;
+        if end {
+            call.code = Some(grpc_status.unwrap_or(Code::Unknown));
+        }
+        self.give_block(block);
+        self.give_buffer(replay);
+        self.touch(down.conn);
+        let http2 = &mut self.conns[down.conn.index()].http2;
+        let sent = http2.send_headers(&mut self.fields.store, down.stream, &self.fields.block, &[], end);
+        debug_assert!(sent.is_ok(), "a call without response headers takes them");
+        if end {
+            self.response_ended(now, id);
+        }
+    }
+
+    fn on_response_data(&mut self, now: Duration, id: u32, leg: Leg, bytes: &[u8], end: bool) {
+        let call = &mut self.calls[id as usize];
+        call.received.scan(bytes);
+        let down = call.down;
+        self.touch(down.conn);
+        let http2 = &mut self.conns[down.conn.index()].http2;
+        let sent = http2.send_data(now, down.stream, bytes, false).unwrap_or(bytes.len());
+        self.consume(leg.conn, leg.stream, sent as u32);
+        self.note_stall(now, id, sent < bytes.len());
+        if end {
+            // A gRPC response ends with trailers; one that does not has lost its status.
+            let text = "upstream ended the response without a grpc-status";
+            let ending = Ending::local(Code::Unknown, ResponseFlag::UpstreamProtocolError, text);
+            self.end_call(now, id, ending);
+        }
+    }
+
+    fn on_response_trailers(&mut self, now: Duration, id: u32) {
+        let fields = &self.fields;
+        let status = fields
+            .index
+            .position(Name::GrpcStatus)
+            .map(|at| Code::from_wire(fields.block.get(&fields.store, at).value));
+        let call = &mut self.calls[id as usize];
+        call.code = Some(status.unwrap_or(Code::Unknown));
+        let down = call.down;
+        self.touch(down.conn);
+        let http2 = &mut self.conns[down.conn.index()].http2;
+        let sent = http2.send_trailers(&mut self.fields.store, down.stream, &self.fields.block);
+        debug_assert!(sent.is_ok(), "a call that answers takes trailers once");
+        self.response_ended(now, id);
+    }
+
+    fn on_attempt_failed(&mut self, now: Duration, id: u32, failure: StreamFailure) {
+        if self.try_again(now, id, failure.not_processed(), false) {
+            return;
+        }
+        let (flag, text) = match failure {
+            StreamFailure::PeerReset(ErrorCode::REFUSED_STREAM) | StreamFailure::GoAway(_) => {
+                (ResponseFlag::UpstreamReset, "upstream refused stream".to_owned())
+            }
+            StreamFailure::PeerReset(code) => (
+                ResponseFlag::UpstreamReset,
+                format!(
+                    "upstream connect error or disconnect/reset before headers. reset reason: remote reset: {code}"
+                ),
+            ),
+            StreamFailure::Violation(violation) => (
+                ResponseFlag::UpstreamProtocolError,
+                format!(
+                    "upstream connect error or disconnect/reset before headers. reset reason: protocol error: {violation}"
+                ),
+            ),
+            other => (ResponseFlag::UpstreamReset, format!("upstream failed: {other:?}")),
+        };
+        self.fail_attempt(now, id, flag, &text);
+    }
+
+    /// Ends a call whose attempt failed for good.
+    pub(super) fn fail_attempt(&mut self, now: Duration, id: u32, flag: ResponseFlag, before_headers: &str) {
+        let call = &self.calls[id as usize];
+        let ending = if call.phase == CallPhase::Answering {
+            let text = format!("upstream reset after {} messages", call.received.messages);
+            Ending::local(Code::Unavailable, flag, &text)
+        } else {
+            Ending::local(Code::Unavailable, flag, before_headers)
+        };
+        self.end_call(now, id, ending);
+    }
+}
