@@ -134,6 +134,7 @@ impl EventLoop {
                 _ => {}
             }
             let now = self.now();
+            self.worker.woke();
             for event in &events {
                 match event.token() {
                     WAKER => self.on_commands(now),

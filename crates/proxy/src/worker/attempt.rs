@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use evenkeel_balance::{Pick, Slot};
 use evenkeel_grpc::{Code, print_timeout};
+use evenkeel_telemetry::ResponseFlag;
 
 use super::Worker;
-use super::call::{ATTEMPTS_MAX, CallPhase, Leg, ResponseFlag};
+use super::call::{ATTEMPTS_MAX, CallPhase, Leg};
 use super::cluster::Waiting;
 use super::conn::ConnId;
 use super::reply::Refusal;
@@ -186,7 +187,7 @@ impl Worker {
                 (ResponseFlag::NoHealthyUpstream, format!("no healthy upstream: cluster {name}: {error}"))
             }
             (Some(error), _) if !is_empty => (
-                ResponseFlag::UpstreamConnectionFailure,
+                ResponseFlag::UpstreamConnectFailure,
                 format!(
                     "upstream connect error: no endpoint of cluster {name} can be reached; the newest failure: {error}"
                 ),

@@ -13,8 +13,10 @@ use evenkeel_balance::Slot;
 use evenkeel_grpc::{Code, MessageScanner};
 use evenkeel_http2::StreamKey;
 use evenkeel_http2::field::FieldBlock;
+use evenkeel_telemetry::ResponseFlag;
 
 use super::conn::ConnId;
+use super::observe::LogFields;
 use super::timer::TimerId;
 
 /// Request bytes that are kept for a second attempt. One stream window: more could not have arrived unread, and a call
@@ -117,59 +119,13 @@ pub(super) struct Call {
     pub(super) received: Traffic,
     /// The status that the call ends with, once it is known.
     pub(super) code: Option<Code>,
-    pub(super) flag: ResponseFlag,
+    /// Why it ends otherwise than by the backend's answer, and that in words.
+    pub(super) flag: Option<ResponseFlag>,
+    pub(super) details: Option<Box<str>>,
+    /// Whether the call was counted as started, and must be counted as ended.
+    pub(super) counted: bool,
+    pub(super) log: Option<Box<LogFields>>,
     pub(super) stalled_since: Option<Duration>,
-}
-
-/// Why a call ended otherwise than by the backend's answer; Envoy's words for it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ResponseFlag {
-    /// The backend's own answer.
-    #[default]
-    None,
-    /// No route matched.
-    NoRoute,
-    /// No endpoint was ready.
-    NoHealthyUpstream,
-    /// Connections to the backends failed.
-    UpstreamConnectionFailure,
-    /// Too many calls wait.
-    UpstreamOverflow,
-    /// The deadline passed.
-    UpstreamTimeout,
-    /// The backend reset the stream.
-    UpstreamReset,
-    /// The backend's connection ended.
-    UpstreamConnectionTermination,
-    /// The backend broke HTTP or gRPC.
-    UpstreamProtocolError,
-    /// The client left.
-    DownstreamConnectionTermination,
-    /// The client's request was malformed.
-    DownstreamProtocolError,
-    /// Nothing moved for too long.
-    StreamIdle,
-}
-
-impl ResponseFlag {
-    /// Envoy's code for it; `-` for none.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::None => "-",
-            Self::NoRoute => "NR",
-            Self::NoHealthyUpstream => "UH",
-            Self::UpstreamConnectionFailure => "UF",
-            Self::UpstreamOverflow => "UO",
-            Self::UpstreamTimeout => "UT",
-            Self::UpstreamReset => "UR",
-            Self::UpstreamConnectionTermination => "UC",
-            Self::UpstreamProtocolError => "UPE",
-            Self::DownstreamConnectionTermination => "DC",
-            Self::DownstreamProtocolError => "DPE",
-            Self::StreamIdle => "SI",
-        }
-    }
 }
 
 impl Call {
@@ -201,7 +157,10 @@ impl Call {
             sent: Traffic::new(),
             received: Traffic::new(),
             code: None,
-            flag: ResponseFlag::None,
+            flag: None,
+            details: None,
+            counted: false,
+            log: None,
             stalled_since: None,
         }
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use evenkeel_balance::{Balancer, BalancerConfig, Slot, WorkerShare};
+use evenkeel_telemetry::EndpointStats;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -28,6 +29,8 @@ pub(super) struct EndpointConns {
     pub(super) connecting: usize,
     /// All that still exist, those that only finish their calls included.
     pub(super) total: usize,
+    /// Where this worker counts what it does with the endpoint.
+    pub(super) stats: Option<EndpointStats>,
     /// Why the newest attempt failed.
     pub(super) last_error: Option<Arc<str>>,
 }

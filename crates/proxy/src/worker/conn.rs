@@ -77,6 +77,16 @@ pub(super) enum Side {
     Upstream(Upstream),
 }
 
+impl Side {
+    /// The side's name in statistics.
+    pub(super) fn label(&self) -> evenkeel_telemetry::Side {
+        match self {
+            Self::Downstream(_) => evenkeel_telemetry::Side::Downstream,
+            Self::Upstream(_) => evenkeel_telemetry::Side::Upstream,
+        }
+    }
+}
+
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct Downstream {

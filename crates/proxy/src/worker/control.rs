@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::{Address, Connectivity};
 use evenkeel_http2::ErrorCode;
+use evenkeel_telemetry::{Event, ResponseFlag};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -96,6 +97,7 @@ impl Worker {
             }
             self.clusters[id as usize].forget_if_gone(slot);
         }
+        self.attach_cluster(id);
         self.tend_cluster(now, id);
         self.serve_waiting(now, id);
     }
@@ -170,9 +172,10 @@ impl Worker {
     pub fn abort(&mut self, now: Duration) -> usize {
         let calls: Vec<u32> = self.calls.iter().map(|(id, _)| id as u32).collect();
         for id in &calls {
+            self.count(Event::DrainAbortedStream);
             if self.calls.contains(*id as usize) {
                 let text = "the proxy is shutting down: its drain grace is over";
-                self.fail_attempt(now, *id, super::ResponseFlag::UpstreamConnectionTermination, text);
+                self.fail_attempt(now, *id, ResponseFlag::UpstreamConnectionTermination, text);
             }
         }
         let conns: Vec<u32> = self.conns.iter().map(|(id, _)| id as u32).collect();

@@ -5,13 +5,14 @@ use core::time::Duration;
 use evenkeel_grpc::{Code, ContentType, Path, parse_timeout};
 use evenkeel_http2::field::Name;
 use evenkeel_http2::{Event, ListSize, StreamKey};
+use evenkeel_telemetry::ResponseFlag;
 
 use super::Worker;
-use super::call::{Call, CallPhase, Leg, REPLAY_BYTES_MAX, ResponseFlag};
+use super::call::{Call, CallPhase, Leg, REPLAY_BYTES_MAX};
 use super::conn::{ConnId, Side};
 use super::reply::Refusal;
 
-/// Methods a worker tells apart in its statistics are small numbers; see the telemetry crate.
+/// Set in a note that holds a decision.
 const NOTE_KNOWN: u64 = 1;
 
 /// What a path decides, as it is cached with the interned path.
@@ -85,7 +86,12 @@ impl Worker {
         self.conns[leg.conn.index()].http2.set_token(leg.stream, id);
         match self.admit(now, id, size) {
             Ok(()) => self.begin_call(now, id),
-            Err(refusal) => self.refuse(now, id, refusal),
+            Err(refusal) => {
+                if matches!(refusal, Refusal::Grpc { .. } | Refusal::Malformed(_)) {
+                    self.on_call_started(id, false, None);
+                }
+                self.refuse(now, id, refusal);
+            }
         }
     }
 
@@ -129,6 +135,7 @@ impl Worker {
             (timeout, cap) => timeout.or(cap),
         };
         call.deadline = longest.map(|longest| now + longest);
+        self.on_call_started(id, true, timeout);
         Ok(())
     }
 
@@ -160,8 +167,14 @@ impl Worker {
             .or_else(|| fields.index.position(Name::Host))
             .map_or(&[][..], |at| fields.block.get(&fields.store, at).value);
         let route = listener.routes.find(authority, &path).map(|at| at as u16);
-        let decision = PathDecision { route, method: 0 };
-        if by_path && let Some(interned) = field.id {
+        // Only a path that is routed gets a row of its own: others are whatever a client wrote.
+        let method = match (&mut self.observer, route) {
+            (Some(observer), Some(_)) => observer.position(field.value, &path),
+            _ => 0,
+        };
+        let decision = PathDecision { route, method };
+        let interned = field.id;
+        if by_path && let Some(interned) = interned {
             fields.store.set_note(interned, decision.to_note(generation, listener_id));
         }
         Ok(decision)

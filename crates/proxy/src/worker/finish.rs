@@ -8,8 +8,9 @@ use core::time::Duration;
 use evenkeel_balance::Outcome;
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Half, StreamFailure};
+use evenkeel_telemetry::ResponseFlag;
 
-use super::call::{Call, CallPhase, ResponseFlag};
+use super::call::{Call, CallPhase};
 use super::conn::{ConnPhase, Side, UpstreamProgress};
 use super::{TimerKey, Worker};
 
@@ -36,7 +37,10 @@ impl Worker {
     pub(super) fn end_call(&mut self, now: Duration, id: u32, ending: Ending) {
         let call = &mut self.calls[id as usize];
         call.code = Some(ending.code);
-        call.flag = ending.flag;
+        call.flag = Some(ending.flag);
+        if call.log.is_some() {
+            call.details = Some(ending.text.as_str().into());
+        }
         match call.phase {
             CallPhase::Waiting | CallPhase::Sent => self.answer(id, b"200", &ending.text),
             CallPhase::Answering if call.received.at_boundary() => self.answer_trailers(id, &ending.text),
@@ -114,10 +118,10 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         if call.phase != CallPhase::Draining || call.code.is_none() {
             call.code = Some(Code::Cancelled);
-            call.flag = match failure {
+            call.flag = Some(match failure {
                 StreamFailure::Violation(_) => ResponseFlag::DownstreamProtocolError,
                 _ => ResponseFlag::DownstreamConnectionTermination,
-            };
+            });
         }
         self.release_upstream(now, id, Some(Outcome::Cancelled));
         self.remove_call(now, id);
@@ -177,7 +181,7 @@ impl Worker {
     fn end_stalled(&mut self, now: Duration, id: u32) {
         let call = &mut self.calls[id as usize];
         call.code = Some(Code::Unavailable);
-        call.flag = ResponseFlag::StreamIdle;
+        call.flag = Some(ResponseFlag::StreamIdle);
         if call.phase == CallPhase::Sent {
             let text = "stream idle timeout: the backend did not read the request for 60 s";
             self.end_call(now, id, Ending::local(Code::Unavailable, ResponseFlag::StreamIdle, text));

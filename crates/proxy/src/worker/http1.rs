@@ -4,6 +4,7 @@
 //! to smuggle requests (h2csmuggler), so it is never honoured.
 
 use evenkeel_http2::frame::PREFACE;
+use evenkeel_telemetry::Event;
 
 use super::Worker;
 use super::conn::{ConnId, ConnPhase};
@@ -44,6 +45,8 @@ impl Worker {
                 return true;
             }
             FirstBytes::Http1 => {
+                self.count(Event::Http1Request);
+                let Some(conn) = self.conns.get_mut(id.index()) else { return false };
                 conn.plain_answer = Some(HTTP1_ANSWER.to_vec());
                 conn.phase = ConnPhase::Flushing;
             }

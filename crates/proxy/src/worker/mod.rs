@@ -41,12 +41,13 @@ use std::sync::Arc;
 
 use evenkeel_balance::Address;
 use evenkeel_http2::field::{FieldBlock, FieldId};
-use evenkeel_http2::{Connection, Event, Fields, Role};
+use evenkeel_http2::{Connection, Event as Http2Event, Fields, Role};
+use evenkeel_telemetry::Event;
 use slab::Slab;
 
 use self::call::Call;
-pub use self::call::ResponseFlag;
 use self::cluster::WorkerCluster;
+pub use self::observe::Observer;
 use self::conn::{Conn, ConnPhase, Downstream, Side};
 pub use self::conn::{ConnId, PeerName, TransportEnd};
 pub use self::control::{ClusterView, EndpointView};
@@ -131,6 +132,7 @@ pub struct Worker {
     spare_blocks: Vec<FieldBlock>,
     serial: u32,
     draining: bool,
+    observer: Option<Observer>,
 }
 
 /// Fields of our own answers, interned once.
@@ -168,6 +170,7 @@ impl Worker {
             spare_blocks: Vec::new(),
             serial: 0,
             draining: false,
+            observer: None,
         };
         worker.apply(snapshot, now);
         worker
@@ -178,9 +181,11 @@ impl Worker {
         let settings = Arc::clone(self.snapshot.listeners.get(listener)?);
         let count = self.accepted.get_mut(listener)?;
         if *count >= settings.max_connections {
+            self.count(Event::ConnectionRefused);
             return None;
         }
         *count += 1;
+        self.count(Event::ConnectionOpened);
         let http2 = Connection::new(Role::Server, settings.limits, now);
         let side = Side::Downstream(Downstream { listener: listener as u32, peer });
         let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
@@ -250,6 +255,8 @@ impl Worker {
                 }
             }
         }
+        let Some(conn) = self.conns.get(id.index()) else { return };
+        self.count_read(conn.side.label(), at);
         let Some(conn) = self.conns.get_mut(id.index()) else { return };
         let rest = &input[at..];
         conn.leftover.clear();
@@ -282,7 +289,7 @@ impl Worker {
         }
     }
 
-    fn on_event(&mut self, now: Duration, id: ConnId, event: Event<'_>) {
+    fn on_event(&mut self, now: Duration, id: ConnId, event: Http2Event<'_>) {
         match &self.conns[id.index()].side {
             Side::Downstream(_) => self.on_downstream_event(now, id, event),
             Side::Upstream(_) => self.on_upstream_event(now, id, event),
@@ -306,11 +313,12 @@ impl Worker {
     /// When [`Worker::timeout`] is due, if nothing happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.wheel.deadline()
+        self.wheel.deadline().into_iter().chain(self.log_deadline()).min()
     }
 
     /// Fires the timers that are due.
     pub fn timeout(&mut self, now: Duration) {
+        self.flush_log(now);
         while let Some(key) = self.wheel.expire(now) {
             match key {
                 TimerKey::Call(call) => self.on_call_timer(now, call),

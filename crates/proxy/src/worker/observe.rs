@@ -1,12 +1,295 @@
-//! Where a worker tells its statistics what happened. Nothing else in the worker knows how things are counted.
-use super::{ConnId, Worker};
+//! What a worker tells its statistics and its access log. Nothing else in the worker knows how things are counted.
+
 use core::time::Duration;
+use std::sync::Arc;
+
 use evenkeel_balance::Slot;
-use evenkeel_http2::ConnectionError;
+use evenkeel_grpc::{Code, Path};
+use evenkeel_http2::field::Name;
+use evenkeel_http2::{ConnectionError, Violation};
+use evenkeel_telemetry::access_log::{AccessLog, Entry};
+use evenkeel_telemetry::{
+    CallEnd, EndpointStats, Event, Messages, MethodId, ResponseFlag, ResponseFlags, Telemetry, WorkerStats,
+};
+use hashbrown::HashMap;
+
+use super::call::Call;
+use super::conn::{PeerName, Side};
+use super::{ConnId, Worker};
+
+/// Methods that a worker remembers the rows of; beyond the registry's own bound there are no further rows.
+const METHODS_MAX: usize = evenkeel_telemetry::MAX_METHODS;
+
+/// Where a worker's calls are counted and logged.
+#[derive(Debug)]
+pub struct Observer {
+    telemetry: Arc<Telemetry>,
+    stats: WorkerStats,
+    access_log: Option<AccessLog>,
+    /// The Unix time at the epoch from which the worker counts its time.
+    epoch_unix: Duration,
+    /// Rows by position; a path's cached decision holds the position.
+    methods: Vec<MethodId>,
+    positions: HashMap<Box<[u8]>, u16, foldhash::fast::FixedState>,
+}
+
+/// Positions of the rows that every registry has.
+const OTHER: u16 = 0;
+const UNKNOWN: u16 = 1;
+
+impl Observer {
+    /// An observer that counts in `telemetry`, and logs if there is a log.
+    #[must_use]
+    pub fn new(telemetry: &Arc<Telemetry>, access_log: Option<AccessLog>, epoch_unix: Duration) -> Self {
+        Self {
+            telemetry: Arc::clone(telemetry),
+            stats: telemetry.add_worker(),
+            access_log,
+            epoch_unix,
+            methods: vec![MethodId::OTHER, MethodId::UNKNOWN],
+            positions: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(0)),
+        }
+    }
+
+    /// One write to a connection of this side took `bytes`.
+    pub(super) fn wrote(&self, side: evenkeel_telemetry::Side, bytes: usize) {
+        self.stats.count(Event::Flush(side));
+        self.stats.add(Event::BytesWritten(side), bytes as u64);
+    }
+
+    /// The position of a method's row. The registry is asked once for each path.
+    pub(super) fn position(&mut self, whole: &[u8], path: &Path<'_>) -> u16 {
+        if let Some(position) = self.positions.get(whole) {
+            return *position;
+        }
+        let id = self.telemetry.methods().register(path.service(), path.method());
+        if id == MethodId::OTHER || self.methods.len() >= METHODS_MAX {
+            return OTHER;
+        }
+        let position = self.methods.len() as u16;
+        self.methods.push(id);
+        self.positions.insert(whole.into(), position);
+        position
+    }
+}
+
+/// What the access log says of a request, kept while the call lives and only if there is a log.
+#[derive(Debug)]
+pub(super) struct LogFields {
+    path: Vec<u8>,
+    authority: Vec<u8>,
+    user_agent: Vec<u8>,
+    timeout: Option<Duration>,
+}
+
 impl Worker {
-    pub(super) fn on_attempt_started(&mut self, _id: u32) {}
-    pub(super) fn on_attempt_finished(&mut self, _now: Duration, _id: u32) {}
-    pub(super) fn on_call_finished(&mut self, _now: Duration, _id: u32) {}
-    pub(super) fn on_connect_result(&mut self, _cluster: u32, _slot: Slot, _ok: bool) {}
-    pub(super) fn note_violation(&mut self, _conn: ConnId, _error: ConnectionError) {}
+    /// Lets `observer` count what happens from now on. Without one nothing is counted.
+    pub fn observe(&mut self, observer: Observer) {
+        self.observer = Some(observer);
+        for id in 0..self.clusters.len() {
+            self.attach_cluster(id as u32);
+        }
+    }
+
+    /// Looks up the statistics of a cluster's endpoints, so that no call has to.
+    pub(super) fn attach_cluster(&mut self, id: u32) {
+        let Some(observer) = &self.observer else { return };
+        let cluster = &mut self.clusters[id as usize];
+        let telemetry = observer.telemetry.cluster(&cluster.settings.name);
+        let slots: Vec<Slot> = cluster.balancer.slots().map(|status| status.slot).collect();
+        for slot in slots {
+            let address = cluster.balancer.endpoint(slot).address().to_string();
+            let conns = cluster.endpoint_conns(slot);
+            if conns.stats.is_none() {
+                conns.stats = Some(telemetry.endpoint(&address).attach());
+            }
+        }
+    }
+
+    fn endpoint_stats(&mut self, cluster: u32, slot: Slot) -> Option<&EndpointStats> {
+        self.clusters[cluster as usize].endpoint_conns(slot).stats.as_ref()
+    }
+
+    pub(super) fn count(&self, event: Event) {
+        if let Some(observer) = &self.observer {
+            observer.stats.count(event);
+        }
+    }
+
+    /// The driver woke the worker up.
+    pub fn woke(&self) {
+        self.count(Event::Wakeup);
+    }
+
+    /// The driver read `bytes` from a connection.
+    pub(super) fn count_read(&self, side: evenkeel_telemetry::Side, bytes: usize) {
+        if let Some(observer) = &self.observer {
+            observer.stats.add(Event::BytesRead(side), bytes as u64);
+        }
+    }
+
+    /// A request was recognised as a call. `timeout` is the client's.
+    pub(super) fn on_call_started(&mut self, id: u32, routed: bool, timeout: Option<Duration>) {
+        let call = &mut self.calls[id as usize];
+        if !routed {
+            call.method = UNKNOWN;
+        }
+        call.counted = true;
+        let Some(observer) = &self.observer else { return };
+        observer.stats.call_started(observer.methods[usize::from(call.method)]);
+        if observer.access_log.is_some() {
+            let fields = &self.fields;
+            let value = |name: Name| {
+                let position = fields.index.position(name);
+                position.map_or_else(Vec::new, |at| fields.block.get(&fields.store, at).value.to_vec())
+            };
+            let log = LogFields {
+                path: value(Name::Path),
+                authority: value(Name::Authority),
+                user_agent: value(Name::UserAgent),
+                timeout,
+            };
+            call.log = Some(Box::new(log));
+        }
+    }
+
+    pub(super) fn on_attempt_started(&mut self, id: u32) {
+        let call = &self.calls[id as usize];
+        if let (cluster, Some(slot)) = (call.cluster, call.slot)
+            && let Some(stats) = self.endpoint_stats(cluster, slot)
+        {
+            stats.call_started();
+        }
+    }
+
+    pub(super) fn on_attempt_finished(&mut self, now: Duration, id: u32) {
+        let call = &self.calls[id as usize];
+        let Some(slot) = call.slot else { return };
+        let end = CallEnd::new(
+            call.code.unwrap_or(Code::Unavailable),
+            now.saturating_sub(call.attempt_at),
+            messages(call),
+        );
+        if let Some(stats) = self.endpoint_stats(call.cluster, slot) {
+            stats.call_finished(&end);
+        }
+    }
+
+    pub(super) fn on_call_finished(&mut self, now: Duration, id: u32) {
+        let call = &self.calls[id as usize];
+        if !call.counted {
+            return;
+        }
+        let Some(observer) = &self.observer else { return };
+        let code = call.code.unwrap_or(Code::Unknown);
+        let end = CallEnd::new(code, now.saturating_sub(call.started_at), messages(call));
+        observer.stats.call_finished(observer.methods[usize::from(call.method)], &end);
+        if let Some(flag) = call.flag {
+            observer.stats.count(Event::LocalReply(flag));
+        }
+        if call.log.is_some() {
+            self.log_call(now, id, code);
+        }
+    }
+
+    fn log_call(&mut self, now: Duration, id: u32, code: Code) {
+        let call = &self.calls[id as usize];
+        let peer = self.conns.get(call.down.conn.index()).and_then(|conn| match &conn.side {
+            Side::Downstream(down) => match down.peer {
+                PeerName::Ip(address) => Some(address),
+                PeerName::Unix => None,
+            },
+            Side::Upstream(_) => None,
+        });
+        let Some(log) = &call.log else { return };
+        let cluster = self.clusters.get(call.cluster as usize);
+        let endpoint = call.slot.zip(cluster).map(|(slot, cluster)| {
+            cluster.balancer.endpoint(slot).address().to_string()
+        });
+        let Some(observer) = &mut self.observer else { return };
+        let Some(access_log) = &mut observer.access_log else { return };
+        let path = log.path.strip_prefix(b"/").unwrap_or(&log.path);
+        let (service, method) = split_path(path);
+        access_log.record(
+            now,
+            &Entry {
+                start_time: observer.epoch_unix + call.started_at,
+                authority: &log.authority,
+                grpc_service: service,
+                grpc_method: method,
+                grpc_status: code,
+                response_flags: call.flag.map_or(ResponseFlags::NONE, ResponseFlags::from),
+                details: call.details.as_ref().map(|text| text.as_bytes()),
+                downstream_remote_address: peer,
+                upstream_cluster: cluster
+                    .filter(|_| call.flag != Some(ResponseFlag::NoRoute))
+                    .map(|cluster| cluster.settings.name.as_bytes()),
+                upstream_host: endpoint.as_ref().map(|text| text.as_bytes()),
+                attempts: u32::from(call.attempts),
+                duration: now.saturating_sub(call.started_at),
+                time_to_first_byte: call.headers_at.map(|at| at.saturating_sub(call.started_at)),
+                timeout: log.timeout,
+                request_messages: call.sent.messages,
+                response_messages: call.received.messages,
+                request_bytes: call.sent.bytes,
+                response_bytes: call.received.bytes,
+                user_agent: (!log.user_agent.is_empty()).then_some(&log.user_agent),
+            },
+        );
+    }
+
+    /// Hands log lines over that have waited long enough.
+    pub(super) fn flush_log(&mut self, now: Duration) {
+        if let Some(log) = self.observer.as_mut().and_then(|observer| observer.access_log.as_mut()) {
+            log.poll_flush(now);
+        }
+    }
+
+    /// When log lines must be handed over.
+    pub(super) fn log_deadline(&self) -> Option<Duration> {
+        self.observer.as_ref()?.access_log.as_ref()?.flush_at()
+    }
+
+    pub(super) fn on_connect_result(&mut self, cluster: u32, slot: Slot, ready: bool) {
+        if let Some(stats) = self.endpoint_stats(cluster, slot) {
+            if ready {
+                stats.connect_succeeded();
+            } else {
+                stats.connect_failed();
+            }
+        }
+    }
+
+    pub(super) fn on_upstream_lost(&mut self, cluster: u32, slot: Slot) {
+        if let Some(stats) = self.endpoint_stats(cluster, slot) {
+            stats.disconnected();
+        }
+    }
+
+    pub(super) fn on_upstream_reset(&mut self, id: u32) {
+        let call = &self.calls[id as usize];
+        if let (cluster, Some(slot)) = (call.cluster, call.slot)
+            && let Some(stats) = self.endpoint_stats(cluster, slot)
+        {
+            stats.reset();
+        }
+    }
+
+    pub(super) fn note_violation(&mut self, _conn: ConnId, error: ConnectionError) {
+        if let (Some(observer), ConnectionError::PeerMisbehaved(violation)) = (&self.observer, error) {
+            observer.stats.protocol_error(Violation::rule(violation));
+        }
+    }
+}
+
+fn messages(call: &Call) -> Messages {
+    Messages { request: call.sent.messages, response: call.received.messages }
+}
+
+/// The service and method of a path without its leading slash; the path of a refused call may be anything.
+fn split_path(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&[], path),
+    }
 }

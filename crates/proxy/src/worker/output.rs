@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use evenkeel_http2::{ConnectionError, ErrorCode, Role};
+use evenkeel_telemetry::Event;
 
 use super::call::CallPhase;
 use super::conn::{ConnId, ConnPhase, LINGER_MAX, OUTPUT_STALL_MAX, Side, TransportEnd, UpstreamProgress};
@@ -112,6 +113,10 @@ impl Worker {
     /// [`Worker::writable`] is to follow.
     pub fn written(&mut self, now: Duration, id: ConnId, count: usize) {
         let Some(conn) = self.conns.get_mut(id.index()) else { return };
+        let side = conn.side.label();
+        if let Some(observer) = &self.observer {
+            observer.wrote(side, count);
+        }
         if let Some(answer) = &mut conn.plain_answer {
             answer.drain(..count);
         } else {
@@ -213,7 +218,10 @@ impl Worker {
             self.wheel.disarm(timer);
         }
         match &conn.side {
-            Side::Downstream(down) => self.accepted[down.listener as usize] -= 1,
+            Side::Downstream(down) => {
+                self.accepted[down.listener as usize] -= 1;
+                self.count(Event::ConnectionClosed);
+            }
             Side::Upstream(up) => {
                 let cluster = &mut self.clusters[up.cluster as usize];
                 cluster.endpoint_conns(up.slot).total -= 1;

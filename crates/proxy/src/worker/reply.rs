@@ -7,9 +7,10 @@ use core::time::Duration;
 
 use evenkeel_grpc::{Code, encode_message};
 use evenkeel_http2::ErrorCode;
+use evenkeel_telemetry::{Event, ResponseFlag};
 
 use super::Worker;
-use super::call::{CallPhase, ResponseFlag};
+use super::call::CallPhase;
 use super::finish::Ending;
 
 /// Why a request is answered without asking a backend.
@@ -47,11 +48,14 @@ impl Worker {
             Refusal::Malformed(text) => {
                 let call = &mut self.calls[id as usize];
                 call.code = Some(Code::Internal);
-                call.flag = ResponseFlag::DownstreamProtocolError;
+                call.flag = Some(ResponseFlag::DownstreamProtocolError);
                 self.answer(id, b"400", &text);
                 self.response_ended(now, id);
             }
-            Refusal::NotGrpc => self.answer_plain(now, id, b"415", &[]),
+            Refusal::NotGrpc => {
+                self.count(Event::NonGrpcRequest);
+                self.answer_plain(now, id, b"415", &[]);
+            }
             Refusal::NotPost => self.answer_plain(now, id, b"405", &[(b"allow", b"POST")]),
         }
     }
@@ -100,7 +104,7 @@ impl Worker {
 
     fn answer_plain(&mut self, now: Duration, id: u32, status: &[u8], extra: &[(&[u8], &[u8])]) {
         let call = &mut self.calls[id as usize];
-        call.flag = ResponseFlag::DownstreamProtocolError;
+        call.flag = Some(ResponseFlag::DownstreamProtocolError);
         call.phase = CallPhase::Answering;
         let down = call.down;
         let mut block = self.take_block();

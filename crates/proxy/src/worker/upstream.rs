@@ -6,8 +6,9 @@ use evenkeel_balance::{Connectivity, Slot};
 use evenkeel_grpc::{Code, ContentType, code_from_http_status};
 use evenkeel_http2::field::Name;
 use evenkeel_http2::{Connection, ErrorCode, Event, Limits, ListSize, Role, StreamFailure};
+use evenkeel_telemetry::ResponseFlag;
 
-use super::call::{CallPhase, Leg, ResponseFlag};
+use super::call::{CallPhase, Leg};
 use super::conn::{Conn, ConnId, ConnPhase, Side, Upstream, UpstreamProgress};
 use super::finish::Ending;
 use super::{Action, TimerKey, Worker};
@@ -187,6 +188,8 @@ impl Worker {
         if matches!(before, UpstreamProgress::Connecting(_)) {
             self.note_connect_error(cluster_id, slot, reason);
             self.on_connect_result(cluster_id, slot, false);
+        } else {
+            self.on_upstream_lost(cluster_id, slot);
         }
         if before != UpstreamProgress::Leaving {
             self.unlist_conn(now, id, cluster_id, slot, before);
@@ -289,6 +292,7 @@ impl Worker {
     }
 
     fn on_attempt_failed(&mut self, now: Duration, id: u32, failure: StreamFailure) {
+        self.on_upstream_reset(id);
         if self.try_again(now, id, failure.not_processed(), false) {
             return;
         }
