@@ -1,10 +1,12 @@
-//! The benchmark tools as one program: `evenkeel-lab generator | backend | relay | peers`.
+//! The lab's tools as one program: benchmarks (`generator`, `backend`, `relay`, `peers`) and interoperability tests.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use evenkeel_lab::bench::backend::{Answer, BenchBackend};
 use evenkeel_lab::bench::generator::{self, GeneratorConfig, Shape, Workload};
 use evenkeel_lab::bench::peers::{self, Contender, Measure, PeersConfig};
 use evenkeel_lab::bench::relay::Relay;
+use evenkeel_lab::interop::client::{Case, run_case};
+use evenkeel_lab::interop::server::InteropServer;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// Tools that measure proxies, and cost little themselves.
+/// Tools that measure and test proxies.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -29,6 +31,10 @@ enum Command {
     Backend(BackendArguments),
     /// Forwards bytes.
     Relay(RelayArguments),
+    /// Serves gRPC's interoperability tests.
+    InteropServer(InteropServerArguments),
+    /// Runs gRPC's interoperability tests, and prints a line for each case.
+    InteropClient(InteropClientArguments),
     /// Compares proxies on this machine, which takes about ten minutes and both cores.
     Peers(PeersArguments),
 }
@@ -111,6 +117,23 @@ struct RelayArguments {
 }
 
 #[derive(Args)]
+struct InteropServerArguments {
+    /// Where to listen; port 0 takes any free port.
+    #[arg(long)]
+    listen: SocketAddr,
+}
+
+#[derive(Args)]
+struct InteropClientArguments {
+    /// The server, or what stands before it.
+    #[arg(long)]
+    connect: SocketAddr,
+    /// Only these cases.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    case: Vec<Case>,
+}
+
+#[derive(Args)]
 struct PeersArguments {
     /// The program under test.
     #[arg(long, default_value = "target/release/evenkeel")]
@@ -146,6 +169,8 @@ fn main() -> ExitCode {
         Command::Generator(arguments) => generate(arguments),
         Command::Backend(arguments) => serve(&arguments),
         Command::Relay(arguments) => relay(arguments),
+        Command::InteropServer(arguments) => interop_server(&arguments),
+        Command::InteropClient(arguments) => interop_client(arguments),
         Command::Peers(arguments) => compare(arguments),
     };
     match outcome {
@@ -203,6 +228,35 @@ fn relay(arguments: RelayArguments) -> Result<(), Box<dyn Error>> {
     let relay = Relay::bind(arguments.listen, arguments.connect)?;
     writeln!(io::stdout(), "ready {}", relay.local_addr()?)?;
     relay.run(Duration::try_from_secs_f64(arguments.duration)?, &AtomicBool::new(false))?;
+    Ok(())
+}
+
+fn interop_server(arguments: &InteropServerArguments) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = InteropServer::start(arguments.listen).await?;
+        writeln!(io::stdout(), "ready {}", server.local_addr())?;
+        server.ended().await;
+        Ok(())
+    })
+}
+
+fn interop_client(arguments: InteropClientArguments) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let cases = if arguments.case.is_empty() { Case::ALL.to_vec() } else { arguments.case };
+    let mut failed = 0;
+    for case in &cases {
+        match runtime.block_on(run_case(arguments.connect, *case)) {
+            Ok(()) => writeln!(io::stdout(), "{case}: passed")?,
+            Err(error) => {
+                failed += 1;
+                writeln!(io::stdout(), "{case}: failed: {error}")?;
+            }
+        }
+    }
+    if failed > 0 {
+        return Err(format!("{failed} of {} cases failed", cases.len()).into());
+    }
     Ok(())
 }
 
