@@ -246,7 +246,9 @@ mod tests {
 
     #[test]
     fn a_rule_name_is_in_the_fixed_set() {
-        for violation in [Violation::Preface, Violation::Abuse, Violation::HeaderBlock(HpackError::ListFarTooLarge)] {
+        for violation in
+            [Violation::Preface, Violation::Abuse, Violation::HeaderBlock(HpackError::ListFarTooLarge)]
+        {
             assert!(Violation::RULES.contains(&violation.rule()));
         }
     }

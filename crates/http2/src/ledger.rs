@@ -65,7 +65,12 @@ impl Ledger {
     /// A full balance of `burst` points that gets `per_second` points back each second.
     #[must_use]
     pub fn new(now: Duration, burst: u32, per_second: u32) -> Self {
-        Self { spent: 0, refilled_at: now, burst: u64::from(burst) * SCALE, per_second: u64::from(per_second) }
+        Self {
+            spent: 0,
+            refilled_at: now,
+            burst: u64::from(burst) * SCALE,
+            per_second: u64::from(per_second),
+        }
     }
 
     /// Takes `points` and says how the connection stands.

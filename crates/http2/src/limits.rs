@@ -151,7 +151,10 @@ const _: () = {
     let mesh = Limits::mesh();
     assert!(edge.ledger_burst >= edge.ledger_per_second, "a burst must hold one second of the rate");
     assert!(mesh.ledger_burst >= mesh.ledger_per_second, "a burst must hold one second of the rate");
-    assert!(edge.connection_window_bytes >= edge.stream_window_bytes, "one stream must be able to use its window");
+    assert!(
+        edge.connection_window_bytes >= edge.stream_window_bytes,
+        "one stream must be able to use its window"
+    );
     assert!(OUTPUT_STOP_BYTES > OUTPUT_HIGH_BYTES, "DATA is held back before reading stops");
     assert!(ACKS_QUEUED_STOP < ACKS_QUEUED_MAX, "reading stops before the connection ends");
     assert!(STREAMS_PER_WAKE_MAX >= edge.max_concurrent_streams, "a full edge connection is one batch");

@@ -135,7 +135,9 @@ fn check_request(store: &FieldStore, block: &FieldBlock, index: &FieldIndex) -> 
         return Err(Violation::MalformedMessage);
     }
     match (value(Name::Authority), value(Name::Host)) {
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => Err(Violation::MalformedMessage),
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            Err(Violation::MalformedMessage)
+        }
         _ => Ok(()),
     }
 }
@@ -163,7 +165,8 @@ fn parse_status(value: &[u8]) -> Result<u16, Violation> {
 mod tests {
     use super::*;
 
-    const GET: &[(&str, &str)] = &[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+    const GET: &[(&str, &str)] =
+        &[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
 
     fn checked(section: Section, fields: &[(&str, &str)]) -> Result<Head, Violation> {
         let mut store = FieldStore::new(1);
@@ -240,8 +243,14 @@ mod tests {
 
     #[test]
     fn connection_specific_fields_and_uppercase_names_are_malformed() {
-        for field in [("connection", "close"), ("transfer-encoding", "chunked"), ("te", "gzip"), ("X-Up", "1")] {
-            assert_eq!(checked(Section::Request, &with(&[field])), Err(Violation::MalformedMessage), "{field:?}");
+        for field in
+            [("connection", "close"), ("transfer-encoding", "chunked"), ("te", "gzip"), ("X-Up", "1")]
+        {
+            assert_eq!(
+                checked(Section::Request, &with(&[field])),
+                Err(Violation::MalformedMessage),
+                "{field:?}"
+            );
         }
     }
 

@@ -66,7 +66,9 @@ impl PeerSettings {
             let value = u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]);
             match setting {
                 id::HEADER_TABLE_SIZE => next.header_table_bytes = value,
-                id::ENABLE_PUSH if value > 1 || (to_client && value == 1) => return Err(Violation::SettingValue),
+                id::ENABLE_PUSH if value > 1 || (to_client && value == 1) => {
+                    return Err(Violation::SettingValue);
+                }
                 id::MAX_CONCURRENT_STREAMS => next.max_concurrent_streams = value,
                 id::INITIAL_WINDOW_SIZE if value > 0x7fff_ffff => return Err(Violation::SettingWindow),
                 id::INITIAL_WINDOW_SIZE => next.initial_window = value,
@@ -99,7 +101,8 @@ mod tests {
     #[test]
     fn takes_values_at_the_edge_of_their_range() {
         let mut settings = PeerSettings::default();
-        let edge = [(id::INITIAL_WINDOW_SIZE, 0x7fff_ffff), (id::MAX_FRAME_SIZE, 16_384), (id::ENABLE_PUSH, 1)];
+        let edge =
+            [(id::INITIAL_WINDOW_SIZE, 0x7fff_ffff), (id::MAX_FRAME_SIZE, 16_384), (id::ENABLE_PUSH, 1)];
         assert_eq!(settings.apply(&payload(&edge), false), Ok(()));
         assert_eq!(settings.initial_window, 0x7fff_ffff);
         assert_eq!(settings.apply(&payload(&[(id::MAX_FRAME_SIZE, (1 << 24) - 1)]), false), Ok(()));

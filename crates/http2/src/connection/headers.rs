@@ -172,7 +172,12 @@ impl Connection {
         Ok(Some(Event::Request { stream: key, end, size }))
     }
 
-    fn check_section(&self, section: Section, fields: &mut Fields, size: ListSize) -> Result<Head, Violation> {
+    fn check_section(
+        &self,
+        section: Section,
+        fields: &mut Fields,
+        size: ListSize,
+    ) -> Result<Head, Violation> {
         match check(section, &fields.store, &fields.block, &mut fields.index) {
             // The part that is missing may be what made it well-formed; the owner answers the size.
             Err(_) if size == ListSize::OverLimit => Ok(Head { content_length: None, status: 200 }),
@@ -180,7 +185,13 @@ impl Connection {
         }
     }
 
-    fn on_trailers<'a>(&mut self, fields: &mut Fields, key: StreamKey, end: bool, size: ListSize) -> Handled<'a> {
+    fn on_trailers<'a>(
+        &mut self,
+        fields: &mut Fields,
+        key: StreamKey,
+        end: bool,
+        size: ListSize,
+    ) -> Handled<'a> {
         let stream = self.streams.get(key).expect("the key was looked up just now");
         match stream.receive {
             Half::Closed if self.recent_resets.contains(&key.id()) => return Ok(None),
@@ -202,7 +213,13 @@ impl Connection {
         Ok(Some(Event::Trailers { stream: key, token: stream.token, size }))
     }
 
-    fn on_response<'a>(&mut self, fields: &mut Fields, key: StreamKey, end: bool, size: ListSize) -> Handled<'a> {
+    fn on_response<'a>(
+        &mut self,
+        fields: &mut Fields,
+        key: StreamKey,
+        end: bool,
+        size: ListSize,
+    ) -> Handled<'a> {
         let stream = self.streams.get(key).expect("the key was looked up just now");
         if stream.receive != Half::Head {
             return self.on_trailers(fields, key, end, size);

@@ -39,9 +39,7 @@ use crate::flow::{ReceiveWindow, SendCredit};
 use crate::frame::{MAX_FRAME_SIZE, PREFACE, write_goaway, write_settings, write_window_update};
 use crate::hpack::{Decoder, Encoder};
 use crate::ledger::{Ledger, Verdict, cost};
-use crate::limits::{
-    ACKS_QUEUED_STOP, DECODER_TABLE_BYTES, ENCODER_TABLE_BYTES, Limits, OUTPUT_STOP_BYTES,
-};
+use crate::limits::{ACKS_QUEUED_STOP, DECODER_TABLE_BYTES, ENCODER_TABLE_BYTES, Limits, OUTPUT_STOP_BYTES};
 use crate::settings::{PeerSettings, id};
 use crate::stream::{Queue, QueueTail, StreamKey, StreamStore};
 

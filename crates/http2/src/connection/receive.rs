@@ -6,8 +6,8 @@ use super::drain::DRAIN_PING;
 use super::{Connection, Event, Fields, Phase, Role};
 use crate::error::{ConnectionError, ErrorCode, StreamFailure, Violation};
 use crate::frame::{
-    FRAME_HEADER_LEN, Fault, FrameHeader, MAX_FRAME_SIZE, PREFACE, flag, kind, strip_padding, write_ping, write_reset,
-    write_settings_ack,
+    FRAME_HEADER_LEN, Fault, FrameHeader, MAX_FRAME_SIZE, PREFACE, flag, kind, strip_padding, write_ping,
+    write_reset, write_settings_ack,
 };
 use crate::ledger::cost;
 use crate::limits::{
@@ -83,11 +83,13 @@ impl Connection {
                 Ok(None) => {}
                 Ok(Some(event)) => return Ok(Some(event)),
                 Err(Fault::Connection(violation)) => return Err(self.fail(violation)),
-                Err(Fault::Stream(violation)) => match self.on_stream_fault(fields, now, header.stream, violation) {
-                    Ok(Some(event)) => return Ok(Some(event)),
-                    Ok(None) => {}
-                    Err(violation) => return Err(self.fail(violation)),
-                },
+                Err(Fault::Stream(violation)) => {
+                    match self.on_stream_fault(fields, now, header.stream, violation) {
+                        Ok(Some(event)) => return Ok(Some(event)),
+                        Ok(None) => {}
+                        Err(violation) => return Err(self.fail(violation)),
+                    }
+                }
             }
         }
     }
@@ -238,7 +240,9 @@ impl Connection {
             // RFC 9113 section 5.1: frames that were on their way when we reset the stream are ignored.
             return Ok(());
         }
-        if self.recent_resets.len() < super::RECENT_RESETS || self.recent_resets.front().is_some_and(|&o| id > o) {
+        if self.recent_resets.len() < super::RECENT_RESETS
+            || self.recent_resets.front().is_some_and(|&o| id > o)
+        {
             return Err(Fault::Connection(Violation::ClosedStream));
         }
         // So many were reset since that this one may be among them: answer, but let the connection live.
@@ -401,7 +405,8 @@ impl Connection {
 
     /// gRFC A8: keepalive PINGs that come too often, with nothing in between that would make them useful.
     fn strike(&mut self, now: Duration) -> Result<(), Violation> {
-        let early = self.last_ping_at.is_some_and(|at| now.saturating_sub(at) < self.limits.ping_interval_min);
+        let early =
+            self.last_ping_at.is_some_and(|at| now.saturating_sub(at) < self.limits.ping_interval_min);
         self.last_ping_at = Some(now);
         if self.role == Role::Client || !early {
             return Ok(());

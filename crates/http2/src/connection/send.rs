@@ -10,7 +10,9 @@ use core::time::Duration;
 use super::{Connection, Fields, Phase, Role};
 use crate::error::ErrorCode;
 use crate::field::{FieldBlock, FieldStore};
-use crate::frame::{FRAME_HEADER_LEN, flag, frame_header, kind, write_data, write_frame_header, write_ping, write_reset};
+use crate::frame::{
+    FRAME_HEADER_LEN, flag, frame_header, kind, write_data, write_frame_header, write_ping, write_reset,
+};
 use crate::limits::{DATA_USEFUL_BYTES, DRIBBLE_WAIT, OUTPUT_HIGH_BYTES};
 use crate::stream::{Half, Queue, QueueTail, StreamKey};
 

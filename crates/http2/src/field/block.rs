@@ -214,7 +214,13 @@ impl FieldBlock {
 #[cfg(debug_assertions)]
 impl Drop for FieldBlock {
     fn drop(&mut self) {
-        let leaks = self.entries.iter().any(|entry| matches!(entry, Entry::Interned { id, .. } if id.static_index().is_none()));
-        debug_assert!(!leaks || std::thread::panicking(), "a block gives its references back before it is dropped");
+        let leaks = self
+            .entries
+            .iter()
+            .any(|entry| matches!(entry, Entry::Interned { id, .. } if id.static_index().is_none()));
+        debug_assert!(
+            !leaks || std::thread::panicking(),
+            "a block gives its references back before it is dropped"
+        );
     }
 }

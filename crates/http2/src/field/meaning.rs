@@ -84,9 +84,11 @@ fn fault(token: Name, name: &[u8], value: &[u8]) -> Option<FieldFault> {
         return Some(FieldFault::ValueEdgeSpace);
     }
     match token {
-        Name::Connection | Name::ProxyConnection | Name::KeepAlive | Name::Upgrade | Name::TransferEncoding => {
-            Some(FieldFault::ConnectionSpecific)
-        }
+        Name::Connection
+        | Name::ProxyConnection
+        | Name::KeepAlive
+        | Name::Upgrade
+        | Name::TransferEncoding => Some(FieldFault::ConnectionSpecific),
         Name::Te if value != b"trailers" => Some(FieldFault::BadTe),
         _ => None,
     }

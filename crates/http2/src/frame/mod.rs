@@ -231,9 +231,12 @@ mod tests {
 
     #[test]
     fn a_wrong_length_ends_the_stream_only_for_priority() {
-        for (kind, stream, length) in
-            [(kind::RST_STREAM, 1, 3), (kind::SETTINGS, 0, 7), (kind::GOAWAY, 0, 7), (kind::WINDOW_UPDATE, 0, 5)]
-        {
+        for (kind, stream, length) in [
+            (kind::RST_STREAM, 1, 3),
+            (kind::SETTINGS, 0, 7),
+            (kind::GOAWAY, 0, 7),
+            (kind::WINDOW_UPDATE, 0, 5),
+        ] {
             assert_eq!(
                 header(kind, stream, length).check(16_384),
                 Err(Fault::Connection(Violation::FrameLength)),

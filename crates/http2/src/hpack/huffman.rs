@@ -92,7 +92,11 @@ pub fn decode(src: &[u8], dst: &mut Vec<u8>) -> Result<(), HpackError> {
         } else {
             let (symbol, length) = long(bits);
             if length > count {
-                return Err(if is_ones(bits, count) { HpackError::HuffmanPadding } else { HpackError::BadHuffman });
+                return Err(if is_ones(bits, count) {
+                    HpackError::HuffmanPadding
+                } else {
+                    HpackError::BadHuffman
+                });
             }
             dst.push(u8::try_from(symbol).map_err(|_| HpackError::BadHuffman)?);
             length

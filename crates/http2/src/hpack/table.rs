@@ -44,7 +44,12 @@ impl DynamicTable {
 
     /// Adds a field and takes a reference to it, unless it is larger than the table, which then is empty (section 4.4).
     /// Whether it was added.
-    pub(super) fn insert(&mut self, store: &mut FieldStore, id: FieldId, evicted: impl FnMut(FieldId)) -> bool {
+    pub(super) fn insert(
+        &mut self,
+        store: &mut FieldStore,
+        id: FieldId,
+        evicted: impl FnMut(FieldId),
+    ) -> bool {
         let size = store.meaning(id).size;
         // The reference comes first: the field may be one that is evicted to make room for it.
         store.retain(id);

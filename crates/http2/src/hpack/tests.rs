@@ -271,7 +271,12 @@ fn repeated_fields_become_one_byte_each() {
 #[test]
 fn volatile_secret_and_one_off_fields_never_enter_the_table() {
     let mut link = Link::new(4096);
-    let list = [("grpc-timeout", "99u"), ("authorization", "Bearer x"), ("traceparent", "00-1-2-01"), ("cookie", "a=b")];
+    let list = [
+        ("grpc-timeout", "99u"),
+        ("authorization", "Bearer x"),
+        ("traceparent", "00-1-2-01"),
+        ("cookie", "a=b"),
+    ];
     let out = link.send(&list);
     assert_eq!(link.encoder.table_len(), 0);
     assert!(out.contains(&0x10), "secrets are marked as never indexed");
