@@ -1,0 +1,356 @@
+//! Counts of clusters and of their endpoints.
+//!
+//! An endpoint's counts are kept per worker, as those of methods are: each worker attaches once
+//! ([`EndpointTelemetry::attach`]) and keeps the handle with its connections to the endpoint.
+//!
+//! **Bounds.** At most [`MAX_ENDPOINT_SERIES`] endpoints of all clusters have series of their own. An endpoint that comes
+//! when all are taken is counted in the series `endpoint="other"` of its cluster, for as long as it lives: were it given
+//! a name later, its past would leave "other", and counters must not go back. For the same reason "other" keeps the
+//! counts of endpoints that are gone. Likewise clusters beyond [`MAX_CLUSTER_SERIES`] share `cluster="other"`.
+//!
+//! **Ends.** The series of an endpoint or cluster end when nobody holds its `Arc` any more: the next scrape leaves them
+//! out and frees their places. Endpoints come and go with each deploy; series that stay would fill memory
+//! (linkerd/linkerd2#12916).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::call::{CallEnd, CallRow, CallTotals, Messages};
+use crate::counter::{Counter, SharedCounter};
+use crate::shards::{Attached, Shards, lock};
+
+/// Endpoints with series of their own, over all clusters; up to 40 lines of metrics each.
+pub const MAX_ENDPOINT_SERIES: usize = 1000;
+
+/// Clusters with series of their own.
+pub const MAX_CLUSTER_SERIES: usize = 256;
+
+/// Label of what has no series of its own.
+pub(crate) const OTHER: &str = "other";
+
+/// Places for endpoints with series of their own.
+#[derive(Debug, Default)]
+struct Places {
+    taken: AtomicUsize,
+}
+
+impl Places {
+    fn take(self: &Arc<Self>) -> Option<Place> {
+        let take = |taken| (taken < MAX_ENDPOINT_SERIES).then_some(taken + 1);
+        self.taken.fetch_update(Relaxed, Relaxed, take).ok().map(|_| Place(Arc::clone(self)))
+    }
+}
+
+/// One place, free again when dropped.
+#[derive(Debug)]
+struct Place(Arc<Places>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An endpoint's counts by one worker.
+#[derive(Debug, Default)]
+struct EndpointRow {
+    calls: CallRow,
+    connects_succeeded: Counter,
+    connects_failed: Counter,
+    disconnections: Counter,
+    resets: Counter,
+}
+
+const _: () = assert!(size_of::<EndpointRow>() == 384, "the size that EndpointTelemetry::attach names");
+
+/// The counts of one endpoint, summed over the workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointTotals {
+    /// Attempts sent to the endpoint.
+    pub calls: CallTotals,
+    /// Connections made.
+    pub connects_succeeded: u64,
+    /// Connections that failed before they were ready.
+    pub connects_failed: u64,
+    /// Connections made that ended.
+    pub disconnections: u64,
+    /// Streams that the endpoint reset.
+    pub resets: u64,
+}
+
+impl EndpointTotals {
+    /// Connections open now. Read beside running workers, it may be off by those of a moment.
+    #[must_use]
+    pub fn connections_active(&self) -> u64 {
+        self.connects_succeeded.saturating_sub(self.disconnections)
+    }
+
+    fn add(&mut self, row: &EndpointRow) {
+        self.calls.add(&row.calls);
+        self.disconnections = self.disconnections.wrapping_add(row.disconnections.get());
+        self.connects_succeeded = self.connects_succeeded.wrapping_add(row.connects_succeeded.get());
+        self.connects_failed = self.connects_failed.wrapping_add(row.connects_failed.get());
+        self.resets = self.resets.wrapping_add(row.resets.get());
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.calls.merge(&other.calls);
+        self.disconnections = self.disconnections.wrapping_add(other.disconnections);
+        self.connects_succeeded = self.connects_succeeded.wrapping_add(other.connects_succeeded);
+        self.connects_failed = self.connects_failed.wrapping_add(other.connects_failed);
+        self.resets = self.resets.wrapping_add(other.resets);
+    }
+}
+
+/// One endpoint of a cluster; held by whoever counts for it.
+#[derive(Debug)]
+pub struct EndpointTelemetry {
+    rows: Shards<EndpointRow>,
+    /// `None`: its cluster's "other" counts it.
+    place: Option<Place>,
+}
+
+impl EndpointTelemetry {
+    /// A handle for one worker to count with. Allocates 384 bytes unless a worker before gave its row back.
+    #[must_use]
+    pub fn attach(self: &Arc<Self>) -> EndpointStats {
+        EndpointStats { row: self.rows.attach(EndpointRow::default), _endpoint: Arc::clone(self) }
+    }
+
+    /// The endpoint's counts, summed over the workers; also of one without series of its own.
+    #[must_use]
+    pub fn totals(&self) -> EndpointTotals {
+        let mut totals = EndpointTotals::default();
+        self.rows.for_each(|row| totals.add(row));
+        totals
+    }
+}
+
+/// A worker's handle to count what it does with one endpoint: neither `Clone` nor `Sync`.
+#[derive(Debug)]
+pub struct EndpointStats {
+    row: Attached<EndpointRow>,
+    /// Keeps the series alive until the last call is counted, also after the endpoint left its cluster.
+    _endpoint: Arc<EndpointTelemetry>,
+}
+
+impl EndpointStats {
+    /// Counts an attempt that begins.
+    #[inline]
+    pub fn call_started(&self) {
+        self.row.calls.call_started();
+    }
+
+    /// Counts messages of an attempt that goes on, since the last report: see
+    /// [`crate::WorkerStats::call_progressed`].
+    #[inline]
+    pub fn call_progressed(&self, messages: Messages) {
+        self.row.calls.call_progressed(messages);
+    }
+
+    /// Counts an attempt that ends. Exactly one for each [`EndpointStats::call_started`].
+    #[inline]
+    pub fn call_finished(&self, end: &CallEnd) {
+        self.row.calls.call_finished(end);
+    }
+
+    /// Counts a connection that became ready.
+    pub fn connect_succeeded(&self) {
+        self.row.connects_succeeded.add(1);
+    }
+
+    /// Counts a connection that failed before it was ready.
+    pub fn connect_failed(&self) {
+        self.row.connects_failed.add(1);
+    }
+
+    /// Counts the end of a connection that had been ready.
+    pub fn disconnected(&self) {
+        self.row.disconnections.add(1);
+    }
+
+    /// Counts a stream that the endpoint reset.
+    pub fn reset(&self) {
+        self.row.resets.add(1);
+    }
+}
+
+/// One cluster; held by whoever counts for it.
+#[derive(Debug)]
+pub struct ClusterTelemetry {
+    places: Arc<Places>,
+    endpoints: Mutex<Endpoints>,
+    resolver: Mutex<ResolverTotals>,
+}
+
+#[derive(Debug, Default)]
+struct Endpoints {
+    by_address: BTreeMap<Box<str>, Arc<EndpointTelemetry>>,
+    /// Counts of former endpoints that had no series of their own.
+    gone: Option<EndpointTotals>,
+    /// Number of endpoints at which those nobody holds are looked for, so that the map is at most twice as large as
+    /// the live set even if nothing scrapes.
+    prune_at: usize,
+}
+
+impl Endpoints {
+    fn prune(&mut self) {
+        let gone = &mut self.gone;
+        self.by_address.retain(|_, endpoint| {
+            // Unique means that only this map holds it, and nobody can get it but through this lock.
+            let Some(unique) = Arc::get_mut(endpoint) else { return true };
+            if unique.place.is_none() {
+                gone.get_or_insert_default().merge(&unique.totals());
+            }
+            false
+        });
+        self.prune_at = (self.by_address.len() * 2).max(64);
+    }
+}
+
+/// What a cluster's resolver did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResolverTotals {
+    /// Answers taken over.
+    pub updates: u64,
+    /// Resolutions that failed; the last good answer stayed in force.
+    pub failures: u64,
+    /// When the last answer came; `None` before the first.
+    pub last_success_at: Option<Duration>,
+}
+
+impl ClusterTelemetry {
+    fn new(places: Arc<Places>) -> Self {
+        Self { places, endpoints: Mutex::default(), resolver: Mutex::default() }
+    }
+
+    /// The endpoint of this address (the `endpoint` label), new if there is none.
+    pub fn endpoint(&self, address: &str) -> Arc<EndpointTelemetry> {
+        let mut endpoints = lock(&self.endpoints);
+        if let Some(endpoint) = endpoints.by_address.get(address) {
+            return Arc::clone(endpoint);
+        }
+        if endpoints.by_address.len() >= endpoints.prune_at {
+            endpoints.prune();
+        }
+        // An endpoint called "other" would otherwise make a second series with the labels of the sum.
+        let place = if address == OTHER { None } else { self.places.take() };
+        let endpoint = Arc::new(EndpointTelemetry { rows: Shards::default(), place });
+        endpoints.by_address.insert(address.into(), Arc::clone(&endpoint));
+        endpoint
+    }
+
+    /// Notes an answer of the resolver at `now`.
+    pub fn resolver_updated(&self, now: Duration) {
+        let mut resolver = lock(&self.resolver);
+        resolver.updates = resolver.updates.wrapping_add(1);
+        resolver.last_success_at = Some(now);
+    }
+
+    /// Notes a failed resolution.
+    pub fn resolver_failed(&self) {
+        let mut resolver = lock(&self.resolver);
+        resolver.failures = resolver.failures.wrapping_add(1);
+    }
+
+    /// What this cluster's resolver did.
+    #[must_use]
+    pub fn resolver(&self) -> ResolverTotals {
+        *lock(&self.resolver)
+    }
+
+    fn sample(&self, name: &str) -> ClusterSample {
+        let mut endpoints = lock(&self.endpoints);
+        endpoints.prune();
+        let mut other = endpoints.gone;
+        let mut samples = Vec::with_capacity(endpoints.by_address.len());
+        for (address, endpoint) in &endpoints.by_address {
+            match endpoint.place {
+                Some(_) => {
+                    samples.push(EndpointSample { address: address.clone(), totals: endpoint.totals() });
+                }
+                None => other.get_or_insert_default().merge(&endpoint.totals()),
+            }
+        }
+        samples.extend(other.map(|totals| EndpointSample { address: OTHER.into(), totals }));
+        ClusterSample { name: name.into(), resolver: self.resolver(), endpoints: samples }
+    }
+}
+
+/// A cluster at one scrape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSample {
+    /// The `cluster` label.
+    pub name: Box<str>,
+    /// What its resolver did.
+    pub resolver: ResolverTotals,
+    /// Its endpoints in the order of their addresses; then, if there are such, the sum of those beyond the bound.
+    pub endpoints: Vec<EndpointSample>,
+}
+
+/// An endpoint at one scrape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSample {
+    /// The `endpoint` label.
+    pub address: Box<str>,
+    /// Its counts.
+    pub totals: EndpointTotals,
+}
+
+/// The clusters.
+#[derive(Debug)]
+pub(crate) struct Clusters {
+    places: Arc<Places>,
+    by_name: Mutex<BTreeMap<Box<str>, Arc<ClusterTelemetry>>>,
+    /// Shared by the clusters beyond the bound; never dropped, so that its counts never go back.
+    other: Arc<ClusterTelemetry>,
+    overflow: SharedCounter,
+}
+
+impl Default for Clusters {
+    fn default() -> Self {
+        let places = Arc::new(Places::default());
+        let other = Arc::new(ClusterTelemetry::new(Arc::clone(&places)));
+        Self { places, by_name: Mutex::default(), other, overflow: SharedCounter::default() }
+    }
+}
+
+impl Clusters {
+    pub(crate) fn cluster(&self, name: &str) -> Arc<ClusterTelemetry> {
+        let mut clusters = lock(&self.by_name);
+        if let Some(cluster) = clusters.get(name) {
+            return Arc::clone(cluster);
+        }
+        if clusters.len() >= MAX_CLUSTER_SERIES {
+            prune(&mut clusters);
+        }
+        // A cluster called "other" would otherwise make a second series with the labels of the shared one.
+        if clusters.len() >= MAX_CLUSTER_SERIES || name == OTHER {
+            self.overflow.add(1);
+            return Arc::clone(&self.other);
+        }
+        let cluster = Arc::new(ClusterTelemetry::new(Arc::clone(&self.places)));
+        clusters.insert(name.into(), Arc::clone(&cluster));
+        cluster
+    }
+
+    pub(crate) fn samples(&self) -> Vec<ClusterSample> {
+        let mut clusters = lock(&self.by_name);
+        prune(&mut clusters);
+        let mut samples: Vec<_> = clusters.iter().map(|(name, cluster)| cluster.sample(name)).collect();
+        if self.overflow.get() > 0 {
+            samples.push(self.other.sample(OTHER));
+        }
+        samples
+    }
+}
+
+/// Drops the clusters that nobody else holds.
+fn prune(clusters: &mut BTreeMap<Box<str>, Arc<ClusterTelemetry>>) {
+    clusters.retain(|_, cluster| Arc::get_mut(cluster).is_none());
+}
+
+#[cfg(test)]
+mod tests;

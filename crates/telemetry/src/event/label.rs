@@ -1,0 +1,205 @@
+//! Label values from fixed sets.
+
+/// A set of label values that the compiler knows.
+pub(crate) trait Label: Copy + 'static {
+    /// The label's values, each at the index of its variant.
+    const VALUES: &'static [&'static str];
+
+    /// The index of this value.
+    fn index(self) -> usize;
+}
+
+/// Defines an enum whose variants are label values: variant, value.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $( $(#[$variant_doc:meta])* $variant:ident = $value:literal, )* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name { $( $(#[$variant_doc])* $variant, )* }
+
+        impl $name {
+            /// Every value, in order.
+            pub const ALL: &'static [Self] = &[$( Self::$variant, )*];
+
+            /// The label's value.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                <Self as Label>::VALUES[self.index()]
+            }
+        }
+
+        impl Label for $name {
+            const VALUES: &'static [&'static str] = &[$( $value, )*];
+
+            #[inline]
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+labels! {
+    /// A side of the proxy.
+    Side {
+        /// The clients.
+        Downstream = "downstream",
+        /// The backends.
+        Upstream = "upstream",
+    }
+}
+
+labels! {
+    /// Why a call was sent again although its client asked for no retry: no backend had seen it.
+    TransparentRetry {
+        /// The backend answered RST_STREAM(REFUSED_STREAM).
+        RefusedStream = "refused_stream",
+        /// The backend's GOAWAY named a lower last stream.
+        GoAway = "goaway",
+        /// The connection could not be made.
+        ConnectFailure = "connect_failure",
+    }
+}
+
+labels! {
+    /// What became of a reload of the configuration.
+    Reload {
+        /// The new configuration is in force.
+        Accepted = "accepted",
+        /// The new configuration is invalid or unreadable; the old one stays.
+        Rejected = "rejected",
+    }
+}
+
+labels! {
+    /// What the proxy did to a call, in the two or three letters that Envoy's access log made common.
+    ///
+    /// Source: Envoy, "Access logging", `%RESPONSE_FLAGS%`.
+    ResponseFlag {
+        /// No route matched.
+        NoRoute = "NR",
+        /// No cluster of the route's name.
+        NoCluster = "NC",
+        /// No healthy endpoint.
+        NoHealthyUpstream = "UH",
+        /// The connection to the endpoint failed.
+        UpstreamConnectFailure = "UF",
+        /// A circuit breaker or queue of the cluster was full.
+        UpstreamOverflow = "UO",
+        /// The deadline or the route's timeout passed.
+        UpstreamTimeout = "UT",
+        /// The endpoint reset the stream.
+        UpstreamReset = "UR",
+        /// The endpoint's connection ended.
+        UpstreamConnectionTermination = "UC",
+        /// The retry limit was reached.
+        RetryLimit = "URX",
+        /// The endpoint broke the protocol.
+        UpstreamProtocolError = "UPE",
+        /// A maximum stream duration was reached.
+        MaxDuration = "UMSDR",
+        /// The proxy reset the stream.
+        LocalReset = "LR",
+        /// The client's connection ended.
+        DownstreamConnectionTermination = "DC",
+        /// The client broke the protocol, or its metadata is too large.
+        DownstreamProtocolError = "DPE",
+        /// The client reset the stream.
+        DownstreamReset = "DR",
+        /// The stream was idle for too long.
+        StreamIdle = "SI",
+        /// A rate limit was hit.
+        RateLimited = "RL",
+        /// Authorisation denied the call.
+        Unauthorized = "UAEX",
+        /// The process was short of memory.
+        OverloadManager = "OM",
+        /// A fault was injected: an error.
+        FaultInjected = "FI",
+        /// A fault was injected: a delay.
+        DelayInjected = "DI",
+    }
+}
+
+/// A set of [`ResponseFlag`]s; a call may carry several (`UF,URX`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResponseFlags(u32);
+
+const _: () = assert!(ResponseFlag::ALL.len() <= 32, "the flags fit the set's bits");
+
+impl ResponseFlags {
+    /// No flag: the call passed as the backend answered it.
+    pub const NONE: Self = Self(0);
+
+    /// Adds `flag`.
+    pub fn insert(&mut self, flag: ResponseFlag) {
+        self.0 |= 1 << flag as u8;
+    }
+
+    /// Whether `flag` is in the set.
+    #[must_use]
+    pub fn contains(self, flag: ResponseFlag) -> bool {
+        self.0 & (1 << flag as u8) != 0
+    }
+}
+
+impl From<ResponseFlag> for ResponseFlags {
+    fn from(flag: ResponseFlag) -> Self {
+        let mut flags = Self::NONE;
+        flags.insert(flag);
+        flags
+    }
+}
+
+/// As in Envoy's access log: `UF,URX`, and `-` for none.
+impl std::fmt::Display for ResponseFlags {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if *self == Self::NONE {
+            return f.write_str("-");
+        }
+        let mut separator = "";
+        for flag in ResponseFlag::ALL.iter().filter(|flag| self.contains(**flag)) {
+            write!(f, "{separator}{}", flag.as_str())?;
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_value_is_spelled_once_and_found_under_its_own_index() {
+        let values: BTreeSet<_> = ResponseFlag::VALUES.iter().collect();
+        assert_eq!(values.len(), ResponseFlag::ALL.len());
+        assert_eq!(ResponseFlag::NoRoute.as_str(), "NR");
+        assert_eq!(ResponseFlag::DelayInjected.as_str(), "DI");
+        assert_eq!(TransparentRetry::GoAway.as_str(), "goaway");
+        assert_eq!(Side::Upstream.as_str(), "upstream");
+        assert_eq!(Reload::Rejected.as_str(), "rejected");
+    }
+
+    #[test]
+    fn flags_print_as_envoy_prints_them() {
+        let mut flags = ResponseFlags::NONE;
+        assert_eq!(flags.to_string(), "-");
+        flags.insert(ResponseFlag::RetryLimit);
+        flags.insert(ResponseFlag::UpstreamConnectFailure);
+        flags.insert(ResponseFlag::UpstreamConnectFailure);
+        assert_eq!(flags.to_string(), "UF,URX");
+        assert_eq!(ResponseFlags::from(ResponseFlag::DelayInjected).to_string(), "DI");
+    }
+
+    #[test]
+    fn every_flag_has_a_bit_of_its_own() {
+        for flag in ResponseFlag::ALL {
+            let set = ResponseFlags::from(*flag);
+            let members: Vec<_> = ResponseFlag::ALL.iter().filter(|other| set.contains(**other)).collect();
+            assert_eq!(members, [flag]);
+        }
+    }
+}

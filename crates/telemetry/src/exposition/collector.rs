@@ -1,0 +1,307 @@
+//! Prints a snapshot through `prometheus-client`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use evenkeel_grpc::Code;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::Scrape;
+use crate::call::CallTotals;
+use crate::cluster::{EndpointTotals, MAX_CLUSTER_SERIES, OTHER};
+use crate::event::{FAMILIES, Reload};
+use crate::histogram::{LATENCY_BOUNDS, LatencyTotals};
+use crate::method::MethodId;
+use crate::telemetry::Snapshot;
+
+#[derive(Debug)]
+pub(super) struct Metrics {
+    pub(super) snapshot: Snapshot,
+    pub(super) scrape: Scrape,
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let families = &mut Families { encoder: &mut encoder };
+        self.encode_calls(families)?;
+        self.encode_attempts(families)?;
+        self.encode_upstream(families)?;
+        self.encode_clusters(families)?;
+        self.encode_workers(families)?;
+        self.encode_process(families)
+    }
+}
+
+impl Metrics {
+    /// `grpc_server_*`.
+    fn encode_calls(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        // The reserved rows appear with their first call.
+        let reserved = MethodId::FIRST_REGISTERED.index();
+        let rows = self.snapshot.methods.iter().enumerate();
+        let used = rows.filter(|(index, row)| *index >= reserved || row.totals.started > 0);
+        let rows: Vec<_> = used
+            .map(|(_, row)| {
+                let labels = [
+                    ("grpc_type", row.totals.kind.as_str()),
+                    ("grpc_service", &*row.name.service),
+                    ("grpc_method", &*row.name.method),
+                ];
+                (labels, &row.totals)
+            })
+            .collect();
+        let help = "Calls of clients that began.";
+        families.counters("grpc_server_started", help, rows.iter().map(|(l, t)| (*l, t.started)))?;
+        let handled = rows.iter().flat_map(|(labels, totals)| by_code(*labels, totals));
+        families.counters("grpc_server_handled", "Calls of clients that ended, by status code.", handled)?;
+        let help = "Messages received from clients.";
+        families.counters(
+            "grpc_server_msg_received",
+            help,
+            rows.iter().map(|(l, t)| (*l, t.messages.request)),
+        )?;
+        let help = "Messages sent to clients.";
+        families.counters(
+            "grpc_server_msg_sent",
+            help,
+            rows.iter().map(|(l, t)| (*l, t.messages.response)),
+        )?;
+        let help = "Time from a call's request to the end of its response.";
+        families.histograms("grpc_server_handling", help, rows.iter().map(|(l, t)| (*l, &t.latency)))
+    }
+
+    /// The labels and counts of all endpoints.
+    fn endpoints(&self) -> Vec<([(&'static str, &str); 2], &EndpointTotals)> {
+        let mut rows = Vec::new();
+        for cluster in &self.snapshot.clusters {
+            for endpoint in &cluster.endpoints {
+                rows.push((
+                    [("cluster", &*cluster.name), ("endpoint", &*endpoint.address)],
+                    &endpoint.totals,
+                ));
+            }
+        }
+        rows
+    }
+
+    /// `grpc_client_*`.
+    fn encode_attempts(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let rows = self.endpoints();
+        let counts = |count: fn(&CallTotals) -> u64| rows.iter().map(move |(l, t)| (*l, count(&t.calls)));
+        families.counters(
+            "grpc_client_started",
+            "Attempts sent to endpoints.",
+            counts(|calls| calls.started),
+        )?;
+        let handled = rows.iter().flat_map(|(labels, totals)| by_code(*labels, &totals.calls));
+        families.counters("grpc_client_handled", "Attempts that ended, by status code.", handled)?;
+        let help = "Messages received from endpoints.";
+        families.counters("grpc_client_msg_received", help, counts(|calls| calls.messages.response))?;
+        let help = "Messages sent to endpoints.";
+        families.counters("grpc_client_msg_sent", help, counts(|calls| calls.messages.request))?;
+        let help = "Time from an attempt's request to the end of its response.";
+        families.histograms("grpc_client_handling", help, rows.iter().map(|(l, t)| (*l, &t.calls.latency)))
+    }
+
+    /// Connections and resets of endpoints.
+    fn encode_upstream(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let rows = self.endpoints();
+        let counts = |count: fn(&EndpointTotals) -> u64| rows.iter().map(move |(l, t)| (*l, count(t)));
+        let help = "Connections to endpoints that became ready.";
+        families.counters("evenkeel_upstream_connects_succeeded", help, counts(|t| t.connects_succeeded))?;
+        let help = "Connections to endpoints that failed before they were ready.";
+        families.counters("evenkeel_upstream_connects_failed", help, counts(|t| t.connects_failed))?;
+        let help = "Connections to endpoints that had been ready and ended.";
+        families.counters("evenkeel_upstream_disconnections", help, counts(|t| t.disconnections))?;
+        let help = "Streams that endpoints reset.";
+        families.counters("evenkeel_upstream_resets", help, counts(|t| t.resets))?;
+        let help = "Connections to endpoints that are open.";
+        families.gauges(
+            "evenkeel_upstream_connections_active",
+            help,
+            counts(EndpointTotals::connections_active),
+        )?;
+        let help = "Attempts in flight at endpoints.";
+        families.gauges("evenkeel_upstream_streams_active", help, counts(|t| t.calls.in_flight()))
+    }
+
+    fn encode_clusters(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let states = self.endpoint_states();
+        let states =
+            states.iter().map(|((cluster, state), n)| ([("cluster", *cluster), ("state", *state)], *n));
+        families.gauges("evenkeel_endpoints", "Endpoints by state.", states)?;
+
+        // A cluster whose endpoints are written in the configuration has nothing to resolve.
+        let resolving =
+            self.snapshot.clusters.iter().filter(|c| c.resolver.updates > 0 || c.resolver.failures > 0);
+        let clusters: Vec<_> = resolving.map(|c| ([("cluster", &*c.name)], c.resolver)).collect();
+        let help = "Answers of the resolver that were taken over.";
+        families.counters(
+            "evenkeel_resolver_updates",
+            help,
+            clusters.iter().map(|(l, r)| (*l, r.updates)),
+        )?;
+        let help = "Resolutions that failed; the last good answer stayed in force.";
+        families.counters(
+            "evenkeel_resolver_failures",
+            help,
+            clusters.iter().map(|(l, r)| (*l, r.failures)),
+        )?;
+        let ages = clusters.iter().filter_map(|(labels, resolver)| {
+            let age = self.scrape.now.saturating_sub(resolver.last_success_at?);
+            Some((*labels, age.as_secs_f64()))
+        });
+        let help = "Time since the resolver's last answer.";
+        families.gauges("evenkeel_resolver_last_success_age_seconds", help, ages)
+    }
+
+    /// Numbers of endpoints by cluster and state, with a bounded number of clusters.
+    fn endpoint_states(&self) -> BTreeMap<(&str, &'static str), u64> {
+        let names: BTreeSet<_> =
+            self.scrape.endpoint_states.iter().map(|state| state.cluster.as_str()).collect();
+        let kept: BTreeSet<_> = names.into_iter().take(MAX_CLUSTER_SERIES).collect();
+        let mut states = BTreeMap::new();
+        for state in &self.scrape.endpoint_states {
+            let cluster = state.cluster.as_str();
+            let cluster = if kept.contains(cluster) { cluster } else { OTHER };
+            *states.entry((cluster, state.state)).or_default() += state.endpoints;
+        }
+        states
+    }
+
+    /// The table of events, protocol errors, and the gauges that follow from them.
+    fn encode_workers(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let snapshot = &self.snapshot;
+        for family in FAMILIES {
+            let count = |index: usize| snapshot.events[family.slot + index];
+            match family.label {
+                None => families.counter(family.name, family.help, count(0))?,
+                Some((label, values)) => {
+                    let series =
+                        values.iter().enumerate().map(|(index, value)| ([(label, *value)], count(index)));
+                    families.counters(family.name, family.help, series)?;
+                }
+            }
+        }
+        let errors = snapshot.protocol_errors.iter().map(|(rule, count)| ([("rule", *rule)], *count));
+        families.counters("evenkeel_protocol_errors", "Broken rules of the protocol, by rule.", errors)?;
+        let help = "Connections of clients that are open.";
+        families.gauge("evenkeel_downstream_connections_active", help, snapshot.connections_active())?;
+        let help = "Calls of clients in flight.";
+        families.gauge("evenkeel_downstream_streams_active", help, snapshot.calls().in_flight())
+    }
+
+    fn encode_process(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let snapshot = &self.snapshot;
+        let help = "Registrations of methods that the bounds on labels refused.";
+        families.counter("evenkeel_methods_overflow", help, snapshot.methods_overflow)?;
+        let reloads =
+            Reload::ALL.iter().map(|outcome| ([("outcome", outcome.as_str())], snapshot.reloads(*outcome)));
+        families.counters("evenkeel_config_reloads", "Reloads of the configuration, by outcome.", reloads)?;
+        let help = "The configuration in force: 1 at start, one more for each accepted reload.";
+        families.gauge("evenkeel_config_generation", help, snapshot.config_generation)?;
+        let help = "Lines of the access log handed to the operating system.";
+        families.counter("evenkeel_access_log_lines_written", help, snapshot.access_log_written)?;
+        let help = "Lines of the access log that were lost: its queue was full, or a write failed.";
+        families.counter("evenkeel_access_log_lines_dropped", help, snapshot.access_log_dropped)?;
+        let help = "Writes and reopenings of the access log that failed.";
+        families.counter("evenkeel_access_log_errors", help, snapshot.access_log_errors)?;
+        let help = "The version of this build.";
+        let mut metric =
+            families.encoder.encode_descriptor("evenkeel_build", help, None, MetricType::Info)?;
+        metric.encode_info(&[("version", snapshot.version)])
+    }
+}
+
+/// The codes that were seen, and OK.
+fn by_code<'a, const N: usize>(
+    labels: [(&'static str, &'a str); N],
+    totals: &'a CallTotals,
+) -> impl Iterator<Item = (WithCode<'a, N>, u64)> {
+    let counts = Code::ALL.iter().zip(totals.handled);
+    let seen = counts.filter(|(code, count)| *count > 0 || **code == Code::Ok);
+    seen.map(move |(code, count)| ((labels, [("grpc_code", code.metric_name())]), count))
+}
+
+/// A row's labels, then `grpc_code`.
+type WithCode<'a, const N: usize> = ([(&'static str, &'a str); N], [(&'static str, &'static str); 1]);
+
+/// Prints families of metrics; those without series are left out.
+struct Families<'a, 'e> {
+    encoder: &'a mut DescriptorEncoder<'e>,
+}
+
+impl Families<'_, '_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl Iterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut series = series.peekable();
+        if series.peek().is_none() {
+            return Ok(());
+        }
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in series {
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl Iterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        let mut series = series.peekable();
+        if series.peek().is_none() {
+            return Ok(());
+        }
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in series {
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    /// Latencies; `_seconds` is added to the name.
+    fn histograms<'t, L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl Iterator<Item = (L, &'t LatencyTotals)>,
+    ) -> fmt::Result {
+        let mut series = series.peekable();
+        if series.peek().is_none() {
+            return Ok(());
+        }
+        let bounds = LATENCY_BOUNDS.into_iter().chain([f64::INFINITY]);
+        let seconds = Some(&Unit::Seconds);
+        let mut metric = self.encoder.encode_descriptor(name, help, seconds, MetricType::Histogram)?;
+        for (labels, totals) in series {
+            let buckets: Vec<_> = bounds.clone().zip(totals.buckets).collect();
+            // Exact below 2^53 microseconds, 285 years of latency; rounded beyond.
+            let sum = totals.sum_micros as f64 / 1e6;
+            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                sum,
+                totals.count(),
+                &buckets,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+}

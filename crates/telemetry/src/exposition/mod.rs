@@ -1,0 +1,59 @@
+//! Metrics as text, for Prometheus.
+//!
+//! A scrape sums the tables ([`crate::Telemetry::snapshot`]) and prints the sums ([`render`]); the data path knows
+//! nothing of it. Names and labels of calls are those of go-grpc-middleware, so that its dashboards work:
+//! `grpc_server_*{grpc_type,grpc_service,grpc_method}` for the calls of clients, and `grpc_client_*{cluster,endpoint}` for
+//! attempts to backends. The rest is called `evenkeel_*`.
+//!
+//! Each label has a bounded set of values: [`crate::MAX_METHODS`], [`crate::MAX_ENDPOINT_SERIES`],
+//! [`crate::MAX_CLUSTER_SERIES`], [`crate::MAX_PROTOCOL_RULES`] and enums. Of a method's or endpoint's status codes those
+//! seen so far are printed, and OK always, so that a rate exists from the first scrape on.
+
+mod collector;
+mod format;
+
+use std::time::Duration;
+
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
+
+pub use self::format::Format;
+use crate::telemetry::Snapshot;
+
+/// What is known at the moment of the scrape only, and not counted by telemetry.
+#[derive(Clone, Debug, Default)]
+pub struct Scrape {
+    /// The time now, on the clock whose times [`crate::ClusterTelemetry::resolver_updated`] got.
+    pub now: Duration,
+    /// How many endpoints of which cluster are in which state. Equal labels are added up; clusters beyond
+    /// [`crate::MAX_CLUSTER_SERIES`] are added up under `cluster="other"`.
+    pub endpoint_states: Vec<EndpointState>,
+}
+
+/// The number of a cluster's endpoints in one state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointState {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The state's name, for example `READY`: from a fixed set.
+    pub state: &'static str,
+    /// Endpoints in this state.
+    pub endpoints: u64,
+}
+
+/// All metrics as text.
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "it never does: writing to a string cannot fail")]
+pub fn render(snapshot: Snapshot, scrape: Scrape, format: Format) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(collector::Metrics { snapshot, scrape }));
+    let mut out = String::new();
+    text::encode(&mut out, &registry).expect("writing to a string does not fail");
+    match format {
+        Format::OpenMetrics => out,
+        Format::ClassicText => format::to_classic(&out),
+    }
+}
+
+#[cfg(test)]
+mod tests;

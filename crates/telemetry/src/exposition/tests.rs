@@ -1,0 +1,194 @@
+use std::sync::Arc;
+
+use evenkeel_grpc::Code;
+
+use super::*;
+use crate::{
+    CallEnd, ClusterTelemetry, EndpointStats, Event, MAX_CLUSTER_SERIES, MAX_METHODS, Messages, MethodId,
+    Options, Reload, ResponseFlag, Side, Telemetry, TransparentRetry, WorkerStats,
+};
+
+const RULES: &[&str] = &["stream_id", "abuse", "stream_id"];
+
+fn telemetry() -> Telemetry {
+    Telemetry::new(Options { version: "0.1.0", protocol_rules: RULES })
+}
+
+fn end(code: Code, millis: u64, request: u64, response: u64) -> CallEnd {
+    CallEnd::new(code, Duration::from_millis(millis), Messages { request, response })
+}
+
+fn call(worker: &WorkerStats, method: MethodId, end: &CallEnd) {
+    worker.call_started(method);
+    worker.call_finished(method, end);
+}
+
+/// Telemetry on which two workers have counted one of each thing at least, and the handles that keep its series alive.
+struct Busy {
+    telemetry: Telemetry,
+    _cluster: Arc<ClusterTelemetry>,
+    _endpoints: [EndpointStats; 3],
+}
+
+fn busy() -> Busy {
+    let telemetry = telemetry();
+    let (a, b) = (telemetry.add_worker(), telemetry.add_worker());
+    let get = telemetry.methods().register("ecommerce.orders.OrderService", "GetOrder");
+    let watch = telemetry.methods().register("ecommerce.orders.OrderService", "WatchOrders");
+    a.count(Event::ConnectionOpened);
+    b.add(Event::ConnectionOpened, 2);
+    a.count(Event::ConnectionClosed);
+    b.count(Event::ConnectionRefused);
+    a.count(Event::Http1Request);
+    b.count(Event::NonGrpcRequest);
+    a.count(Event::LocalReply(ResponseFlag::NoRoute));
+    b.count(Event::LocalReply(ResponseFlag::UpstreamConnectFailure));
+    a.count(Event::TransparentRetry(TransparentRetry::GoAway));
+    b.count(Event::PendingOverflow);
+    a.count(Event::DrainAbortedStream);
+    a.add(Event::BytesRead(Side::Downstream), 1_000);
+    b.add(Event::BytesWritten(Side::Upstream), 2_000);
+    a.count(Event::Flush(Side::Upstream));
+    b.count(Event::Wakeup);
+    a.protocol_error("stream_id");
+    b.protocol_error("abuse");
+    b.protocol_error("a rule of tomorrow");
+    call(&a, get, &end(Code::Ok, 4, 1, 1));
+    call(&b, get, &end(Code::Ok, 40, 1, 1));
+    call(&b, get, &end(Code::DeadlineExceeded, 11_000, 1, 0));
+    call(&a, watch, &end(Code::Ok, 700, 1, 30));
+    b.call_started(watch);
+    call(&a, MethodId::UNKNOWN, &end(Code::Unimplemented, 0, 1, 0));
+
+    let cluster = telemetry.cluster("orders");
+    cluster.resolver_updated(Duration::from_secs(10));
+    cluster.resolver_failed();
+    let (one, two) = (cluster.endpoint("127.0.0.2:50051"), cluster.endpoint("127.0.0.3:50051"));
+    let (one_by_a, one_by_b, two_by_b) = (one.attach(), one.attach(), two.attach());
+    for stats in [&one_by_a, &one_by_b] {
+        stats.connect_succeeded();
+        stats.call_started();
+        stats.call_finished(&end(Code::Ok, 3, 1, 1));
+    }
+    one_by_b.call_started();
+    one_by_b.disconnected();
+    two_by_b.connect_failed();
+    two_by_b.call_started();
+    two_by_b.reset();
+    two_by_b.call_finished(&end(Code::Unavailable, 0, 1, 0));
+    telemetry.control().config_reloaded(Reload::Accepted);
+    telemetry.control().set_config_generation(2);
+    telemetry.access_log().written.add(6);
+    telemetry.access_log().dropped.add(1);
+    Busy { telemetry, _cluster: cluster, _endpoints: [one_by_a, one_by_b, two_by_b] }
+}
+
+fn scrape() -> Scrape {
+    let state = |state, endpoints| EndpointState { cluster: "orders".into(), state, endpoints };
+    let endpoint_states = vec![state("READY", 1), state("TRANSIENT_FAILURE", 1), state("READY", 1)];
+    Scrape { now: Duration::from_millis(12_500), endpoint_states }
+}
+
+#[test]
+fn open_metrics_text() {
+    insta::assert_snapshot!(render(busy().telemetry.snapshot(), scrape(), Format::OpenMetrics));
+}
+
+#[test]
+fn classic_text() {
+    insta::assert_snapshot!(render(busy().telemetry.snapshot(), scrape(), Format::ClassicText));
+}
+
+/// The values of the series whose line begins with `series`.
+fn values(text: &str, series: &str) -> Vec<u64> {
+    let lines = text.lines().filter(|line| line.starts_with(series));
+    lines.map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap()).collect()
+}
+
+#[test]
+fn the_counts_of_a_worker_that_ended_stay_and_the_next_worker_adds_to_them() {
+    let telemetry = telemetry();
+    for _ in 0..3 {
+        let worker = telemetry.add_worker();
+        call(&worker, MethodId::OTHER, &end(Code::Ok, 1, 1, 1));
+        worker.count(Event::Wakeup);
+    }
+    let snapshot = telemetry.snapshot();
+    assert_eq!(snapshot.event(Event::Wakeup), 3);
+    assert_eq!(snapshot.methods[0].totals.started, 3);
+    assert_eq!(snapshot.calls().ended(), 3);
+}
+
+#[test]
+fn the_last_method_is_counted_under_its_name_and_the_next_under_other() {
+    let telemetry = telemetry();
+    let worker = telemetry.add_worker();
+    for number in 2..=MAX_METHODS {
+        let method = telemetry.methods().register("s", &format!("m{number}"));
+        worker.call_started(method);
+    }
+    let text = render(telemetry.snapshot(), Scrape::default(), Format::ClassicText);
+    let series = |service: &str, method: &str| {
+        format!(
+            r#"grpc_server_started_total{{grpc_type="unary",grpc_service="{service}",grpc_method="{method}"}}"#
+        )
+    };
+    assert_eq!(values(&text, &series("s", "m1023")), [1]);
+    assert_eq!(values(&text, &series("s", "m1024")), [] as [u64; 0]);
+    assert_eq!(values(&text, &series("other", "other")), [1]);
+    assert_eq!(values(&text, "evenkeel_methods_overflow_total"), [1]);
+    assert_eq!(values(&text, "grpc_server_started_total").len(), MAX_METHODS - 1);
+}
+
+#[test]
+fn names_cannot_break_out_of_their_label() {
+    let telemetry = telemetry();
+    telemetry.methods().register("a\"} 1\nevil 1 #\\", "Get");
+    let text = render(telemetry.snapshot(), Scrape::default(), Format::ClassicText);
+    assert!(text.contains(r#"grpc_service="a\"} 1\nevil 1 #\\","#), "{text}");
+    assert!(!text.lines().any(|line| line.starts_with("evil")));
+}
+
+#[test]
+fn clusters_beyond_the_bound_share_a_state_series() {
+    let state = |n: usize| EndpointState { cluster: format!("c{n:03}"), state: "READY", endpoints: 1 };
+    let endpoint_states = (0..MAX_CLUSTER_SERIES + 2).map(state).collect();
+    let scrape = Scrape { now: Duration::ZERO, endpoint_states };
+    let text = render(telemetry().snapshot(), scrape, Format::ClassicText);
+    assert_eq!(values(&text, "evenkeel_endpoints{").len(), MAX_CLUSTER_SERIES + 1);
+    assert_eq!(values(&text, r#"evenkeel_endpoints{cluster="c255""#), [1]);
+    assert_eq!(values(&text, r#"evenkeel_endpoints{cluster="other""#), [2]);
+}
+
+/// What Prometheus refuses a whole scrape for.
+fn assert_unambiguous(text: &str) {
+    let (mut seen, mut families) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    for line in text.lines() {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            assert!(families.insert(family), "family twice: {line}");
+        } else if !line.starts_with('#') {
+            assert!(seen.insert(line.rsplit_once(' ').unwrap().0), "series twice: {line}");
+        }
+    }
+    assert!(seen.len() > 100);
+}
+
+#[test]
+fn no_series_and_no_family_appears_twice() {
+    let busy = busy();
+    let telemetry = &busy.telemetry;
+    let worker = telemetry.add_worker();
+    let names = ["other", "unknown"];
+    names.iter().for_each(|name| worker.call_started(telemetry.methods().register(name, name)));
+    let clusters = names.map(|name| telemetry.cluster(name));
+    let _endpoints = clusters.each_ref().map(|cluster| cluster.endpoint("other").attach());
+    assert_unambiguous(&render(telemetry.snapshot(), scrape(), Format::OpenMetrics));
+    assert_unambiguous(&render(telemetry.snapshot(), scrape(), Format::ClassicText));
+}
+
+#[test]
+fn a_rule_called_other_makes_no_second_series() {
+    let telemetry = Telemetry::new(Options { version: "0", protocol_rules: &["other", "abuse"] });
+    telemetry.add_worker().protocol_error("other");
+    assert_eq!(telemetry.snapshot().protocol_errors, [("abuse", 0), ("other", 1)]);
+}

@@ -1,0 +1,117 @@
+//! At most one log line per cause and second.
+//!
+//! A peer that can make the proxy log can fill its disk. The rule: the first line of a cause is written, further ones
+//! within [`PERIOD`] are only counted, and the next line written says how many were left out. Causes are words from the
+//! source code, never text of a peer; should there be more than [`MAX_CAUSES`], the rest share one budget.
+//!
+//! Pure: the caller passes the time. One limiter per thread needs no lock.
+
+use std::time::Duration;
+
+/// Time between two lines of one cause.
+pub const PERIOD: Duration = Duration::from_secs(1);
+
+/// Causes with a budget of their own.
+pub const MAX_CAUSES: usize = 64;
+
+#[derive(Debug)]
+struct Cause {
+    name: &'static str,
+    logged_at: Duration,
+    suppressed: u64,
+}
+
+/// Decides which log lines are written.
+#[derive(Debug, Default)]
+pub struct LogLimiter {
+    /// At most [`MAX_CAUSES`], and one more that the rest share.
+    causes: Vec<Cause>,
+}
+
+impl LogLimiter {
+    /// Whether a line for `cause` may be written at `now`: `Some` with the number of lines left out since the last one,
+    /// or `None`. A `now` before the last line's counts as the same moment.
+    pub fn allow(&mut self, cause: &'static str, now: Duration) -> Option<u64> {
+        let known = self.causes.iter().position(|known| known.name == cause);
+        let index = known.unwrap_or_else(|| self.causes.len().min(MAX_CAUSES));
+        let Some(known) = self.causes.get_mut(index) else {
+            let name = if index < MAX_CAUSES { cause } else { "other" };
+            self.causes.push(Cause { name, logged_at: now, suppressed: 0 });
+            return Some(0);
+        };
+        if now.saturating_sub(known.logged_at) < PERIOD {
+            known.suppressed = known.suppressed.saturating_add(1);
+            return None;
+        }
+        known.logged_at = now;
+        Some(std::mem::take(&mut known.suppressed))
+    }
+
+    /// A cause whose lines were left out and that has been quiet since, with their number: to be called now and then,
+    /// until `None`, so that the end of a burst is told too. The caller logs one line for it.
+    pub fn take_suppressed(&mut self, now: Duration) -> Option<(&'static str, u64)> {
+        let due = |cause: &&mut Cause| cause.suppressed > 0 && now.saturating_sub(cause.logged_at) >= PERIOD;
+        let cause = self.causes.iter_mut().find(due)?;
+        cause.logged_at = now;
+        Some((cause.name, std::mem::take(&mut cause.suppressed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Duration = Duration::from_secs(100);
+    const NANO: Duration = Duration::from_nanos(1);
+
+    #[test]
+    fn the_first_line_is_written_and_the_next_after_exactly_a_second() {
+        let mut limiter = LogLimiter::default();
+        assert_eq!(limiter.allow("reset", T0), Some(0));
+        assert_eq!(limiter.allow("reset", T0), None);
+        assert_eq!(limiter.allow("reset", T0 + PERIOD - NANO), None);
+        assert_eq!(limiter.allow("reset", T0 + PERIOD), Some(2));
+        assert_eq!(limiter.allow("reset", T0 + PERIOD + NANO), None);
+        assert_eq!(limiter.allow("reset", T0 + 3 * PERIOD), Some(1));
+    }
+
+    #[test]
+    fn causes_have_budgets_of_their_own() {
+        let mut limiter = LogLimiter::default();
+        assert_eq!(limiter.allow("reset", T0), Some(0));
+        assert_eq!(limiter.allow("goaway", T0), Some(0));
+        assert_eq!(limiter.allow("reset", T0), None);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_allows_nothing() {
+        let mut limiter = LogLimiter::default();
+        assert_eq!(limiter.allow("reset", T0), Some(0));
+        assert_eq!(limiter.allow("reset", T0 - PERIOD), None);
+    }
+
+    #[test]
+    fn causes_beyond_the_bound_share_one_budget() {
+        let mut limiter = LogLimiter::default();
+        let name = |n: usize| -> &'static str { Box::leak(n.to_string().into_boxed_str()) };
+        for n in 0..MAX_CAUSES {
+            assert_eq!(limiter.allow(name(n), T0), Some(0));
+        }
+        assert_eq!(limiter.allow("one more", T0), Some(0));
+        assert_eq!(limiter.allow("and another", T0), None);
+        assert_eq!(limiter.allow("one more", T0 + PERIOD), Some(1));
+        assert_eq!(limiter.causes.len(), MAX_CAUSES + 1);
+    }
+
+    #[test]
+    fn the_end_of_a_burst_is_told_once() {
+        let mut limiter = LogLimiter::default();
+        limiter.allow("reset", T0);
+        limiter.allow("reset", T0);
+        limiter.allow("goaway", T0);
+        assert_eq!(limiter.take_suppressed(T0 + PERIOD - NANO), None);
+        assert_eq!(limiter.take_suppressed(T0 + PERIOD), Some(("reset", 1)));
+        assert_eq!(limiter.take_suppressed(T0 + PERIOD), None);
+        assert_eq!(limiter.allow("reset", T0 + PERIOD), None, "the line just told counts as one");
+    }
+}
