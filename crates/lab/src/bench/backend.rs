@@ -57,13 +57,15 @@ impl BenchBackend {
     /// # Errors
     /// The system's answer if an address cannot be had.
     pub fn bind(addresses: &[SocketAddr], answer: Answer) -> io::Result<Self> {
+        Self::new(addresses.iter().map(TcpListener::bind).collect::<io::Result<_>>()?, answer)
+    }
+
+    /// Takes listeners that are open already.
+    pub(super) fn new(listeners: Vec<TcpListener>, answer: Answer) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut listeners = Vec::new();
-        for (index, address) in addresses.iter().enumerate() {
-            let listener = TcpListener::bind(address)?;
+        for (index, listener) in listeners.iter().enumerate() {
             listener.set_nonblocking(true)?;
-            poll.add(&listener, index as u64, Interest::Read)?;
-            listeners.push(listener);
+            poll.add(listener, index as u64, Interest::Read)?;
         }
         Ok(Self { listeners, poll, answer })
     }

@@ -110,8 +110,7 @@ impl Contender {
         match self {
             Self::Evenkeel => {
                 let to = format!("ipv4:{}", list(setting.backends));
-                command.args(["proxy", "--listen", &listen.to_string(), "--to", &to]);
-                command.args(["--workers", "1", "--admin", "off"]);
+                return Self::start_evenkeel(setting, &to, &self.to_string());
             }
             Self::Haproxy => {
                 command.arg("-f").arg(write("haproxy.cfg", include_str!("configs/haproxy.cfg"))?);
@@ -141,6 +140,24 @@ impl Contender {
             }
         }
         Process::start(command, PROXY_CORE, listen, &setting.directory.join(format!("{self}.log")))
+    }
+
+    /// Starts our own program in front of a target; `name` is its log's.
+    pub(super) fn start_evenkeel(setting: &Setting<'_>, to: &str, name: &str) -> Result<Process, StartError> {
+        let listen = free_address()?;
+        let mut command = Command::new(Self::Evenkeel.program(setting.config)?);
+        command.args([
+            "proxy",
+            "--listen",
+            &listen.to_string(),
+            "--to",
+            to,
+            "--workers",
+            "1",
+            "--admin",
+            "off",
+        ]);
+        Process::start(command, PROXY_CORE, listen, &setting.directory.join(format!("{name}.log")))
     }
 }
 

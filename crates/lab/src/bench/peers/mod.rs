@@ -12,11 +12,13 @@
 //! - Bytes per second of the proxy's CPU time, one large stream each way.
 //! - System calls per call, counted by `perf stat` in runs of their own.
 //! - Memory: at rest, per idle connection, per live call.
+//! - For our own program: CPU time per call with few and with many endpoints.
 //!
 //! A block in which any call failed is no sample: it is reported as a fault.
 
 mod blocks;
 mod contender;
+mod endpoints;
 mod memory;
 mod process;
 mod results;
@@ -27,7 +29,7 @@ mod tests;
 mod verdict;
 
 pub use contender::Contender;
-pub use results::{Memory, PeerResults, Results, Settings, Skipped, Spread};
+pub use results::{EndpointCost, Memory, PeerResults, Results, Settings, Skipped, Spread};
 pub use table::markdown;
 pub use verdict::{Verdict, verdicts};
 
@@ -90,6 +92,8 @@ pub enum Measure {
     Syscalls,
     /// Memory at rest, per idle connection, per live call.
     Memory,
+    /// CPU time per call of our own program with 3 and with 10,000 endpoints.
+    Endpoints,
 }
 
 /// Why the comparison could not be made.
@@ -201,6 +205,12 @@ impl Comparison<'_> {
                 self.say(format_args!("memory: {contender}"));
                 memory::measure(&self.setting, contender, results);
             }
+        }
+        if wants(Measure::Endpoints)
+            && let Some(ours) = peers.iter_mut().find(|peer| peer.name == Contender::Evenkeel.to_string())
+        {
+            self.say(format_args!("endpoints: evenkeel"));
+            endpoints::measure(&self.setting, ours);
         }
         Ok(Results::new(settings, &direct, peers, skipped))
     }

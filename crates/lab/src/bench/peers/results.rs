@@ -60,6 +60,28 @@ pub struct Memory {
     pub per_live_call_bytes: f64,
 }
 
+/// Cost of a call with few and with many endpoints.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct EndpointCost {
+    /// Number of endpoints in the base case.
+    pub few: u64,
+    /// CPU time per call with these, one call at a time, in microseconds.
+    pub few_us_per_call: Spread,
+    /// Number of endpoints in the large case.
+    pub many: u64,
+    /// CPU time per call with these likewise.
+    pub many_us_per_call: Spread,
+}
+
+impl EndpointCost {
+    /// Median with many endpoints over median with few.
+    #[must_use]
+    pub fn ratio(&self) -> Option<f64> {
+        let few = self.few_us_per_call.median().filter(|few| *few > 0.0)?;
+        Some(self.many_us_per_call.median()? / few)
+    }
+}
+
 /// One contender's results. What was not measured is empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerResults {
@@ -81,6 +103,8 @@ pub struct PeerResults {
     pub syscalls_per_call: Spread,
     /// Memory.
     pub memory: Option<Memory>,
+    /// Cost with few and many endpoints; measured for our own program only.
+    pub endpoints: Option<EndpointCost>,
     /// Blocks that are no samples, and why.
     pub faults: Vec<String>,
 }
@@ -97,6 +121,7 @@ impl PeerResults {
             stream_mb_per_cpu_second: BTreeMap::new(),
             syscalls_per_call: Spread::default(),
             memory: None,
+            endpoints: None,
             faults: Vec::new(),
         }
     }

@@ -23,6 +23,10 @@ pub fn markdown(results: &Results) -> String {
         settings.kernel,
         settings.load_average,
     ));
+    if let (Some(p50), Some(p99)) = (results.direct_p50_us.median(), results.direct_p99_us.median()) {
+        let (p50, p99) = (number(p50), number(p99));
+        line(&format!("Latency without a proxy at {} calls/s: p50 {p50} us, p99 {p99} us.", settings.rate));
+    }
     line("");
     let names: Vec<&str> = results.peers.iter().map(|peer| peer.name.as_str()).collect();
     line(&format!("| | {} |", names.join(" | ")));
@@ -87,6 +91,9 @@ fn rows(results: &Results) -> Vec<Row> {
         Some(number(peer.memory?.per_idle_connection_bytes))
     });
     add("memory per live call, bytes".to_owned(), &|peer| Some(number(peer.memory?.per_live_call_bytes)));
+    add("CPU per call at 1 x 1 with 10,000 endpoints, over that with 3".to_owned(), &|peer| {
+        peer.endpoints.as_ref()?.ratio().map(number)
+    });
     rows
 }
 

@@ -27,6 +27,12 @@ fn results() -> Results {
         live_calls: 5000,
         per_live_call_bytes: 1500.0,
     });
+    ours.endpoints = Some(EndpointCost {
+        few: 3,
+        few_us_per_call: spread(&[50.0, 60.0]),
+        many: 10_000,
+        many_us_per_call: spread(&[55.0, 55.0]),
+    });
     let mut nginx = peer(Contender::Nginx, 30.0);
     nginx.faults.push("churn: {\"grpc-status 14\": 3}".to_owned());
     Results {

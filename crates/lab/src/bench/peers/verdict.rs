@@ -71,7 +71,9 @@ pub fn verdicts(results: &Results) -> Vec<Verdict> {
     let ours = results.peer(OURS);
     let memory = ours.and_then(|ours| ours.memory);
     let syscalls = ours.and_then(|ours| ours.syscalls_per_call.median());
+    let endpoints = ours.and_then(|ours| ours.endpoints.as_ref()?.ratio());
     verdicts.extend([
+        at_most("CPU per call with 10,000 endpoints, of that with 3".to_owned(), 1.1, endpoints),
         at_most("system calls per call at 1 x 100".to_owned(), 0.15, syscalls),
         at_most("memory at rest, MiB".to_owned(), 12.0, memory.map(|memory| memory.rest_mib)),
         at_most(
