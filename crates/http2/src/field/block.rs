@@ -1,9 +1,13 @@
 //! A decoded header list: references to interned fields, and the bytes of those that are not.
 
+use super::meaning::FIELD_OVERHEAD;
 use super::{FieldFault, FieldId, FieldStore, Meaning, Name};
 
-/// Storage that a cleared block keeps; larger ones are given back.
+/// Bytes of literals that a cleared block keeps room for; gRPC calls have a few hundred. More is given back, so that
+/// one large list does not stay with a block that is used again and again.
 const SPARE_BYTES_MAX: usize = 4096;
+
+/// Fields that a cleared block keeps room for; gRPC calls have about ten.
 const SPARE_ENTRIES_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
@@ -13,14 +17,21 @@ enum Entry {
         /// The peer sent an index: it uses the field again and again.
         by_reference: bool,
     },
+    /// The name, then the value, at `at` in the block's bytes.
     Literal {
         at: u32,
-        name_len: u16,
-        value_len: u16,
+        name_len: u32,
+        value_len: u32,
+        // A `Meaning` without the size, which the lengths tell.
+        name: Name,
+        fault: Option<FieldFault>,
+        binary: bool,
         never_index: bool,
-        meaning: Meaning,
     },
 }
+
+// A call in progress keeps a block or two; what a reference costs there is what an "HTTP/2 bomb" multiplies.
+const _: () = assert!(size_of::<Entry>() == 16, "a field of a block takes 16 bytes");
 
 /// One field of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,23 +125,32 @@ impl FieldBlock {
         self.entries.push(Entry::Interned { id, by_reference });
     }
 
-    /// Adds a field that is not interned. Names and values beyond 65 535 bytes are cut; the decoder's limits are far
-    /// below.
+    /// Adds a field that is not interned, with a copy of its bytes.
+    ///
+    /// # Panics
+    /// If the block's bytes exceed 4 GiB; a decoded block has a few KiB.
     pub fn push_literal(&mut self, name: &[u8], value: &[u8], never_index: bool) {
-        let name = &name[..name.len().min(usize::from(u16::MAX))];
-        let value = &value[..value.len().min(usize::from(u16::MAX))];
-        let at = self.bytes.len() as u32;
+        let at = self.bytes.len();
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
-        let meaning = Meaning::of(name, value);
-        self.size += meaning.size as usize;
+        assert!(u32::try_from(self.bytes.len()).is_ok(), "a header list has less than 4 GiB");
+        let Meaning { name: token, fault, size, binary } = Meaning::of(name, value);
+        self.size += size as usize;
         self.entries.push(Entry::Literal {
-            at,
-            name_len: name.len() as u16,
-            value_len: value.len() as u16,
+            at: at as u32,
+            name_len: name.len() as u32,
+            value_len: value.len() as u32,
+            name: token,
+            fault,
+            binary,
             never_index,
-            meaning,
         });
+    }
+
+    /// Room for bytes of literals, and for fields.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> (usize, usize) {
+        (self.bytes.capacity(), self.entries.capacity())
     }
 
     /// The field at a position.
@@ -149,9 +169,16 @@ impl FieldBlock {
             Entry::Interned { id, by_reference } => {
                 (Some(id), by_reference, false, store.meaning(id), store.pair(id))
             }
-            Entry::Literal { at, name_len, value_len, never_index, meaning } => {
-                let bytes = &self.bytes[at as usize..][..usize::from(name_len) + usize::from(value_len)];
-                (None, false, never_index, meaning, bytes.split_at(usize::from(name_len)))
+            Entry::Literal { at, name_len, value_len, name, fault, binary, never_index } => {
+                let bytes = &self.bytes[at as usize..][..name_len as usize + value_len as usize];
+                let size = name_len + value_len + FIELD_OVERHEAD;
+                (
+                    None,
+                    false,
+                    never_index,
+                    Meaning { name, fault, size, binary },
+                    bytes.split_at(name_len as usize),
+                )
             }
         };
         let Meaning { name: name_token, fault, size, binary } = meaning;
@@ -193,17 +220,21 @@ impl FieldBlock {
     }
 
     /// Adds all fields of another block.
+    ///
+    /// # Panics
+    /// As [`FieldBlock::push_literal`].
     pub fn copy_from(&mut self, store: &mut FieldStore, other: &Self) {
         let offset = self.bytes.len() as u32;
         self.bytes.extend_from_slice(&other.bytes);
+        assert!(u32::try_from(self.bytes.len()).is_ok(), "a header list has less than 4 GiB");
         for entry in &other.entries {
             self.entries.push(match *entry {
                 Entry::Interned { id, by_reference } => {
                     store.retain(id);
                     Entry::Interned { id, by_reference }
                 }
-                Entry::Literal { at, name_len, value_len, never_index, meaning } => {
-                    Entry::Literal { at: at + offset, name_len, value_len, never_index, meaning }
+                Entry::Literal { at, name_len, value_len, name, fault, binary, never_index } => {
+                    Entry::Literal { at: at + offset, name_len, value_len, name, fault, binary, never_index }
                 }
             });
         }

@@ -59,8 +59,10 @@ pub enum Name {
     GrpcTagsBin,
     /// `user-agent`
     UserAgent,
-    /// `authorization` and `proxy-authorization`
+    /// `authorization`
     Authorization,
+    /// `proxy-authorization`
+    ProxyAuthorization,
     /// `cookie`
     Cookie,
     /// `set-cookie`
@@ -69,94 +71,98 @@ pub enum Name {
     XRequestId,
     /// `traceparent`
     Traceparent,
-    /// `tracestate`, `baggage`, and the `x-b3-` family
+    /// `tracestate`
     Tracestate,
+    /// What other tracers than W3C's put into each call: `b3` and the `x-b3-` family (Zipkin), `uber-trace-id`
+    /// (Jaeger), `x-datadog-`, `x-amzn-trace-id`, `x-cloud-trace-context`, `baggage`, `x-correlation-id`,
+    /// `x-request-start`.
+    TraceContext,
     /// `date`
     Date,
     /// Any other name.
     Other,
 }
 
+/// All known names, shorter ones first.
+static KNOWN: [(&str, Name); 47] = [
+    ("b3", Name::TraceContext),
+    ("te", Name::Te),
+    ("date", Name::Date),
+    ("host", Name::Host),
+    (":path", Name::Path),
+    ("cookie", Name::Cookie),
+    (":method", Name::Method),
+    (":scheme", Name::Scheme),
+    (":status", Name::Status),
+    ("baggage", Name::TraceContext),
+    ("upgrade", Name::Upgrade),
+    (":protocol", Name::Protocol),
+    (":authority", Name::Authority),
+    ("connection", Name::Connection),
+    ("keep-alive", Name::KeepAlive),
+    ("set-cookie", Name::SetCookie),
+    ("tracestate", Name::Tracestate),
+    ("user-agent", Name::UserAgent),
+    ("grpc-status", Name::GrpcStatus),
+    ("traceparent", Name::Traceparent),
+    ("x-b3-spanid", Name::TraceContext),
+    ("content-type", Name::ContentType),
+    ("grpc-message", Name::GrpcMessage),
+    ("grpc-timeout", Name::GrpcTimeout),
+    ("x-b3-sampled", Name::TraceContext),
+    ("x-b3-traceid", Name::TraceContext),
+    ("x-request-id", Name::XRequestId),
+    ("authorization", Name::Authorization),
+    ("grpc-encoding", Name::GrpcEncoding),
+    ("grpc-tags-bin", Name::GrpcTagsBin),
+    ("uber-trace-id", Name::TraceContext),
+    ("content-length", Name::ContentLength),
+    ("grpc-trace-bin", Name::GrpcTraceBin),
+    ("x-amzn-trace-id", Name::TraceContext),
+    ("x-request-start", Name::TraceContext),
+    ("proxy-connection", Name::ProxyConnection),
+    ("x-correlation-id", Name::TraceContext),
+    ("transfer-encoding", Name::TransferEncoding),
+    ("x-b3-parentspanid", Name::TraceContext),
+    ("x-datadog-trace-id", Name::TraceContext),
+    ("proxy-authorization", Name::ProxyAuthorization),
+    ("x-datadog-parent-id", Name::TraceContext),
+    ("grpc-accept-encoding", Name::GrpcAcceptEncoding),
+    ("x-cloud-trace-context", Name::TraceContext),
+    ("grpc-retry-pushback-ms", Name::GrpcRetryPushbackMs),
+    ("grpc-status-details-bin", Name::GrpcStatusDetailsBin),
+    ("grpc-previous-rpc-attempts", Name::GrpcPreviousRpcAttempts),
+];
+
+/// The longest known name.
+const LONGEST: usize = KNOWN[KNOWN.len() - 1].0.len();
+
+/// Where the names of each length begin in [`KNOWN`]; those of length `n` end where those of `n + 1` begin.
+static BEGIN: [u8; LONGEST + 2] = {
+    let mut begin = [0; LONGEST + 2];
+    let mut length = 0;
+    let mut at = 0;
+    while length < begin.len() {
+        while at < KNOWN.len() && KNOWN[at].0.len() < length {
+            at += 1;
+        }
+        begin[length] = at as u8;
+        length += 1;
+    }
+    begin
+};
+
 impl Name {
-    /// What a name is. The length decides first, so that an unknown name costs one comparison or none.
+    /// What a name is. Only names of the same length are compared, which for most others are none or one.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
-        if name.first() == Some(&b':') {
-            return Self::pseudo(name);
+        let other = if name.first() == Some(&b':') { Self::UnknownPseudo } else { Self::Other };
+        if name.len() > LONGEST {
+            return other;
         }
-        match name.len() {
-            2 => Self::one(name, &[(b"te", Self::Te)]),
-            4 => Self::one(name, &[(b"host", Self::Host), (b"date", Self::Date)]),
-            6 => Self::one(name, &[(b"cookie", Self::Cookie)]),
-            7 => Self::one(name, &[(b"upgrade", Self::Upgrade), (b"baggage", Self::Tracestate)]),
-            10 => Self::one(
-                name,
-                &[
-                    (b"user-agent", Self::UserAgent),
-                    (b"connection", Self::Connection),
-                    (b"keep-alive", Self::KeepAlive),
-                    (b"set-cookie", Self::SetCookie),
-                    (b"tracestate", Self::Tracestate),
-                ],
-            ),
-            11 => Self::one(
-                name,
-                &[
-                    (b"grpc-status", Self::GrpcStatus),
-                    (b"traceparent", Self::Traceparent),
-                    (b"x-b3-spanid", Self::Tracestate),
-                ],
-            ),
-            12 => Self::one(
-                name,
-                &[
-                    (b"content-type", Self::ContentType),
-                    (b"grpc-timeout", Self::GrpcTimeout),
-                    (b"grpc-message", Self::GrpcMessage),
-                    (b"x-request-id", Self::XRequestId),
-                    (b"x-b3-traceid", Self::Tracestate),
-                ],
-            ),
-            13 => Self::one(
-                name,
-                &[
-                    (b"grpc-encoding", Self::GrpcEncoding),
-                    (b"authorization", Self::Authorization),
-                    (b"grpc-tags-bin", Self::GrpcTagsBin),
-                ],
-            ),
-            14 => Self::one(
-                name,
-                &[(b"content-length", Self::ContentLength), (b"grpc-trace-bin", Self::GrpcTraceBin)],
-            ),
-            16 => Self::one(name, &[(b"proxy-connection", Self::ProxyConnection)]),
-            17 => Self::one(
-                name,
-                &[(b"transfer-encoding", Self::TransferEncoding), (b"x-b3-parentspanid", Self::Tracestate)],
-            ),
-            19 => Self::one(name, &[(b"proxy-authorization", Self::Authorization)]),
-            20 => Self::one(name, &[(b"grpc-accept-encoding", Self::GrpcAcceptEncoding)]),
-            22 => Self::one(name, &[(b"grpc-retry-pushback-ms", Self::GrpcRetryPushbackMs)]),
-            23 => Self::one(name, &[(b"grpc-status-details-bin", Self::GrpcStatusDetailsBin)]),
-            26 => Self::one(name, &[(b"grpc-previous-rpc-attempts", Self::GrpcPreviousRpcAttempts)]),
-            _ => Self::Other,
-        }
-    }
-
-    fn pseudo(name: &[u8]) -> Self {
-        match name {
-            b":path" => Self::Path,
-            b":method" => Self::Method,
-            b":authority" => Self::Authority,
-            b":scheme" => Self::Scheme,
-            b":status" => Self::Status,
-            b":protocol" => Self::Protocol,
-            _ => Self::UnknownPseudo,
-        }
-    }
-
-    fn one(name: &[u8], known: &[(&[u8], Self)]) -> Self {
-        known.iter().find(|(known, _)| *known == name).map_or(Self::Other, |(_, token)| *token)
+        let same_length = usize::from(BEGIN[name.len()])..usize::from(BEGIN[name.len() + 1]);
+        let found = KNOWN[same_length].iter().find(|(known, _)| known.as_bytes() == name);
+        found.map_or(other, |(_, token)| *token)
     }
 
     /// Whether the name begins with a colon.
@@ -183,6 +189,7 @@ impl Name {
                 | Self::XRequestId
                 | Self::Traceparent
                 | Self::Tracestate
+                | Self::TraceContext
                 | Self::Date
         )
     }
@@ -192,7 +199,7 @@ impl Name {
     #[inline]
     #[must_use]
     pub fn is_secret(self) -> bool {
-        matches!(self, Self::Authorization | Self::Cookie | Self::SetCookie)
+        matches!(self, Self::Authorization | Self::ProxyAuthorization | Self::Cookie | Self::SetCookie)
     }
 }
 
@@ -207,12 +214,38 @@ mod tests {
         assert_eq!(Name::of(b"Te"), Name::Other);
         assert_eq!(Name::of(b""), Name::Other);
         assert_eq!(Name::of(b":pathx"), Name::UnknownPseudo);
-        assert_eq!(Name::of(b"proxy-authorization"), Name::Authorization);
+        assert_eq!(Name::of(b"proxy-authorization"), Name::ProxyAuthorization);
+    }
+
+    #[test]
+    fn finds_every_known_name_and_none_that_differs_by_one_byte() {
+        for (name, token) in KNOWN {
+            assert_eq!(Name::of(name.as_bytes()), token, "{name}");
+            let (longer, shorter, changed) = (
+                format!("{name}x"),
+                &name[..name.len() - 1],
+                format!("{shorter}x", shorter = &name[..name.len() - 1]),
+            );
+            for near in [&longer, shorter, &changed] {
+                assert_ne!(Name::of(near.as_bytes()), token, "{near}");
+            }
+        }
+        assert!(KNOWN.is_sorted_by_key(|(name, _)| name.len()), "names of one length stand together");
     }
 
     #[test]
     fn exactly_names_with_a_colon_are_pseudo() {
         assert!(Name::of(b":status").is_pseudo() && Name::of(b":x").is_pseudo());
         assert!(!Name::of(b"host").is_pseudo() && !Name::Other.is_pseudo());
+    }
+
+    #[test]
+    fn a_name_is_never_both_secret_and_volatile() {
+        for name in [&b"authorization"[..], b"proxy-authorization", b"cookie", b"set-cookie"] {
+            assert!(Name::of(name).is_secret() && !Name::of(name).is_volatile());
+        }
+        for name in [&b":path"[..], b":authority", b"user-agent", b"grpc-status", b"x-user"] {
+            assert!(!Name::of(name).is_secret() && !Name::of(name).is_volatile());
+        }
     }
 }

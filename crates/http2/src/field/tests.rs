@@ -45,17 +45,55 @@ fn names_and_values_do_not_run_into_each_other() {
     let ids = [store.intern(b"ab", b"c"), store.intern(b"a", b"bc"), store.intern(b"abc", b"")];
     assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
     assert_eq!(store.pair(ids[1]), (&b"a"[..], &b"bc"[..]));
-    ids.map(|id| store.release(id));
+    ids.iter().for_each(|id| store.release(*id));
 }
 
 #[test]
-fn churn_uses_slots_again() {
+fn a_block_keeps_literals_of_any_length_whole() {
     let mut store = FieldStore::new(7);
-    for round in 0..10_000_u32 {
-        let id = store.intern(b"grpc-timeout", format!("{round}u").as_bytes());
-        store.release(id);
+    let (name, value) = (vec![b'n'; 70_000], vec![b'v'; 140_000]);
+    let mut block = FieldBlock::new();
+    block.push_literal(&name, &value, true);
+    block.push_literal(b"x-bin", b"2", false);
+    let field = block.get(&store, 0);
+    assert_eq!((field.name, field.value, field.size), (&name[..], &value[..], 210_032));
+    assert!(field.never_index && !field.binary);
+    let field = block.get(&store, 1);
+    assert_eq!((field.name, field.value, field.size), (&b"x-bin"[..], &b"2"[..], 38));
+    assert!(!field.never_index && field.binary);
+    assert_eq!(block.size(), 210_070);
+    block.clear(&mut store);
+    assert_eq!((block.len(), block.size()), (0, 0));
+}
+
+#[test]
+fn a_field_is_the_same_interned_and_as_a_literal() {
+    let mut store = FieldStore::new(7);
+    let fields: [(&[u8], &[u8]); 5] =
+        [(b"te", b"gzip"), (b"grpc-trace-bin", b"AA"), (b"X", b""), (b":path", b"/a"), (b"x", b" ")];
+    for (name, value) in fields {
+        let mut block = FieldBlock::new();
+        let id = store.intern(name, value);
+        block.push_retained(&store, id, true);
+        block.push_literal(name, value, false);
+        let (interned, literal) = (block.get(&store, 0), block.get(&store, 1));
+        assert_eq!(Field { id: None, by_reference: false, ..interned }, literal);
+        assert_eq!(block.find(&store, interned.name_token), Some(interned));
+        assert_eq!(block.find_bytes(&store, name), Some(interned));
+        block.clear(&mut store);
     }
-    assert_eq!(store.slots_ever(), 1);
+}
+
+#[test]
+fn a_cleared_block_keeps_room_for_a_usual_list_only() {
+    let mut store = FieldStore::new(7);
+    let mut block = FieldBlock::new();
+    block.push_literal(b"x", &[b'v'; 100], false);
+    block.clear(&mut store);
+    assert!(block.capacity().0 >= 101 && block.capacity().1 >= 1);
+    (0..65).for_each(|_| block.push_literal(b"x", &[b'v'; 64], false));
+    block.clear(&mut store);
+    assert_eq!(block.capacity(), (0, 0));
 }
 
 #[test]

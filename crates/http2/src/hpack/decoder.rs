@@ -1,17 +1,24 @@
 //! Decoding header blocks.
+//!
+//! A block is always read to its end, whatever is too large in it, because the table must stay equal to the peer's. So
+//! three things are kept apart: what a field counts (always charged), what the table takes (always exact), and what the
+//! list takes (up to its limits). Nothing is copied that neither of the two takes.
 
 use super::table::DynamicTable;
-use super::{FAR_TOO_LARGE, HeaderListLimits, HpackError, ListVerdict, STATIC_TABLE, huffman, integer};
-use crate::field::{FieldBlock, FieldId, FieldStore};
+use super::{FAR_TOO_LARGE, HeaderListLimits, HpackError, INITIAL_TABLE_BYTES, ListVerdict};
+use super::{STATIC_TABLE, huffman, integer};
+use crate::field::{FIELD_OVERHEAD, FieldBlock, FieldId, FieldStore};
 
 /// The decoder of one connection.
+///
+/// It holds references in a [`FieldStore`]: [`Decoder::clear`] it before it is dropped.
 #[derive(Debug)]
 pub struct Decoder {
     table: DynamicTable,
     /// Our SETTINGS_HEADER_TABLE_SIZE.
     limit: u32,
-    /// The peer must lower the table's size with its next block.
-    must_shrink: bool,
+    /// The next block must begin with a table size of at most this many bytes.
+    must_shrink_to: Option<u32>,
 }
 
 /// The sizes that were charged while a block is decoded.
@@ -19,6 +26,7 @@ struct Charge<'a> {
     limits: &'a HeaderListLimits,
     bytes: usize,
     fields: usize,
+    within: bool,
 }
 
 impl Charge<'_> {
@@ -27,15 +35,23 @@ impl Charge<'_> {
     fn field(&mut self, size: usize) -> Result<bool, HpackError> {
         self.bytes += size;
         self.fields += 1;
-        let far = FAR_TOO_LARGE;
-        if self.bytes > self.limits.list_bytes * far || self.fields > self.limits.fields * far {
+        let far = |limit: usize| limit.saturating_mul(FAR_TOO_LARGE);
+        if self.bytes > far(self.limits.list_bytes) || self.fields > far(self.limits.fields) {
             return Err(HpackError::ListFarTooLarge);
         }
-        Ok(self.is_within())
+        self.within &= self.bytes <= self.limits.list_bytes && self.fields <= self.limits.fields;
+        Ok(self.within)
     }
 
-    fn is_within(&self) -> bool {
-        self.bytes <= self.limits.list_bytes && self.fields <= self.limits.fields
+    /// Charges a string's length; one that is too long makes the list too large.
+    fn string(&mut self, length: usize) {
+        self.within &= length <= self.limits.string_bytes;
+    }
+
+    /// The longest string that may still become part of the list, in a field of which `taken` bytes are known.
+    fn string_most(&self, taken: usize) -> usize {
+        let left = self.limits.list_bytes.saturating_sub(self.bytes + taken);
+        if self.within { left.min(self.limits.string_bytes) } else { 0 }
     }
 }
 
@@ -48,15 +64,23 @@ struct Text<'a> {
 
 impl Decoder {
     /// A decoder that offers a table of `table_bytes` (our SETTINGS_HEADER_TABLE_SIZE).
+    ///
+    /// RFC 9113 section 6.5.2 has both sides begin with 4096 bytes: for a smaller table begin with 4096 too, and call
+    /// [`Decoder::set_table_limit`] when the peer has acknowledged it. A larger one may be given at once; it is used
+    /// when the peer says so in a block.
     #[must_use]
     pub fn new(table_bytes: u32) -> Self {
-        Self { table: DynamicTable::new(table_bytes), limit: table_bytes, must_shrink: false }
+        let table = DynamicTable::new(table_bytes.min(INITIAL_TABLE_BYTES));
+        Self { table, limit: table_bytes, must_shrink_to: None }
     }
 
     /// Our SETTINGS_HEADER_TABLE_SIZE is now `bytes`, acknowledged by the peer.
     pub fn set_table_limit(&mut self, bytes: u32) {
         self.limit = bytes;
-        self.must_shrink = self.table.max_bytes() > bytes;
+        // Between two blocks the smallest counts (RFC 7541 section 4.2).
+        if bytes < self.must_shrink_to.unwrap_or(self.table.max_bytes()) {
+            self.must_shrink_to = Some(bytes);
+        }
     }
 
     /// Decodes a whole header block and adds its fields to `out`.
@@ -70,7 +94,7 @@ impl Decoder {
         store: &mut FieldStore,
         out: &mut FieldBlock,
     ) -> Result<ListVerdict, HpackError> {
-        let mut charge = Charge { limits, bytes: 0, fields: 0 };
+        let mut charge = Charge { limits, bytes: 0, fields: 0, within: true };
         let mut at = 0;
         let mut begun = false;
         while let Some(&first) = block.get(at) {
@@ -82,7 +106,7 @@ impl Decoder {
                 self.resize(store, bytes)?;
                 continue;
             }
-            if self.must_shrink {
+            if self.must_shrink_to.is_some() {
                 return Err(HpackError::TableSizeUpdateMissing);
             }
             begun = true;
@@ -96,7 +120,7 @@ impl Decoder {
                 self.decode_literal(block, &mut at, first, &mut charge, store, out)?;
             }
         }
-        Ok(if charge.is_within() { ListVerdict::Accepted } else { ListVerdict::TooLarge })
+        Ok(if charge.within { ListVerdict::Accepted } else { ListVerdict::TooLarge })
     }
 
     fn decode_literal(
@@ -111,26 +135,28 @@ impl Decoder {
         let indexing = first & 0x40 != 0;
         let never_index = first & 0xf0 == 0x10;
         let index = integer::decode(block, at, if indexing { 6 } else { 4 })?;
+        let name_of = if index == 0 { None } else { Some(self.entry(index)?) };
+        // What an entry may take: a longer one only empties the table (section 4.4).
+        let table_most =
+            if indexing { self.table.max_bytes().saturating_sub(FIELD_OVERHEAD) as usize } else { 0 };
+
         let mut scratch = store.take_scratch();
-        let named = if index == 0 {
-            let name = read_text(block, at)?;
-            expand(name, charge.limits, &mut scratch)?
-        } else {
-            let id = self.entry(index)?;
-            scratch.extend_from_slice(store.name(id));
-            true
+        let name_len = match name_of {
+            Some(id) => {
+                scratch.extend_from_slice(store.name(id));
+                scratch.len()
+            }
+            None => read_text(block, at)?.expand(table_most.max(charge.string_most(0)), &mut scratch)?,
         };
-        let name_len = scratch.len();
-        let value = read_text(block, at)?;
-        let whole = expand(value, charge.limits, &mut scratch)? && named;
-        let within = if whole {
-            charge.field(scratch.len() + 32)?
-        } else {
-            // Longer than any limit: charged as what it was at least, so that the list counts as too large.
-            charge.field(charge.limits.list_bytes.max(charge.limits.string_bytes) + 1)?
-        };
-        let (name, value) = scratch.split_at(name_len);
-        if indexing && whole && scratch.len() + 32 <= self.table.max_bytes() as usize {
+        charge.string(name_len);
+        let most = table_most.saturating_sub(name_len).max(charge.string_most(name_len));
+        let value_len = read_text(block, at)?.expand(most, &mut scratch)?;
+        charge.string(value_len);
+        let size = name_len + value_len + FIELD_OVERHEAD as usize;
+        let within = charge.field(size)?;
+
+        if indexing && size <= self.table.max_bytes() as usize {
+            let (name, value) = scratch.split_at(name_len);
             let id = store.intern(name, value);
             self.table.insert(store, id, |_| {});
             if within {
@@ -140,10 +166,10 @@ impl Decoder {
             }
         } else {
             if indexing {
-                // An entry larger than the table empties it (section 4.4).
                 self.table.clear(store);
             }
             if within {
+                let (name, value) = scratch.split_at(name_len);
                 out.push_literal(name, value, never_index);
             }
         }
@@ -155,7 +181,10 @@ impl Decoder {
         if bytes > self.limit {
             return Err(HpackError::TableSizeUpdateTooLarge { bytes, limit: self.limit });
         }
-        self.must_shrink = false;
+        if self.must_shrink_to.is_some_and(|most| bytes > most) {
+            return Err(HpackError::TableSizeUpdateMissing);
+        }
+        self.must_shrink_to = None;
         self.table.resize(store, bytes, |_| {});
         Ok(())
     }
@@ -192,7 +221,7 @@ impl Decoder {
     }
 }
 
-/// The string at `*at`; its length is checked before anything is copied.
+/// The string at `*at`, not copied.
 #[inline]
 fn read_text<'a>(block: &'a [u8], at: &mut usize) -> Result<Text<'a>, HpackError> {
     let huffman = block.get(*at).ok_or(HpackError::Truncated)? & 0x80 != 0;
@@ -202,23 +231,21 @@ fn read_text<'a>(block: &'a [u8], at: &mut usize) -> Result<Text<'a>, HpackError
     Ok(Text { bytes, huffman })
 }
 
-/// Appends a string as plain bytes. `false`, and nothing appended, if it is longer than the limit: never less than the
-/// largest table, so that such a string cannot be part of a table entry.
-fn expand(text: Text<'_>, limits: &HeaderListLimits, scratch: &mut Vec<u8>) -> Result<bool, HpackError> {
-    let most = limits.string_bytes.max(crate::limits::DECODER_TABLE_BYTES as usize);
-    let before = scratch.len();
-    if !text.huffman {
-        if text.bytes.len() > most {
-            return Ok(false);
+impl Text<'_> {
+    /// How long the string is as plain bytes. They are appended to `scratch`, unless there are more than `most`.
+    #[inline]
+    fn expand(self, most: usize, scratch: &mut Vec<u8>) -> Result<usize, HpackError> {
+        if self.huffman {
+            let before = scratch.len();
+            let length = huffman::decode_up_to(self.bytes, most, scratch)?;
+            if length > most {
+                scratch.truncate(before);
+            }
+            return Ok(length);
         }
-        scratch.extend_from_slice(text.bytes);
-        return Ok(true);
+        if self.bytes.len() <= most {
+            scratch.extend_from_slice(self.bytes);
+        }
+        Ok(self.bytes.len())
     }
-    // A block is at most 32 KiB, so this is at most 51 KiB; it is cut back at once if it is too long.
-    huffman::decode(text.bytes, scratch)?;
-    if scratch.len() - before > most {
-        scratch.truncate(before);
-        return Ok(false);
-    }
-    Ok(true)
 }

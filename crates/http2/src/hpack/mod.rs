@@ -1,8 +1,8 @@
 //! HPACK: header compression for HTTP/2 (RFC 7541).
 //!
-//! Both tables hold [`crate::field::FieldId`]s, not strings, and belong to one connection; the strings are interned for
-//! all connections of a thread. A decoder that reports an error is never used again, since from then on its table differs
-//! from the peer's (CVE-2023-32731).
+//! Both tables hold [`crate::field::FieldId`]s, not strings, and belong to one connection; the strings are interned
+//! for all connections of a thread. A decoder that reports an error is never used again, since from then on its table
+//! differs from the peer's (CVE-2023-32731).
 
 mod decoder;
 mod encoder;
@@ -20,15 +20,15 @@ pub use static_table::STATIC_TABLE;
 
 /// How large a decoded header list may be.
 ///
-/// Sizes are counted as RFC 7541 section 4.1 says (name, value, 32 bytes), for every field that the peer sent, also those
-/// that are dropped later: discarded `host` values that were not counted are Envoy's CVE-2026-73550.
+/// Sizes are counted as RFC 7541 section 4.1 says (name, value, 32 bytes), for every field that the peer sent, also
+/// those that are dropped later: discarded `host` values that were not counted are Envoy's CVE-2026-73550.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeaderListLimits {
     /// The sum of all fields' sizes. Default 16 KiB, as hyper and nginx.
     pub list_bytes: usize,
     /// The number of fields. Default 100 (Envoy's); cookies count too.
     pub fields: usize,
-    /// One name or value. Default 8 KiB, never less than the table's 4096 bytes.
+    /// One name or value, decoded. Default 8 KiB.
     pub string_bytes: usize,
 }
 
@@ -38,8 +38,11 @@ impl Default for HeaderListLimits {
     }
 }
 
-/// How many times a list may exceed [`HeaderListLimits::list_bytes`] or [`HeaderListLimits::fields`] before the connection
-/// ends instead of the stream (the h2 crate's rule since 0.4.15).
+/// How large the tables of a connection are before anything is agreed, in bytes (RFC 9113 section 6.5.2).
+pub const INITIAL_TABLE_BYTES: u32 = 4096;
+
+/// How many times a list may exceed [`HeaderListLimits::list_bytes`] or [`HeaderListLimits::fields`] before the
+/// connection ends instead of the stream (the h2 crate's rule since 0.4.15).
 pub const FAR_TOO_LARGE: usize = 4;
 
 /// Why a header block cannot be decoded; the connection ends.
