@@ -73,6 +73,7 @@ pub(super) struct EventLoop {
     buffer: Vec<u8>,
     stop_at: Option<Instant>,
     report: StopReport,
+    on_lost: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 impl EventLoop {
@@ -81,6 +82,7 @@ impl EventLoop {
         sockets: Vec<ListenSocket>,
         inbox: Receiver<Command>,
         epoch: Instant,
+        on_lost: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -113,6 +115,7 @@ impl EventLoop {
             buffer: vec![0; READ_BYTES],
             stop_at: None,
             report: StopReport::default(),
+            on_lost,
         })
     }
 
@@ -146,6 +149,9 @@ impl EventLoop {
             }
             self.on_turn(now);
             self.act(now);
+            while let Some(cluster) = self.worker.poll_lost_cluster() {
+                (self.on_lost)(&cluster);
+            }
             if self.is_stopped() {
                 return Ok(self.report);
             }

@@ -1,34 +1,16 @@
 //! Listening sockets.
 
-use core::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::Path;
 
+use evenkeel_config::ListenAddress;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that the kernel completes before they are accepted. 1024 absorbs the reconnects of a restart; the kernel
 /// caps it at net.core.somaxconn.
 const BACKLOG: i32 = 1024;
-
-/// Where to listen.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum ListenAddress {
-    /// An IP address and port; port 0 lets the system choose one.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +107,7 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &std::path::Path, workers: usize) -> io::Result<BoundListener> {
+fn bind_unix(path: &Path, workers: usize) -> io::Result<BoundListener> {
     // A socket file that nobody answers on is left over from a process that was killed.
     let stale = std::os::unix::net::UnixStream::connect(path)
         .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);

@@ -10,5 +10,5 @@ mod socket;
 mod threads;
 
 pub use command::{Command, WorkerView};
-pub use listen::{BindError, BoundListener, ListenAddress, bind};
-pub use threads::{Threads, ThreadsConfig};
+pub use listen::{BindError, BoundListener, bind};
+pub use threads::{StopReport, Threads, ThreadsConfig};

@@ -1,8 +1,8 @@
 //! The workers' threads: started together, commanded together.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,24 +12,26 @@ use super::command::{Command, WorkerView};
 use super::epoll::EventLoop;
 use super::listen::BoundListener;
 use crate::worker::snapshot::Snapshot;
-use crate::worker::{Worker, WorkerConfig};
+use crate::worker::{Observer, Worker, WorkerConfig};
 
 /// How long a worker may take to describe itself before the answer goes on without it.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What threads are started with.
-#[derive(Clone, Copy, Debug)]
 pub struct ThreadsConfig {
     /// Seed of all random choices of all workers.
     pub seed: u64,
     /// The moment from which all workers count time.
     pub epoch: Instant,
+    /// Makes the observer of each worker.
+    pub observer: Box<dyn Fn() -> Observer>,
+    /// Called on a worker's thread with a cluster's name when endpoints of it were lost, so that discovery looks again.
+    pub on_lost: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 struct Thread {
     commands: Sender<Command>,
     waker: Arc<Waker>,
-    handle: JoinHandle<io::Result<StopReport>>,
 }
 
 /// How a worker's thread ended.
@@ -42,6 +44,7 @@ pub struct StopReport {
 /// The workers' threads.
 pub struct Threads {
     threads: Vec<Thread>,
+    handles: Mutex<Vec<JoinHandle<io::Result<StopReport>>>>,
 }
 
 impl Threads {
@@ -50,7 +53,7 @@ impl Threads {
     /// # Errors
     /// If the system refuses a thread or an epoll instance.
     pub fn start(
-        config: ThreadsConfig,
+        config: &ThreadsConfig,
         listeners: Vec<BoundListener>,
         workers: usize,
         snapshot: &Arc<Snapshot>,
@@ -62,19 +65,23 @@ impl Threads {
             }
         }
         let mut threads = Vec::with_capacity(workers);
+        let mut handles = Vec::with_capacity(workers);
         for (index, sockets) in sockets.into_iter().enumerate() {
             let worker_config =
                 WorkerConfig { index, count: workers, seed: config.seed.wrapping_add(index as u64) };
-            let worker = Worker::new(worker_config, snapshot, config.epoch.elapsed());
+            let mut worker = Worker::new(worker_config, snapshot, config.epoch.elapsed());
+            worker.observe((config.observer)());
             let (commands, inbox): (Sender<Command>, Receiver<Command>) = mpsc::channel();
-            let event_loop = EventLoop::new(worker, sockets, inbox, config.epoch)?;
+            let event_loop =
+                EventLoop::new(worker, sockets, inbox, config.epoch, Arc::clone(&config.on_lost))?;
             let waker = event_loop.waker();
             let handle = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || event_loop.run())?;
-            threads.push(Thread { commands, waker, handle });
+            threads.push(Thread { commands, waker });
+            handles.push(handle);
         }
-        Ok(Self { threads })
+        Ok(Self { threads, handles: Mutex::new(handles) })
     }
 
     /// Gives all workers a new configuration.
@@ -87,12 +94,17 @@ impl Threads {
         self.tell_all(|| Command::Drain { spread });
     }
 
-    /// Stops listening and ends the threads once their calls have ended, or after `grace`. Returns when all have; blocks.
-    pub fn stop(self, grace: Duration) -> StopReport {
+    /// Stops listening; the threads end once their calls have ended, or after `grace`.
+    pub fn stop(&self, grace: Duration) {
         self.tell_all(|| Command::Stop { grace });
+    }
+
+    /// Waits for the threads to end; blocks. Of several that wait, one gets the report.
+    pub fn join(&self) -> StopReport {
+        let handles = core::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
         let mut report = StopReport::default();
-        for thread in self.threads {
-            match thread.handle.join() {
+        for handle in handles {
+            match handle.join() {
                 Ok(Ok(ended)) => report.aborted_calls += ended.aborted_calls,
                 Ok(Err(error)) => tracing::error!(%error, "a worker ended with an error"),
                 Err(_) => tracing::error!("a worker panicked"),
@@ -104,7 +116,8 @@ impl Threads {
     /// Whether all threads still run: one that has ended otherwise than by [`Threads::stop`] has failed.
     #[must_use]
     pub fn are_running(&self) -> bool {
-        self.threads.iter().all(|thread| !thread.handle.is_finished())
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.iter().all(|handle| !handle.is_finished())
     }
 
     /// What each worker says of itself; one that does not answer in time is left out. Blocks for as long.
@@ -131,7 +144,7 @@ impl Threads {
 
 impl Thread {
     fn tell(&self, command: Command) {
-        // A thread that has ended takes no commands; `are_running` tells.
+        // A thread that has ended takes no commands; `Threads::are_running` tells.
         if self.commands.send(command).is_ok()
             && let Err(error) = self.waker.wake()
         {

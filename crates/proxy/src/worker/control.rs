@@ -102,6 +102,11 @@ impl Worker {
         self.serve_waiting(now, id);
     }
 
+    /// The name of a cluster that lost endpoints, so that discovery should look again; to be asked until `None`.
+    pub fn poll_lost_cluster(&mut self) -> Option<Arc<str>> {
+        self.lost.pop()
+    }
+
     /// Begins to drain: every client connection is asked to go away, spread evenly over `spread` so that the clients do
     /// not all reconnect at once (envoyproxy/envoy#10274). Calls go on until they end or the driver gives up.
     pub fn start_drain(&mut self, now: Duration, spread: Duration) {

@@ -34,7 +34,7 @@ impl Ending {
 impl Worker {
     /// Ends a call with a status of our own: as trailers-only if nothing was answered, as trailers if whole messages
     /// were, else as a reset, since a truncated message must never look complete.
-    pub(super) fn end_call(&mut self, now: Duration, id: u32, ending: Ending) {
+    pub(super) fn end_call(&mut self, now: Duration, id: u32, ending: &Ending) {
         let call = &mut self.calls[id as usize];
         call.code = Some(ending.code);
         call.flag = Some(ending.flag);
@@ -162,7 +162,7 @@ impl Worker {
             self.end_call(
                 now,
                 id,
-                Ending::local(Code::DeadlineExceeded, ResponseFlag::UpstreamTimeout, text),
+                &Ending::local(Code::DeadlineExceeded, ResponseFlag::UpstreamTimeout, text),
             );
             return;
         }
@@ -184,7 +184,7 @@ impl Worker {
         call.flag = Some(ResponseFlag::StreamIdle);
         if call.phase == CallPhase::Sent {
             let text = "stream idle timeout: the backend did not read the request for 60 s";
-            self.end_call(now, id, Ending::local(Code::Unavailable, ResponseFlag::StreamIdle, text));
+            self.end_call(now, id, &Ending::local(Code::Unavailable, ResponseFlag::StreamIdle, text));
         } else {
             self.reset_client(id, ErrorCode::CANCEL);
             self.response_ended(now, id);

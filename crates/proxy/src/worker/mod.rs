@@ -31,8 +31,6 @@ mod output;
 mod reply;
 pub mod route;
 pub mod snapshot;
-#[cfg(test)]
-mod tests;
 pub mod timer;
 mod upstream;
 
@@ -47,10 +45,10 @@ use slab::Slab;
 
 use self::call::Call;
 use self::cluster::WorkerCluster;
-pub use self::observe::Observer;
 use self::conn::{Conn, ConnPhase, Downstream, Side};
 pub use self::conn::{ConnId, PeerName, TransportEnd};
 pub use self::control::{ClusterView, EndpointView};
+pub use self::observe::Observer;
 use self::snapshot::Snapshot;
 use self::timer::Wheel;
 
@@ -132,6 +130,8 @@ pub struct Worker {
     spare_blocks: Vec<FieldBlock>,
     serial: u32,
     draining: bool,
+    /// Clusters for which discovery should look again.
+    lost: Vec<Arc<str>>,
     observer: Option<Observer>,
 }
 
@@ -170,6 +170,7 @@ impl Worker {
             spare_blocks: Vec::new(),
             serial: 0,
             draining: false,
+            lost: Vec::new(),
             observer: None,
         };
         worker.apply(snapshot, now);
@@ -186,7 +187,11 @@ impl Worker {
         }
         *count += 1;
         self.count(Event::ConnectionOpened);
-        let http2 = Connection::new(Role::Server, settings.limits, now);
+        let mut http2 = Connection::new(Role::Server, settings.limits, now);
+        if self.draining {
+            // Better than a refused connection: the client learns at once that it should go elsewhere.
+            http2.start_drain(now, b"drain");
+        }
         let side = Side::Downstream(Downstream { listener: listener as u32, peer });
         let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
         self.touch(id);

@@ -203,9 +203,10 @@ impl Worker {
         });
         let Some(log) = &call.log else { return };
         let cluster = self.clusters.get(call.cluster as usize);
-        let endpoint = call.slot.zip(cluster).map(|(slot, cluster)| {
-            cluster.balancer.endpoint(slot).address().to_string()
-        });
+        let endpoint = call
+            .slot
+            .zip(cluster)
+            .map(|(slot, cluster)| cluster.balancer.endpoint(slot).address().to_string());
         let Some(observer) = &mut self.observer else { return };
         let Some(access_log) = &mut observer.access_log else { return };
         let path = log.path.strip_prefix(b"/").unwrap_or(&log.path);

@@ -43,7 +43,7 @@ impl Worker {
     pub(super) fn refuse(&mut self, now: Duration, id: u32, refusal: Refusal) {
         match refusal {
             Refusal::Grpc { code, flag, text } => {
-                self.end_call(now, id, Ending::local(code, flag, &text));
+                self.end_call(now, id, &Ending::local(code, flag, &text));
             }
             Refusal::Malformed(text) => {
                 let call = &mut self.calls[id as usize];

@@ -1,6 +1,7 @@
 //! Connections to backends, and events from them.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use evenkeel_balance::{Connectivity, Slot};
 use evenkeel_grpc::{Code, ContentType, code_from_http_status};
@@ -26,6 +27,9 @@ impl Worker {
             self.connect(now, cluster_id, slot);
         }
         let cluster = &mut self.clusters[cluster_id as usize];
+        if cluster.balancer.wants_re_resolution() && !self.lost.contains(&cluster.settings.name) {
+            self.lost.push(Arc::clone(&cluster.settings.name));
+        }
         let next = cluster.balancer.next_deadline();
         match (cluster.timer, next) {
             (Some((_, at)), Some(next)) if at <= next => {}
@@ -222,7 +226,7 @@ impl Worker {
             self.end_call(
                 now,
                 id,
-                Ending::local(Code::ResourceExhausted, ResponseFlag::UpstreamProtocolError, text),
+                &Ending::local(Code::ResourceExhausted, ResponseFlag::UpstreamProtocolError, text),
             );
             return;
         }
@@ -235,7 +239,7 @@ impl Worker {
                     format!("upstream answered with HTTP status {status} instead of gRPC"),
                 )
             };
-            self.end_call(now, id, Ending::local(code, ResponseFlag::UpstreamProtocolError, &text));
+            self.end_call(now, id, &Ending::local(code, ResponseFlag::UpstreamProtocolError, &text));
             return;
         }
         let call = &mut self.calls[id as usize];
@@ -271,7 +275,7 @@ impl Worker {
             // A gRPC response ends with trailers; one that does not has lost its status.
             let text = "upstream ended the response without a grpc-status";
             let ending = Ending::local(Code::Unknown, ResponseFlag::UpstreamProtocolError, text);
-            self.end_call(now, id, ending);
+            self.end_call(now, id, &ending);
         }
     }
 
@@ -326,6 +330,6 @@ impl Worker {
         } else {
             Ending::local(Code::Unavailable, flag, before_headers)
         };
-        self.end_call(now, id, ending);
+        self.end_call(now, id, &ending);
     }
 }

@@ -1,0 +1,138 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// gRPC load balancing: balances calls, not connections.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Balances every gRPC call over the endpoints of a target
+    Proxy(ProxyArgs),
+    /// Checks a configuration file without starting anything
+    Check(CheckArgs),
+    /// Prints the JSON Schema of the configuration file
+    Schema,
+    /// Shows balancing and recovery live: three backends, the proxy, and a load
+    Demo(DemoArgs),
+}
+
+const PROXY_EXAMPLES: &str = "Examples:
+  evenkeel proxy --listen 0.0.0.0:50051 --to dns:///orders:50051
+  evenkeel proxy --listen 127.0.0.1:50051 --to ipv4:127.0.0.2:50051,127.0.0.3:50051 --policy round_robin
+  evenkeel proxy --config evenkeel.yaml
+
+Signals:
+  SIGTERM, SIGINT   go away without losing a call, then exit 0; a second one cuts calls off
+  SIGHUP            read the configuration file again
+  SIGUSR1           open the access log's file again";
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = PROXY_EXAMPLES)]
+pub(crate) struct ProxyArgs {
+    /// Where to listen: an IP address and port, or unix:PATH
+    #[arg(
+        long,
+        value_name = "ADDR",
+        required_unless_present = "config",
+        conflicts_with = "config",
+        requires = "to"
+    )]
+    pub(crate) listen: Option<String>,
+
+    /// Where the calls go: dns:///HOST:PORT, ipv4:A:P,B:P, ipv6:[A]:P, unix:PATH, file:PATH
+    #[arg(long, value_name = "TARGET", conflicts_with = "config", requires = "listen")]
+    pub(crate) to: Option<String>,
+
+    /// How an endpoint is chosen: least_request (default), round_robin, weighted_round_robin, random, pick_first
+    #[arg(long, value_name = "POLICY", conflicts_with = "config")]
+    pub(crate) policy: Option<String>,
+
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N", conflicts_with = "config")]
+    pub(crate) workers: Option<u64>,
+
+    /// Where the admin interface listens, or "off" [default: 127.0.0.1:9901]
+    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    pub(crate) admin: Option<String>,
+
+    /// Configuration file, instead of the flags above
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Share the port with another proxy that does the same, so that the two can replace each other
+    #[arg(long)]
+    pub(crate) reuse_port: bool,
+
+    /// What is logged: error, warn, info, debug, or a filter such as evenkeel_proxy=debug
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "EVENKEEL_LOG")]
+    pub(crate) log: String,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// For machines: one JSON object a line
+    Json,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Exit code: 0 if the file is valid, 1 if not; then every error is shown with its line and column.
+
+Examples:
+  evenkeel check evenkeel.yaml
+  evenkeel check --format json evenkeel.yaml"
+)]
+pub(crate) struct CheckArgs {
+    /// The configuration file; - reads standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// How errors look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) format: LogFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  evenkeel demo
+  evenkeel demo --duration 30 --slow 2 --kill
+  evenkeel demo --json > summary.json")]
+pub(crate) struct DemoArgs {
+    /// Seconds until it ends by itself
+    #[arg(long, value_name = "SECONDS", default_value_t = 20.0)]
+    pub(crate) duration: f64,
+
+    /// Calls per second
+    #[arg(long, value_name = "RATE", default_value_t = 1000.0)]
+    pub(crate) rate: f64,
+
+    /// Makes this backend slow after a quarter of the time (1, 2 or 3)
+    #[arg(long, value_name = "N")]
+    pub(crate) slow: Option<usize>,
+
+    /// Kills a backend midway; it comes back later
+    #[arg(long)]
+    pub(crate) kill: bool,
+
+    /// How an endpoint is chosen
+    #[arg(long, value_name = "POLICY", default_value = "least_request")]
+    pub(crate) policy: String,
+
+    /// Prints the summary as JSON, nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,130 @@
+//! GET /clusters: each endpoint, what state it is in and why, what it has to do and how it does it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State as Shared;
+use axum::response::Response;
+use evenkeel_balance::{Connectivity, Endpoint};
+use evenkeel_grpc::Code;
+use serde::Serialize;
+
+use super::{Admin, pretty};
+use crate::control::clusters::ClusterRuntime;
+use crate::control::state::State;
+
+#[derive(Serialize)]
+struct Clusters {
+    clusters: Vec<ClusterBody>,
+}
+
+#[derive(Serialize)]
+struct ClusterBody {
+    name: String,
+    target: String,
+    policy: String,
+    /// Calls that wait for a connection, over all workers.
+    pending: usize,
+    resolver: ResolverBody,
+    endpoints: Vec<EndpointBody>,
+}
+
+#[derive(Serialize)]
+struct ResolverBody {
+    /// Seconds since the newest answer; absent before the first.
+    last_success_age_seconds: Option<f64>,
+    /// Why the newest resolution failed, if it did; the last good answer stays in force.
+    error: Option<String>,
+    changes: u64,
+}
+
+#[derive(Serialize)]
+struct EndpointBody {
+    address: String,
+    weight: u32,
+    /// Over all workers: READY if any is.
+    state: &'static str,
+    /// Connections that take calls, over all workers.
+    connections: usize,
+    draining: bool,
+    in_flight: u32,
+    /// Finished attempts by gRPC status.
+    outcomes: BTreeMap<&'static str, u64>,
+    /// Mean over all finished attempts.
+    latency_mean_ms: Option<f64>,
+    connects_failed: u64,
+    disconnections: u64,
+    resets: u64,
+}
+
+pub(super) async fn clusters(Shared(admin): Shared<Admin>) -> Response {
+    let state = Arc::clone(&admin.state);
+    // The workers are asked, which blocks.
+    let body = tokio::task::spawn_blocking(move || describe(&state)).await;
+    match body {
+        Ok(body) => pretty(&body),
+        Err(_) => pretty(&Clusters { clusters: Vec::new() }),
+    }
+}
+
+fn describe(state: &State) -> Clusters {
+    let views = state.view();
+    let clusters = state.clusters.load();
+    let describe_one = |runtime: &Arc<ClusterRuntime>| {
+        let name = runtime.config.name.as_str();
+        let of_workers: Vec<_> =
+            views.iter().flat_map(|view| &view.clusters).filter(|view| &*view.name == name).collect();
+        let connections = |endpoint: &Endpoint| {
+            of_workers
+                .iter()
+                .flat_map(|view| &view.endpoints)
+                .filter(|view| view.address == *endpoint.address())
+                .map(|view| view.connections)
+                .sum()
+        };
+        let resolver = runtime.resolver();
+        let endpoints = runtime.set().map_or_else(Vec::new, |set| {
+            set.endpoints()
+                .iter()
+                .map(|endpoint| describe_endpoint(runtime, endpoint, connections(endpoint)))
+                .collect()
+        });
+        ClusterBody {
+            name: name.to_owned(),
+            target: runtime.config.target.to_string(),
+            policy: serde_json::to_value(&runtime.config)
+                .ok()
+                .and_then(|config| config.get("policy").map(ToString::to_string))
+                .unwrap_or_default()
+                .trim_matches('"')
+                .to_owned(),
+            pending: of_workers.iter().map(|view| view.pending).sum(),
+            resolver: ResolverBody {
+                last_success_age_seconds: resolver.last_success.map(|at| at.elapsed().as_secs_f64()),
+                changes: resolver.changes(),
+                error: resolver.error.map(|error| error.to_string()),
+            },
+            endpoints,
+        }
+    };
+    Clusters { clusters: clusters.iter().map(describe_one).collect() }
+}
+
+fn describe_endpoint(runtime: &ClusterRuntime, endpoint: &Endpoint, connections: usize) -> EndpointBody {
+    let address = endpoint.address().to_string();
+    let totals = runtime.telemetry.endpoint(&address).totals();
+    let outcomes = Code::ALL.iter().zip(totals.calls.handled).filter(|(_, count)| *count > 0);
+    EndpointBody {
+        weight: endpoint.weight(),
+        state: endpoint.connectivity().map_or(Connectivity::Idle.name(), Connectivity::name),
+        connections,
+        draining: endpoint.is_draining(),
+        in_flight: endpoint.in_flight(),
+        outcomes: outcomes.map(|(code, count)| (code.metric_name(), count)).collect(),
+        latency_mean_ms: totals.calls.latency.mean().map(|mean| mean.as_secs_f64() * 1e3),
+        connects_failed: totals.connects_failed,
+        disconnections: totals.disconnections,
+        resets: totals.resets,
+        address,
+    }
+}

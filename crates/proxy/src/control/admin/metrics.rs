@@ -1,0 +1,32 @@
+//! GET /metrics.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State as Shared;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use evenkeel_balance::Connectivity;
+use evenkeel_telemetry::{EndpointState, Format, Scrape, render};
+
+use super::Admin;
+
+/// All metrics, in the format that the scraper prefers.
+pub(super) async fn metrics(Shared(admin): Shared<Admin>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let format = Format::negotiate(accept);
+    let mut states: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
+    for cluster in admin.state.clusters.load().iter() {
+        let Some(set) = cluster.set() else { continue };
+        for endpoint in set.endpoints() {
+            let state = endpoint.connectivity().map_or(Connectivity::Idle.name(), Connectivity::name);
+            *states.entry((cluster.config.name.clone(), state)).or_default() += 1;
+        }
+    }
+    let endpoint_states = states
+        .into_iter()
+        .map(|((cluster, state), endpoints)| EndpointState { cluster, state, endpoints })
+        .collect();
+    let scrape = Scrape { now: admin.state.now(), endpoint_states };
+    let text = render(admin.state.telemetry.snapshot(), scrape, format);
+    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
+}

@@ -1,0 +1,158 @@
+//! The admin interface: what operators and their tools ask a running proxy.
+//!
+//! Rules: loopback by default; only POST changes anything, so that no link and no prefetch can (Envoy answers GET on such
+//! paths with 400 for the same reason); connections are few and bounded ([`CONNECTIONS_MAX`]), so that whoever scrapes too
+//! much harms the admin interface only.
+
+mod clusters;
+mod metrics;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::State as Shared;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use evenkeel_config::ListenAddress;
+use serde::Serialize;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc::Sender;
+
+use super::state::{Lifecycle, State};
+use super::supervisor::Request;
+
+/// Requests served at once; more wait.
+pub const CONNECTIONS_MAX: usize = 64;
+
+const HELP: &str = "\
+Evenkeel admin interface
+
+GET  /ready     200 while calls should come here, 503 while draining
+GET  /live      200 while all workers run
+GET  /metrics   Prometheus metrics
+GET  /clusters  clusters and endpoints: state, in flight, outcomes, latency (JSON)
+GET  /config    the configuration in force (JSON)
+POST /drain     go away without losing a call, then exit; a second POST cuts calls off
+POST /reload    read the configuration file again
+";
+
+/// What the handlers need.
+#[derive(Clone)]
+pub(super) struct Admin {
+    pub(super) state: Arc<State>,
+    requests: Sender<Request>,
+}
+
+/// A bound admin socket.
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Binds the admin interface's address.
+pub(super) async fn bind(address: &ListenAddress) -> io::Result<Socket> {
+    match address {
+        ListenAddress::Tcp(address) => Ok(Socket::Tcp(TcpListener::bind(address).await?)),
+        ListenAddress::Unix(path) => Ok(Socket::Unix(UnixListener::bind(path)?)),
+    }
+}
+
+/// Serves the admin interface until the runtime ends; returns its TCP address.
+pub(super) fn serve(socket: Socket, state: Arc<State>, requests: Sender<Request>) -> Option<SocketAddr> {
+    let router = router(Admin { state, requests });
+    match socket {
+        Socket::Tcp(listener) => {
+            let address = listener.local_addr().ok();
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            address
+        }
+        Socket::Unix(listener) => {
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            None
+        }
+    }
+}
+
+fn router(admin: Admin) -> Router {
+    let gate = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    Router::new()
+        .route("/", get(|| async { HELP }))
+        .route("/ready", get(ready))
+        .route("/live", get(live))
+        .route("/metrics", get(metrics::metrics))
+        .route("/clusters", get(clusters::clusters))
+        .route("/config", get(config))
+        .route("/drain", post(drain))
+        .route("/reload", post(reload))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "no such path; GET / lists them\n") })
+        .layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {
+            let gate = Arc::clone(&gate);
+            async move {
+                let permit = gate.acquire().await;
+                let response = next.run(request).await;
+                drop(permit);
+                response
+            }
+        }))
+        .with_state(admin)
+}
+
+async fn ready(Shared(admin): Shared<Admin>) -> (StatusCode, String) {
+    let lifecycle = admin.state.lifecycle();
+    let status = if lifecycle == Lifecycle::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{}\n", lifecycle.name()))
+}
+
+async fn live(Shared(admin): Shared<Admin>) -> (StatusCode, &'static str) {
+    if admin.state.workers_are_running() || admin.state.lifecycle() != Lifecycle::Live {
+        (StatusCode::OK, "LIVE\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "a worker has ended; restart the process\n")
+    }
+}
+
+async fn config(Shared(admin): Shared<Admin>) -> Response {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        generation: u64,
+        last_reload_error: Option<String>,
+        config: &'a evenkeel_config::Config,
+    }
+    let config = admin.state.config.load();
+    let answer = Answer {
+        generation: admin.state.generation(),
+        last_reload_error: admin.state.last_reload_error(),
+        config: &config,
+    };
+    pretty(&answer)
+}
+
+async fn drain(Shared(admin): Shared<Admin>) -> (StatusCode, &'static str) {
+    match admin.requests.send(Request::Drain).await {
+        Ok(()) => (StatusCode::ACCEPTED, "draining\n"),
+        Err(_) => (StatusCode::CONFLICT, "drained already\n"),
+    }
+}
+
+async fn reload(Shared(admin): Shared<Admin>) -> Response {
+    let (answer, result) = tokio::sync::oneshot::channel();
+    if admin.requests.send(Request::Reload(Some(answer))).await.is_err() {
+        return (StatusCode::CONFLICT, "draining: the configuration stays as it is\n").into_response();
+    }
+    match result.await {
+        Ok(Ok(generation)) => Json(serde_json::json!({ "generation": generation })).into_response(),
+        Ok(Err(error)) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+        Err(_) => (StatusCode::CONFLICT, "draining: the configuration stays as it is\n").into_response(),
+    }
+}
+
+/// JSON for machines that a human can read too.
+fn pretty(value: &impl Serialize) -> Response {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}

@@ -1,0 +1,24 @@
+//! The control plane: ordinary async Rust around the workers, off the data path.
+//!
+//! ```text
+//! configuration --+                        +--> workers (one immutable snapshot, swapped as a whole)
+//! discovery ------+--> Supervisor task ----+
+//! signals, admin -+    (one, owns changes) +--> telemetry
+//! ```
+//!
+//! One task makes all changes, in order: a reload, a new list of endpoints and a drain can never be half done side by
+//! side. What others want of it are [`Request`]s; what they may read is in [`State`].
+
+pub mod admin;
+mod clusters;
+mod drain;
+mod reload;
+mod snapshot;
+mod start;
+mod state;
+mod supervisor;
+
+pub use drain::DrainReport;
+pub use reload::{ConfigSource, ReloadError};
+pub use start::{Handle, Proxy, StartError, StartOptions};
+pub use state::{Lifecycle, State};

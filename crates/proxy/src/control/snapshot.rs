@@ -1,0 +1,92 @@
+//! From the resolved configuration and discovery's answers to the workers' snapshot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_config::{Config, Listener as ListenerConfig, PathMatch as PathCondition};
+use evenkeel_http2::Limits;
+use evenkeel_http2::hpack::HeaderListLimits;
+
+use super::clusters::ClusterRuntime;
+use crate::worker::route::{PathMatch, Route, RouteMatch, RouteTable};
+use crate::worker::snapshot::{Cluster, Listener, Snapshot};
+
+/// Builds the snapshot of a configuration. `clusters` are in the configuration's order.
+pub(super) fn build(
+    config: &Config,
+    clusters: &[Arc<ClusterRuntime>],
+    generation: u64,
+    now: Duration,
+) -> Arc<Snapshot> {
+    let listeners = config.listeners.iter().map(|listener| Arc::new(build_listener(listener)));
+    let clusters = clusters.iter().map(|cluster| Arc::new(build_cluster(cluster, now)));
+    Arc::new(Snapshot {
+        generation: generation as u32,
+        listeners: listeners.collect(),
+        clusters: clusters.collect(),
+    })
+}
+
+fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
+    let config = &runtime.config;
+    let endpoints = runtime.refresh(now);
+    let resolver = runtime.resolver();
+    Cluster {
+        name: config.name.as_str().into(),
+        policy: config.policy,
+        backoff: config.backoff,
+        connect_timeout: config.connect_timeout,
+        max_pending: config.max_pending as usize,
+        max_connections_per_endpoint: config.max_connections_per_endpoint as usize,
+        max_endpoints_per_worker: config.max_endpoints_per_worker as usize,
+        endpoints,
+        resolve_error: resolver.error.map(|error| error.to_string().into()),
+    }
+}
+
+fn build_listener(listener: &ListenerConfig) -> Listener {
+    let routes = listener.routes.iter().map(|route| Route {
+        name: route.cluster.name.as_str().into(),
+        conditions: RouteMatch {
+            authorities: route.conditions.authorities.iter().map(|name| name.as_str().into()).collect(),
+            path: build_path(&route.conditions.path),
+        },
+        cluster: route.cluster.position,
+        timeout: route.timeout,
+    });
+    let limits = &listener.limits;
+    Listener {
+        name: listener.address.to_string().into(),
+        limits: Limits {
+            max_concurrent_streams: limits.max_concurrent_streams,
+            stream_window_bytes: limits.initial_stream_window_size,
+            connection_window_bytes: limits.initial_connection_window_size,
+            header_list: HeaderListLimits {
+                list_bytes: limits.max_header_list_size as usize,
+                fields: limits.max_headers_count as usize,
+                string_bytes: limits.max_header_field_size as usize,
+            },
+            idle_timeout: limits.idle_timeout,
+            ..match limits.profile {
+                evenkeel_config::Profile::Edge => Limits::edge(),
+                evenkeel_config::Profile::Mesh => Limits::mesh(),
+            }
+        },
+        max_connections: limits.max_connections_per_worker,
+        routes: RouteTable::new(routes.collect()),
+    }
+}
+
+fn build_path(condition: &PathCondition) -> PathMatch {
+    match condition {
+        PathCondition::Any => PathMatch::Any,
+        PathCondition::Service(service) => PathMatch::Service(service.as_str().into()),
+        PathCondition::ServicePrefix(prefix) => PathMatch::ServicePrefix(prefix.as_str().into()),
+        PathCondition::Method { service, method } => {
+            PathMatch::Method { service: service.as_str().into(), method: method.as_str().into() }
+        }
+        PathCondition::MethodPrefix { service, prefix } => {
+            PathMatch::MethodPrefix { service: service.as_str().into(), prefix: prefix.as_str().into() }
+        }
+    }
+}

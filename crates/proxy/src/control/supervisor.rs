@@ -1,0 +1,182 @@
+//! The supervisor: the one task that changes things.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use evenkeel_config::Config;
+use evenkeel_discovery::ResolveNow;
+use evenkeel_telemetry::Reload;
+use evenkeel_telemetry::access_log::Writer;
+use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::{Notify, oneshot};
+
+use super::clusters::ClusterRuntime;
+use super::drain::{self, DrainReport};
+use super::reload::{self, ConfigSource, ReloadError};
+use super::snapshot;
+use super::state::{Lifecycle, State};
+
+/// Requests that may wait for the supervisor. More senders wait; none is lost.
+pub(super) const REQUESTS_MAX: usize = 64;
+
+/// How long the access log may take to write its last lines.
+const LOG_CLOSE_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What others want of the supervisor.
+pub(super) enum Request {
+    /// Discovery has news.
+    EndpointsChanged,
+    /// Read the configuration again.
+    Reload(Option<oneshot::Sender<Result<u64, ReloadError>>>),
+    /// Begin to drain; a second one cuts the drain short.
+    Drain,
+    /// Open the access log's file again.
+    ReopenLog,
+}
+
+/// How discovery is asked to look again, by cluster; used from the workers' threads.
+pub(super) type ResolveHandles = Arc<Mutex<HashMap<Arc<str>, ResolveNow>>>;
+
+pub(super) struct Supervisor {
+    pub(super) state: Arc<State>,
+    pub(super) source: ConfigSource,
+    pub(super) inbox: Receiver<Request>,
+    pub(super) outbox: Sender<Request>,
+    pub(super) resolve_handles: ResolveHandles,
+    pub(super) access_log: Option<Writer>,
+    pub(super) seed: u64,
+}
+
+impl Supervisor {
+    /// Serves requests until a drain is complete.
+    pub(super) async fn run(mut self) -> DrainReport {
+        while let Some(request) = self.inbox.recv().await {
+            match request {
+                Request::EndpointsChanged => self.publish(),
+                Request::Reload(answer) => {
+                    let result = self.reload();
+                    if let Some(answer) = answer {
+                        // The one who asked may have gone.
+                        let _ = answer.send(result);
+                    }
+                }
+                Request::ReopenLog => self.reopen_log(),
+                Request::Drain => break,
+            }
+        }
+        self.drain().await
+    }
+
+    /// Makes a snapshot of what is in force and gives it to the workers.
+    pub(super) fn publish(&self) {
+        let config = self.state.config.load();
+        let clusters = self.state.clusters.load();
+        let snapshot = snapshot::build(&config, &clusters, self.state.generation(), self.state.now());
+        self.state.threads.apply(&snapshot);
+    }
+
+    /// Starts, keeps or drops the clusters' runtimes so that they are those of `config`.
+    pub(super) fn place_clusters(&self, config: &Config) {
+        let before = self.state.clusters.load();
+        let next: Vec<Arc<ClusterRuntime>> = config
+            .clusters
+            .iter()
+            .zip(1..)
+            .map(|(cluster, number)| {
+                let known = before.iter().find(|known| known.config.name == cluster.name);
+                match known {
+                    Some(known) if known.config == *cluster => Arc::clone(known),
+                    known => {
+                        let telemetry = self.state.telemetry.cluster(&cluster.name);
+                        let seed = self.seed.wrapping_add(number);
+                        let started =
+                            ClusterRuntime::start(cluster.clone(), telemetry, seed, self.outbox.clone());
+                        if let Some(known) = known {
+                            started.inherit(known);
+                        }
+                        Arc::new(started)
+                    }
+                }
+            })
+            .collect();
+        let handles = next.iter().map(|cluster| (cluster.config.name.as_str().into(), cluster.resolve_now()));
+        *self.resolve_handles.lock().unwrap_or_else(PoisonError::into_inner) = handles.collect();
+        self.state.clusters.store(Arc::new(next));
+    }
+
+    fn reload(&self) -> Result<u64, ReloadError> {
+        let result = self.source.load().and_then(|config| {
+            reload::check(&self.state.config.load(), &config)?;
+            Ok(config)
+        });
+        let control = self.state.telemetry.control();
+        match result {
+            Ok(config) => {
+                self.place_clusters(&config);
+                self.state.config.store(Arc::new(config));
+                let generation = self.state.generation.fetch_add(1, Ordering::Relaxed) + 1;
+                self.publish();
+                self.state.set_reload_error(None);
+                control.config_reloaded(Reload::Accepted);
+                control.set_config_generation(generation);
+                tracing::info!(generation, "configuration reloaded");
+                Ok(generation)
+            }
+            Err(error) => {
+                self.state.set_reload_error(Some(error.to_string()));
+                control.config_reloaded(Reload::Rejected);
+                tracing::error!("the old configuration stays in force: {error}");
+                Err(error)
+            }
+        }
+    }
+
+    fn reopen_log(&self) {
+        if let Some(log) = &self.access_log {
+            log.reopen();
+        }
+    }
+
+    async fn drain(mut self) -> DrainReport {
+        let began = self.state.now();
+        self.state.set_lifecycle(Lifecycle::Draining);
+        let settings = self.state.config.load().drain;
+        let hurry = Notify::new();
+        let state = Arc::clone(&self.state);
+        let draining = async {
+            drain::run(&state, settings, &hurry).await;
+            let joined = tokio::task::spawn_blocking({
+                let state = Arc::clone(&state);
+                move || state.threads.join()
+            });
+            joined.await.unwrap_or_default()
+        };
+        tokio::pin!(draining);
+        let report = loop {
+            tokio::select! {
+                report = &mut draining => break report,
+                request = self.inbox.recv() => match request {
+                    Some(Request::Drain) => {
+                        hurry.notify_one();
+                        self.state.threads.stop(std::time::Duration::ZERO);
+                    }
+                    Some(Request::EndpointsChanged) => self.publish(),
+                    Some(Request::Reload(answer)) => drop(answer),
+                    Some(Request::ReopenLog) => self.reopen_log(),
+                    None => {}
+                },
+            }
+        };
+        self.state.set_lifecycle(Lifecycle::Stopped);
+        if let Some(log) = self.access_log.take()
+            && let Err(error) = log.close(LOG_CLOSE_MAX)
+        {
+            tracing::warn!(%error, "the access log may be incomplete");
+        }
+        let report =
+            DrainReport { aborted_calls: report.aborted_calls, took: self.state.now().saturating_sub(began) };
+        tracing::info!(aborted_calls = report.aborted_calls, took = ?report.took, "drained");
+        report
+    }
+}
