@@ -1,0 +1,143 @@
+//! [`watch()`]: starts resolving a target, and the handle that ends it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use evenkeel_balance::{Address, MAX_ENDPOINTS};
+use evenkeel_config::Target;
+use rand::rngs::SmallRng;
+use tokio::sync::{Notify, watch as channel};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::dns::{DnsResolver, Question};
+use crate::endpoints::Endpoints;
+use crate::file;
+use crate::options::ResolveOptions;
+use crate::refresh::keep_fresh;
+use crate::state::ResolverState;
+
+/// Starts to resolve `target` and keeps its endpoints fresh until the returned [`Watch`] is dropped.
+///
+/// `rng` spreads the repetitions after failures; seed it differently in each process. Targets that name their
+/// addresses are resolved at once and never again. One watch serves any number of readers: see [`Watch::subscribe`].
+///
+/// # Panics
+/// Outside of a tokio runtime with time and I/O enabled.
+///
+/// # Examples
+/// ```
+/// use evenkeel_discovery::{ResolveOptions, watch};
+/// use rand::{SeedableRng, rngs::SmallRng};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let target = "ipv4:127.0.0.2:50051,127.0.0.3:50051".parse()?;
+/// let watch = watch(&target, &ResolveOptions::default(), SmallRng::seed_from_u64(1));
+/// let mut states = watch.subscribe();
+/// let state = states.wait_for(|state| state.endpoints.is_some()).await?.clone();
+/// assert_eq!(state.endpoints.expect("it was waited for").len(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn watch(target: &Target, options: &ResolveOptions, rng: SmallRng) -> Watch {
+    let name = target.to_string();
+    let wake = Arc::new(Notify::new());
+    let (publish, receiver) = channel::channel(ResolverState::default());
+    let (question, authority) = match target {
+        Target::Ip(addresses) => {
+            let addresses = addresses.iter().copied().map(Address::from).collect();
+            return fixed(addresses, publish, receiver, wake);
+        }
+        Target::Unix(path) => {
+            return fixed(vec![Address::Unix(path.clone())], publish, receiver, wake);
+        }
+        Target::File(path) => {
+            let task = file::follow(path.clone(), name, publish);
+            return Watch { receiver, wake, source: Source::Task(tokio::spawn(task).abort_handle()) };
+        }
+        Target::Dns { host, port, .. } if let Ok(ip) = host.parse::<IpAddr>() => {
+            return fixed(vec![SocketAddr::new(ip, *port).into()], publish, receiver, wake);
+        }
+        Target::Dns { authority, host, port } => {
+            (Question::Host { host: host.clone(), port: *port }, *authority)
+        }
+        Target::Srv { authority, name } => (Question::Service { name: name.clone() }, *authority),
+    };
+    let resolver = DnsResolver::new(question, authority, options.clone());
+    let task = keep_fresh(resolver, name, options.clone(), rng, publish, Arc::clone(&wake));
+    Watch { receiver, wake, source: Source::Task(tokio::spawn(task).abort_handle()) }
+}
+
+fn fixed(
+    addresses: Vec<Address>,
+    publish: channel::Sender<ResolverState>,
+    receiver: channel::Receiver<ResolverState>,
+    wake: Arc<Notify>,
+) -> Watch {
+    let endpoints = Endpoints::new(addresses.into_iter().map(|address| (address, 1)), MAX_ENDPOINTS);
+    publish.send_modify(|state| _ = state.succeed(Instant::now(), endpoints));
+    Watch { receiver, wake, source: Source::Fixed(publish) }
+}
+
+/// A target being resolved. Dropping it ends the resolution; readers then find their channel closed.
+#[derive(Debug)]
+pub struct Watch {
+    receiver: channel::Receiver<ResolverState>,
+    wake: Arc<Notify>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Nothing to do, but the channel must stay open as long as the watch lives.
+    Fixed(#[expect(dead_code, reason = "held for its Drop")] channel::Sender<ResolverState>),
+    Task(AbortHandle),
+}
+
+impl Watch {
+    /// The newest state.
+    #[must_use]
+    pub fn state(&self) -> ResolverState {
+        self.receiver.borrow().clone()
+    }
+
+    /// A further reader, which has seen nothing yet.
+    #[must_use]
+    pub fn subscribe(&self) -> channel::Receiver<ResolverState> {
+        let mut receiver = self.receiver.clone();
+        receiver.mark_changed();
+        receiver
+    }
+
+    /// A handle to ask for a resolution at once, for whoever sees connections fail.
+    #[must_use]
+    pub fn resolve_now(&self) -> ResolveNow {
+        ResolveNow { wake: Arc::clone(&self.wake) }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Source::Task(task) = &self.source {
+            task.abort();
+        }
+    }
+}
+
+/// Asks a [`Watch`] to resolve at once. Cheap to clone, usable from any thread.
+#[derive(Clone, Debug)]
+pub struct ResolveNow {
+    wake: Arc<Notify>,
+}
+
+impl ResolveNow {
+    /// Asks for a resolution at once: a connection failed, so the endpoints may have changed.
+    ///
+    /// At most one resolution per [`ResolveOptions::min_refresh`] comes of it, and none during the backoff after a
+    /// failure. Does nothing where there is nothing to resolve.
+    pub fn request(&self) {
+        self.wake.notify_one();
+    }
+}
