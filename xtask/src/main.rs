@@ -5,6 +5,7 @@
 //!
 //! `cargo xtask test` is all of CI; what it runs is in [`stages`].
 
+mod bench;
 mod console;
 mod peers;
 mod process;
@@ -44,6 +45,8 @@ enum Command {
     #[command(after_help = "Example:\n  cargo xtask tidy\n\n\
         Each finding is a line `path:line: rule: what is wrong; what to do`. Notes are not failures.")]
     Tidy,
+    /// Measure: beside other proxies, or parts alone.
+    Bench(bench::BenchArgs),
     /// Install foreign programs for tests and benchmarks under target/peers.
     Peers(peers::PeersArgs),
 }
@@ -65,6 +68,7 @@ fn run(command: &Command) -> Result<bool> {
     match command {
         Command::Test(args) => stages::run(&workspace, args),
         Command::Tidy => tidy::run(&workspace),
+        Command::Bench(args) => bench::run(&workspace, args),
         Command::Peers(args) => peers::run(&workspace, args),
     }
 }

@@ -48,6 +48,13 @@ pub(crate) struct PeersArgs {
     list: bool,
 }
 
+impl PeersArgs {
+    /// The arguments that install these peers.
+    pub(crate) fn named(names: Vec<String>) -> Self {
+        Self { names, list: false }
+    }
+}
+
 /// A peer that could not be had.
 #[derive(Debug)]
 pub(crate) struct Missing {

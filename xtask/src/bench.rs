@@ -1,0 +1,65 @@
+//! `cargo xtask bench`: measurements, never part of the tests (a shared machine would make them fail for nothing).
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+
+use crate::console::say;
+use crate::peers::{self, PeersArgs};
+use crate::process::{self, shell};
+use crate::workspace::Workspace;
+
+/// The foreign proxies that are compared.
+const PROXIES: [&str; 4] = ["haproxy", "nginx", "nghttp2", "envoy"];
+
+/// Arguments of `cargo xtask bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench peers --out docs/benchmarks/peers.json
+  cargo xtask bench peers --quick --only evenkeel,haproxy
+  cargo xtask bench pick              cost of a pick for each policy
+
+The machine should be quiet: both cores are used, and what else runs shows in the spread.")]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// CPU, latency, throughput and memory beside HAProxy, nginx, nghttpx, Envoy and an L4 relay; ten minutes.
+    Peers {
+        /// Arguments of `evenkeel-lab peers`; its --help lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Nanoseconds for each pick, by policy, with 3 and with 10,000 endpoints.
+    Pick,
+}
+
+/// Runs a benchmark; true if it ended well.
+pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<bool> {
+    match &args.bench {
+        Bench::Peers { args } => compare(workspace, args),
+        Bench::Pick => cargo(
+            workspace,
+            &["run", "--release", "--quiet", "-p", "evenkeel-balance", "--example", "pick_cost"],
+        ),
+    }
+}
+
+fn compare(workspace: &Workspace, args: &[String]) -> Result<bool> {
+    // A proxy that cannot be had is named by the comparison itself, as skipped.
+    let names = PROXIES.map(str::to_owned).to_vec();
+    peers::run(workspace, &PeersArgs::named(names))?;
+    if !cargo(workspace, &["build", "--release", "-p", "evenkeel-cli", "-p", "evenkeel-lab"])? {
+        bail!("the programs to measure do not build");
+    }
+    let mut command = workspace.command("target/release/evenkeel-lab", &["peers"]);
+    command.args(args);
+    say(format_args!("{}", shell(&command)));
+    process::succeeds(&mut command)
+}
+
+fn cargo(workspace: &Workspace, args: &[&str]) -> Result<bool> {
+    process::succeeds(&mut workspace.command("cargo", args))
+}
