@@ -1,0 +1,135 @@
+//! The bounds and defaults of every value, in one place: the schema, the resolution and the reference are made from it.
+//!
+//! Each has a minimum, a maximum and a default, with the reason. A maximum is where the value surely is a slip, or where
+//! it would promise memory that nobody has.
+
+use core::time::Duration;
+
+/// What a value may be, and what it is if nothing is written.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Bounds<T> {
+    /// The smallest value.
+    pub min: T,
+    /// The largest value.
+    pub max: T,
+    /// The value if nothing is written.
+    pub default: T,
+}
+
+const fn count(min: u32, max: u32, default: u32) -> Bounds<u32> {
+    assert!(min <= default && default <= max, "a default must be within its bounds");
+    Bounds { min, max, default }
+}
+
+const fn millis(min: u64, max: u64, default: u64) -> Bounds<Duration> {
+    assert!(min <= default && default <= max, "a default must be within its bounds");
+    let duration = Duration::from_millis;
+    Bounds { min: duration(min), max: duration(max), default: duration(default) }
+}
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// Bytes of a configuration's text: 1 MiB, some thousand routes.
+pub const MAX_CONFIG_BYTES: usize = 1 << 20;
+
+/// Bytes of an endpoint list's text: 8 MiB, 128 for each of [`MAX_ENDPOINTS`](evenkeel_balance::MAX_ENDPOINTS).
+pub const MAX_LIST_BYTES: usize = 8 << 20;
+
+/// Listeners of one proxy. Each has a socket on each worker.
+pub const MAX_LISTENERS: usize = 64;
+
+/// Clusters of one proxy. Each has a balancer on each worker, a resolver, and a label in the metrics.
+pub const MAX_CLUSTERS: usize = 1024;
+
+/// Routes of one listener. They are tried in order, so a table of thousands would be slow for paths not seen before.
+pub const MAX_ROUTES: usize = 1024;
+
+/// Authorities that one route may list.
+pub const MAX_AUTHORITIES: usize = 64;
+
+/// Letters of a cluster's name: it is a label in the metrics.
+pub const MAX_NAME_CHARS: usize = 128;
+
+/// Worker threads. The default is one per core, which only the machine knows; this bound's default is not used.
+pub const WORKERS: Bounds<u32> = count(1, 1024, 1);
+
+/// Streams that one client may have open on one connection, listeners with the `edge` profile. Envoy's edge
+/// recommendation is 100 as well; above 65,536 the windows alone would promise 4 GiB to one client.
+pub const EDGE_MAX_CONCURRENT_STREAMS: Bounds<u32> = count(1, 65_536, 100);
+
+/// The same with the `mesh` profile: Envoy's default since 1.36.
+pub const MESH_MAX_CONCURRENT_STREAMS: Bounds<u32> = count(1, 65_536, 1024);
+
+/// Bytes of one stream that may be on their way to the proxy. Default: RFC 9113's initial value, 64 KiB less one.
+/// Below 16 KiB not even one frame fits; 16 MiB is Envoy's default since 1.36.
+pub const INITIAL_STREAM_WINDOW_SIZE: Bounds<u32> = count(16_384, 16 << 20, 65_535);
+
+/// Bytes of one connection that may be on their way to the proxy. RFC 9113 section 6.9.2 does not let it be below
+/// 65,535; 256 MiB was Envoy's default before 1.36 and is what one client could make the proxy hold.
+pub const INITIAL_CONNECTION_WINDOW_SIZE: Bounds<u32> = count(65_535, 256 << 20, 1 << 20);
+
+/// Bytes of one decoded header list, with 32 for each field (RFC 9113 section 6.5.2). gRPC is moving to 8 KiB, Envoy
+/// takes 60 KiB; one more only feeds decompression bombs (CVE-2026-49975 and its kin).
+pub const MAX_HEADER_LIST_SIZE: Bounds<u32> = count(4_096, 64 << 10, 16 << 10);
+
+/// Fields of one header list: Envoy's 100; nginx takes 1000.
+pub const MAX_HEADERS_COUNT: Bounds<u32> = count(16, 1_000, 100);
+
+/// Bytes of one header field's name or value.
+pub const MAX_HEADER_FIELD_SIZE: Bounds<u32> = count(1_024, 64 << 10, 8 << 10);
+
+/// How long a connection without streams stays open. Default with the `edge` profile 1 h (Envoy's); with `mesh` off.
+pub const IDLE_TIMEOUT: Bounds<Duration> = millis(SECOND, 30 * DAY, HOUR);
+
+/// Connections that one worker accepts from one listener. Envoy recommends 10,000; a worker keeps 4 KiB for each idle
+/// one.
+pub const MAX_CONNECTIONS_PER_WORKER: Bounds<u32> = count(1, 1_000_000, 10_000);
+
+/// The longest a call may take. There is no default: without it only the client's own deadline counts.
+pub const ROUTE_TIMEOUT: Bounds<Duration> = millis(1, 365 * DAY, 365 * DAY);
+
+/// How long a connection attempt may take, the backend's SETTINGS included. Envoy's 5 s.
+pub const CONNECT_TIMEOUT: Bounds<Duration> = millis(10, 10 * MINUTE, 5 * SECOND);
+
+/// Delay after the first failed connection attempt (gRPC's connection backoff).
+pub const BACKOFF_BASE_INTERVAL: Bounds<Duration> = millis(10, 10 * MINUTE, SECOND);
+
+/// Longest delay between connection attempts (gRPC's connection backoff).
+pub const BACKOFF_MAX_INTERVAL: Bounds<Duration> = millis(10, HOUR, 120 * SECOND);
+
+/// Growth of the delay with each failed attempt (gRPC's connection backoff).
+pub const BACKOFF_MULTIPLIER: Bounds<f64> = Bounds { min: 1.0, max: 10.0, default: 1.6 };
+
+/// Share of the delay by which it is longer or shorter at random (gRPC's connection backoff).
+pub const BACKOFF_JITTER: Bounds<f64> = Bounds { min: 0.0, max: 1.0, default: 0.2 };
+
+/// Shortest time between two resolutions of a name, whatever the records' TTL.
+pub const DNS_MIN_REFRESH: Bounds<Duration> = millis(SECOND, HOUR, SECOND);
+
+/// Longest time between two resolutions of a name, whatever the records' TTL: after it a new endpoint gets calls.
+pub const DNS_MAX_REFRESH: Bounds<Duration> = millis(SECOND, HOUR, 30 * SECOND);
+
+/// Calls of one worker that may wait for a connection to a cluster: Envoy's `max_pending_requests`.
+pub const MAX_PENDING: Bounds<u32> = count(1, 65_536, 1_024);
+
+/// Connections of one worker to one endpoint; another is opened when all have as many streams as the endpoint allows.
+pub const MAX_CONNECTIONS_PER_ENDPOINT: Bounds<u32> = count(1, 64, 4);
+
+/// Endpoints that one worker connects to; with more, each worker takes its share.
+pub const MAX_ENDPOINTS_PER_WORKER: Bounds<u32> = count(1, 65_536, 1_024);
+
+/// How long the proxy goes on as before after the signal, while it says that it is going: those who choose it must
+/// first hear of it.
+pub const DRAIN_PRE_DRAIN: Bounds<Duration> = millis(0, HOUR, 5 * SECOND);
+
+/// Time over which the connections are asked to go, so that clients do not all come back at once.
+pub const DRAIN_SPREAD: Bounds<Duration> = millis(0, HOUR, 5 * SECOND);
+
+/// How long calls in flight may go on. Kubernetes' own patience is 30 s by default.
+pub const DRAIN_GRACE: Bounds<Duration> = millis(SECOND, DAY, 30 * SECOND);
+
+/// An endpoint's weight in a list. 0: it is known but gets no calls.
+pub const WEIGHT: Bounds<u32> = count(0, 65_535, 1);

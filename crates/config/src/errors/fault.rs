@@ -1,0 +1,321 @@
+//! What can be wrong with a configuration: one variant per rule, so that tests and tools can tell them apart.
+
+use super::text::quoted;
+use crate::listen::ListenAddressError;
+use crate::target::TargetError;
+
+/// What is wrong at one place of a configuration.
+///
+/// Its `Display` form says what is wrong, in one clause; [`Fault::help`] says what to do.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The text is no YAML.
+    #[error("not valid YAML: {message}")]
+    Syntax {
+        /// What the parser says.
+        message: String,
+    },
+    /// The text is longer than it may be.
+    #[error("the text has {bytes} bytes, at most {max} are read")]
+    TooLong {
+        /// Its length in bytes.
+        bytes: usize,
+        /// The bound in bytes.
+        max: usize,
+    },
+    /// The document is too deep, or its aliases repeat too much: what a "YAML bomb" does.
+    #[error("the document expands to too much: {message}")]
+    TooComplex {
+        /// The bound that was broken.
+        message: String,
+    },
+    /// A key stands twice in one mapping.
+    #[error("the key {} stands here twice", quoted(.key))]
+    DuplicateKey {
+        /// The key.
+        key: String,
+    },
+    /// A key that does not exist here.
+    #[error("unknown key {}", quoted(.key))]
+    UnknownKey {
+        /// The key as written.
+        key: String,
+        /// The key that was probably meant.
+        suggestion: Option<&'static str>,
+        /// The keys that exist here.
+        known: Vec<&'static str>,
+    },
+    /// A key that must be given.
+    #[error("the key `{key}` is missing")]
+    MissingKey {
+        /// The key.
+        key: &'static str,
+    },
+    /// A key without a value.
+    #[error("the key {} has no value", quoted(.key))]
+    NoValue {
+        /// The key.
+        key: String,
+        /// Whether the key must be given.
+        is_required: bool,
+    },
+    /// A value of another kind than the key needs.
+    #[error("expected {expected}, found {found}")]
+    WrongType {
+        /// What is needed.
+        expected: &'static str,
+        /// What stands there.
+        found: String,
+        /// What to write, where that is not plain from `expected`.
+        help: Option<&'static str>,
+    },
+    /// A word that is none of those that can stand here.
+    #[error("unknown {kind} {}", quoted(.name))]
+    UnknownName {
+        /// What the word names: a policy, a profile.
+        kind: &'static str,
+        /// The word as written.
+        name: String,
+        /// The word that was probably meant.
+        suggestion: Option<&'static str>,
+        /// The words that can stand here.
+        known: &'static [&'static str],
+    },
+    /// Text that is no duration.
+    #[error("{} is not a duration", quoted(.text))]
+    InvalidDuration {
+        /// The text.
+        text: String,
+        /// What to write.
+        help: String,
+    },
+    /// Text that is no size.
+    #[error("{} is not a size", quoted(.text))]
+    InvalidSize {
+        /// The text.
+        text: String,
+        /// What to write.
+        help: String,
+    },
+    /// A value below its minimum or above its maximum.
+    #[error("{value} is out of bounds: at least {min}, at most {max}")]
+    OutOfBounds {
+        /// The value, with its unit.
+        value: String,
+        /// The minimum, with its unit.
+        min: String,
+        /// The maximum, with its unit.
+        max: String,
+    },
+    /// A value that must not be above (or below) that of another key.
+    #[error("{value} is {relation} `{other}`, which is {other_value}")]
+    Disordered {
+        /// The value, with its unit.
+        value: String,
+        /// `above` or `below`.
+        relation: &'static str,
+        /// The other key.
+        other: &'static str,
+        /// The other key's value, with its unit.
+        other_value: String,
+    },
+    /// A target that cannot be understood.
+    #[error("target {}: {}", quoted(.0.target()), .0.problem())]
+    Target(#[source] TargetError),
+    /// An address that cannot be listened on.
+    #[error("address {}: {}", quoted(.0.address()), .0.problem())]
+    ListenAddress(#[source] ListenAddressError),
+    /// An endpoint's address that is none.
+    #[error("{} is not the address of an endpoint", quoted(.text))]
+    InvalidEndpoint {
+        /// The text.
+        text: String,
+    },
+    /// A name with letters that cannot be in it, an empty or a too long one.
+    #[error("{} cannot be a name", quoted(.name))]
+    InvalidName {
+        /// The name as written.
+        name: String,
+    },
+    /// Text that no call's authority, service or method can be.
+    #[error("{} can be no {kind}: {reason}", quoted(.text))]
+    Unmatchable {
+        /// The text.
+        text: String,
+        /// `authority`, `service`, `method` or `path`.
+        kind: &'static str,
+        /// Why not.
+        reason: &'static str,
+        /// What to do about it.
+        help: String,
+    },
+    /// Two keys that exclude each other.
+    #[error("`{key}` and `{other}` exclude each other")]
+    Exclusive {
+        /// The key that stands here.
+        key: &'static str,
+        /// The other key.
+        other: &'static str,
+    },
+    /// A key that says nothing without another.
+    #[error("`{key}` needs `{needed}`")]
+    Needs {
+        /// The key that stands here.
+        key: &'static str,
+        /// The key that is missing.
+        needed: &'static str,
+    },
+    /// A key that changes nothing because of another one's value.
+    #[error("`{key}` has no effect {reason}")]
+    NoEffect {
+        /// The key.
+        key: &'static str,
+        /// Under which condition.
+        reason: &'static str,
+    },
+    /// A list that must have an entry.
+    #[error("the list is empty")]
+    EmptyList {
+        /// What to add.
+        help: &'static str,
+    },
+    /// A list longer than it may be.
+    #[error("{count} {what}, at most {max} are possible")]
+    TooMany {
+        /// What is listed, in the plural.
+        what: &'static str,
+        /// How many are listed.
+        count: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// A route to a cluster that does not exist.
+    #[error("there is no cluster {}", quoted(.name))]
+    UnknownCluster {
+        /// The name as written.
+        name: String,
+        /// The cluster that was probably meant.
+        suggestion: Option<String>,
+        /// The first of the clusters that exist.
+        known: Vec<String>,
+    },
+    /// A name that a cluster before this one has.
+    #[error("another cluster is called {}", quoted(.name))]
+    DuplicateCluster {
+        /// The name.
+        name: String,
+    },
+    /// An address that something else listens on.
+    #[error("`{address}` is taken: {by} listens on `{other}`")]
+    AddressTaken {
+        /// The address.
+        address: String,
+        /// `another listener` or `the admin interface`.
+        by: &'static str,
+        /// The other's address.
+        other: String,
+    },
+    /// A route that no call can reach, because an earlier one takes all it could match.
+    #[error("no call reaches this route: an earlier one takes them all")]
+    UnreachableRoute,
+    /// A list of endpoints none of which would get a call.
+    #[error("all weights are 0: no endpoint would get a call")]
+    AllWeightsZero,
+}
+
+/// Names listed in a help text at most; a longer list helps nobody.
+const MAX_LISTED: usize = 20;
+
+impl Fault {
+    /// The fault's name in JSON reports: stable, in snake case.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Syntax { .. } => "syntax",
+            Self::TooLong { .. } => "too_long",
+            Self::TooComplex { .. } => "too_complex",
+            Self::DuplicateKey { .. } => "duplicate_key",
+            Self::UnknownKey { .. } => "unknown_key",
+            Self::MissingKey { .. } => "missing_key",
+            Self::NoValue { .. } => "no_value",
+            Self::WrongType { .. } => "wrong_type",
+            Self::UnknownName { .. } => "unknown_name",
+            Self::InvalidDuration { .. } => "invalid_duration",
+            Self::InvalidSize { .. } => "invalid_size",
+            Self::OutOfBounds { .. } => "out_of_bounds",
+            Self::Disordered { .. } => "disordered",
+            Self::Target(_) => "invalid_target",
+            Self::ListenAddress(_) => "invalid_address",
+            Self::InvalidEndpoint { .. } => "invalid_endpoint",
+            Self::InvalidName { .. } => "invalid_name",
+            Self::Unmatchable { .. } => "unmatchable",
+            Self::Exclusive { .. } => "exclusive",
+            Self::Needs { .. } => "needs",
+            Self::NoEffect { .. } => "no_effect",
+            Self::EmptyList { .. } => "empty_list",
+            Self::TooMany { .. } => "too_many",
+            Self::UnknownCluster { .. } => "unknown_cluster",
+            Self::DuplicateCluster { .. } => "duplicate_cluster",
+            Self::AddressTaken { .. } => "address_taken",
+            Self::UnreachableRoute => "unreachable_route",
+            Self::AllWeightsZero => "all_weights_zero",
+        }
+    }
+
+    /// What to do about it: a clause that begins with a verb, or a question.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        let text = match self {
+            // Their texts say it all.
+            Self::Syntax { .. } | Self::OutOfBounds { .. } => return None,
+            Self::TooLong { .. } | Self::TooMany { .. } => "split it",
+            Self::TooComplex { .. } => "write it out with fewer aliases and levels",
+            Self::DuplicateKey { .. } | Self::NoEffect { .. } => "remove it",
+            Self::UnknownKey { key, .. } if key == "tls" => {
+                "this version speaks HTTP/2 without TLS (h2c) on both sides; end TLS in front of it"
+            }
+            Self::UnknownKey { key, .. } if key == "<<" => {
+                "merge keys are no part of YAML 1.2; repeat the keys, or alias whole values"
+            }
+            Self::UnknownKey { suggestion, known, .. } => return Some(suggest(*suggestion, known)),
+            Self::UnknownName { suggestion, known, .. } => return Some(suggest(*suggestion, known)),
+            Self::UnknownCluster { suggestion, known, .. } => {
+                return Some(suggest(suggestion.as_deref(), known));
+            }
+            Self::MissingKey { key } => return Some(format!("add `{key}: ...` here")),
+            Self::NoValue { is_required: true, .. } => "give it a value",
+            Self::NoValue { is_required: false, .. } => "give it a value, or remove it to get the default",
+            Self::WrongType { help, .. } => return help.map(str::to_owned),
+            Self::InvalidDuration { help, .. }
+            | Self::InvalidSize { help, .. }
+            | Self::Unmatchable { help, .. } => help,
+            Self::Disordered { .. } => "change one of the two",
+            Self::Target(error) => return Some(error.problem().remedy()),
+            Self::ListenAddress(error) => return Some(error.problem().remedy()),
+            Self::InvalidEndpoint { .. } => "write an IP address with a port, or `unix:` and a path",
+            Self::InvalidName { .. } => "use 1 to 128 letters, digits, `-`, `_` and dots",
+            Self::Exclusive { .. } => "keep one of them",
+            Self::Needs { needed, .. } => return Some(format!("add `{needed}: ...` beside it")),
+            Self::EmptyList { help } => help,
+            Self::DuplicateCluster { .. } => "give each cluster a name of its own",
+            Self::AddressTaken { .. } => "give each its own port",
+            Self::UnreachableRoute => "move it before the other one, or remove it",
+            Self::AllWeightsZero => "give at least one endpoint a weight above 0",
+        };
+        Some(text.to_owned())
+    }
+}
+
+fn suggest(suggestion: Option<&str>, known: &[impl AsRef<str>]) -> String {
+    if let Some(suggestion) = suggestion {
+        return format!("did you mean {}?", quoted(suggestion));
+    }
+    let names: Vec<&str> = known.iter().take(MAX_LISTED).map(AsRef::as_ref).collect();
+    match names[..] {
+        [] => "remove it: there is none here".to_owned(),
+        [name] => format!("use {}", quoted(name)),
+        _ if known.len() > names.len() => format!("use one of {}, ...", names.join(", ")),
+        _ => format!("use one of {}", names.join(", ")),
+    }
+}

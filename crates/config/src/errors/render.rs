@@ -1,0 +1,108 @@
+//! Shows errors to people: the lines in question with a mark under the place.
+
+use std::fmt;
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode, SourceSpan,
+};
+
+use super::{ConfigError, ConfigErrors, Place};
+
+/// Columns of a report: long lines of help are wrapped.
+const WIDTH: usize = 110;
+
+pub(super) fn render(errors: &ConfigErrors, colour: bool) -> String {
+    let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false);
+    let source = NamedSource::new(&*errors.source_name, printable(&errors.text));
+    let mut out = String::new();
+    for error in &errors.errors {
+        let shown = Shown { error, source: &source };
+        // Writing to a string cannot fail; the handler itself fails if a span lies outside of the text.
+        if handler.render_report(&mut out, &shown).is_err() {
+            out.push_str(&error.fault.to_string());
+        }
+        out.push('\n');
+    }
+    out.push_str(&summary(errors));
+    out
+}
+
+fn summary(errors: &ConfigErrors) -> String {
+    let name = &errors.source_name;
+    match (errors.errors.len(), errors.omitted) {
+        (1, 0) => format!("1 error in {name}\n"),
+        (shown, 0) => format!("{shown} errors in {name}\n"),
+        (shown, omitted) => format!("{} errors in {name}, of which {shown} are shown\n", shown + omitted),
+    }
+}
+
+/// The text without control characters, which would reach the terminal. Offsets stay: each is one byte, or the two
+/// of U+0080 to U+009F.
+fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' | '\r' => c,
+        _ if c.is_control() && c.len_utf8() == 1 => '?',
+        _ if c.is_control() => '\u{a4}',
+        _ => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// One error as miette wants it.
+struct Shown<'a> {
+    error: &'a ConfigError,
+    source: &'a NamedSource<String>,
+}
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fault.fmt(f)
+    }
+}
+
+// No `source`: what a fault was caused by is part of its own text.
+impl std::error::Error for Shown<'_> {}
+
+impl Diagnostic for Shown<'_> {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.error.fault.help().map(|help| Box::new(help) as _)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let label = |place: &Place, suffix: &str| {
+            let text = format!("{}{suffix}", place.path);
+            let span = SourceSpan::from((place.offset, place.len));
+            LabeledSpan::new_primary_with_span((!text.is_empty()).then_some(text), span)
+        };
+        let primary = label(&self.error.place, "");
+        let related = self.error.related.as_ref().map(|place| {
+            let shown = label(place, " (the other one)");
+            LabeledSpan::new_with_span(shown.label().map(str::to_owned), *shown.inner())
+        });
+        Some(Box::new(std::iter::once(primary).chain(related)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_replaced_without_moving_anything() {
+        let text = "a\u{1b}[31m\u{85}\tü\r\n\u{7f}";
+        let shown = printable(text);
+        assert_eq!(shown, "a?[31m¤\tü\r\n?");
+        assert_eq!(shown.len(), text.len());
+    }
+}

@@ -1,0 +1,135 @@
+//! The configuration as used: every value is legal and every default filled in, so that no code checks again.
+//!
+//! A [`Config`] comes from [`parse`](crate::parse) or [`Config::from_flags`](crate::Config::from_flags) only; those who
+//! build one by hand, in a test, answer for its values. It serializes to the form that is read: what the admin interface
+//! shows can be saved and used, and means the same.
+
+mod listener;
+mod route;
+
+use core::num::NonZeroUsize;
+use core::time::Duration;
+use std::path::PathBuf;
+
+use evenkeel_balance::{BackoffConfig, Policy};
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use crate::listen::ListenAddress;
+use crate::target::Target;
+use crate::units::format_duration;
+
+pub use listener::{Limits, Listener, Profile};
+pub use route::{ClusterRef, PathMatch, Route, RouteMatch};
+
+/// The admin interface's default port, Envoy's.
+pub const DEFAULT_ADMIN_PORT: u16 = 9901;
+
+/// What a proxy does.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Config {
+    /// Where calls come in: at least one, at most [`MAX_LISTENERS`](crate::bounds::MAX_LISTENERS).
+    pub listeners: Vec<Listener>,
+    /// Groups of endpoints, with distinct names: at least one, at most [`MAX_CLUSTERS`](crate::bounds::MAX_CLUSTERS).
+    pub clusters: Vec<Cluster>,
+    /// Where the admin interface listens; `None`: nowhere. Default 127.0.0.1:9901.
+    #[serde(serialize_with = "serialize_admin")]
+    pub admin: Option<ListenAddress>,
+    /// Worker threads. `None`, the default: as many as the process has cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<NonZeroUsize>,
+    /// Where the access log goes; `None`, the default: nowhere.
+    #[serde(serialize_with = "serialize_access_log")]
+    pub access_log: Option<AccessLog>,
+    /// What happens between SIGTERM and the end.
+    pub drain: Drain,
+}
+
+/// Where the access log goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AccessLog {
+    /// To the standard output.
+    Stdout,
+    /// To this file, at its end.
+    File(PathBuf),
+}
+
+/// What happens between SIGTERM (or POST /drain) and the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Drain {
+    /// How long the proxy goes on as before, while it says that it is not ready. Default 5 s.
+    #[serde(serialize_with = "serialize_duration")]
+    pub pre_drain: Duration,
+    /// Time over which the connections are asked to go, at most `grace`. Default 5 s, or a quarter of `grace` if less.
+    #[serde(serialize_with = "serialize_duration")]
+    pub spread: Duration,
+    /// How long calls in flight may go on. Default 30 s.
+    #[serde(serialize_with = "serialize_duration")]
+    pub grace: Duration,
+}
+
+/// A group of endpoints that answer the same calls.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Cluster {
+    /// Its name, which no other cluster has.
+    pub name: String,
+    /// Where its endpoints come from.
+    pub target: Target,
+    /// How an endpoint is chosen for each call. Default: least_request with a sample of two.
+    #[serde(serialize_with = "crate::policy::serialize")]
+    pub policy: Policy,
+    /// How long a connection attempt may take, the backend's SETTINGS included. Default 5 s.
+    #[serde(serialize_with = "serialize_duration")]
+    pub connect_timeout: Duration,
+    /// When to try again to connect. Its `min_connect_timeout` is `connect_timeout`.
+    #[serde(serialize_with = "serialize_backoff")]
+    pub backoff: BackoffConfig,
+    /// How often a name is resolved. `None` if the target has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsRefresh>,
+    /// Calls of one worker that may wait for a connection. Default 1024.
+    pub max_pending: u32,
+    /// Connections of one worker to one endpoint. Default 4.
+    pub max_connections_per_endpoint: u32,
+    /// Endpoints that one worker connects to. Default 1024.
+    pub max_endpoints_per_worker: u32,
+}
+
+/// How often a name is resolved: when the records' TTL is over, within these bounds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct DnsRefresh {
+    /// Shortest time between two resolutions. Default 1 s.
+    #[serde(serialize_with = "serialize_duration")]
+    pub min_refresh: Duration,
+    /// Longest time between two resolutions, at least `min_refresh`. Default 30 s.
+    #[serde(serialize_with = "serialize_duration")]
+    pub max_refresh: Duration,
+}
+
+fn serialize_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format_duration(*duration))
+}
+
+fn serialize_admin<S: Serializer>(admin: &Option<ListenAddress>, serializer: S) -> Result<S::Ok, S::Error> {
+    let Some(address) = admin else { return serializer.serialize_str("off") };
+    let mut object = serializer.serialize_struct("Admin", 1)?;
+    object.serialize_field("address", address)?;
+    object.end()
+}
+
+fn serialize_access_log<S: Serializer>(log: &Option<AccessLog>, serializer: S) -> Result<S::Ok, S::Error> {
+    match log {
+        None => serializer.serialize_str("off"),
+        Some(AccessLog::Stdout) => serializer.serialize_str("stdout"),
+        Some(AccessLog::File(path)) => serializer.collect_str(&path.display()),
+    }
+}
+
+fn serialize_backoff<S: Serializer>(backoff: &BackoffConfig, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut object = serializer.serialize_struct("Backoff", 4)?;
+    object.serialize_field("base_interval", &format_duration(backoff.base))?;
+    object.serialize_field("multiplier", &backoff.multiplier)?;
+    object.serialize_field("jitter", &backoff.jitter)?;
+    object.serialize_field("max_interval", &format_duration(backoff.max))?;
+    object.end()
+}

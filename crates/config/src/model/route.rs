@@ -1,0 +1,226 @@
+//! Routes: which calls go to which cluster.
+//!
+//! Rule: the first route whose conditions all hold takes the call, as in Envoy. gRPC's and the Gateway API's rule, that
+//! the most specific one wins, needs an order of precedence between kinds of conditions that nobody remembers; in a file
+//! the order is there to see. What the order makes unreachable is refused, see [`RouteMatch::covers`].
+//!
+//! Both types have room for what is to come: more conditions beside the path, and more than one cluster by weight.
+
+use core::time::Duration;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::units::format_duration;
+
+/// Where calls go, and which.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Route {
+    /// What a call must be like.
+    #[serde(rename = "match", skip_serializing_if = "RouteMatch::is_any")]
+    pub conditions: RouteMatch,
+    /// Where it goes.
+    pub cluster: ClusterRef,
+    /// The longest it may take; `None`, the default: as long as the client lets it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "serialize_timeout")]
+    pub timeout: Option<Duration>,
+}
+
+/// A cluster of the same configuration, by name and position.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClusterRef {
+    /// Its name.
+    pub name: String,
+    /// Its position in [`Config::clusters`](super::Config::clusters).
+    pub position: usize,
+}
+
+impl Serialize for ClusterRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name)
+    }
+}
+
+/// Conditions on a call; all must hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RouteMatch {
+    /// One of these authorities, in lower case; one without a port fits any port. Empty: any authority. At most
+    /// [`MAX_AUTHORITIES`](crate::bounds::MAX_AUTHORITIES).
+    pub authorities: Vec<String>,
+    /// The path.
+    pub path: PathMatch,
+}
+
+/// A condition on a call's path `/service/method`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum PathMatch {
+    /// Any path.
+    #[default]
+    Any,
+    /// All methods of this service.
+    Service(String),
+    /// All services whose full name begins so.
+    ServicePrefix(String),
+    /// One method of one service.
+    Method {
+        /// The service's full name.
+        service: String,
+        /// The method's name.
+        method: String,
+    },
+    /// The methods of a service whose names begin so.
+    MethodPrefix {
+        /// The service's full name.
+        service: String,
+        /// How the method's name begins.
+        prefix: String,
+    },
+}
+
+impl RouteMatch {
+    /// Whether every call fits.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.authorities.is_empty() && self.path == PathMatch::Any
+    }
+
+    /// Whether every call that fits `other` fits this as well.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.path.covers(&other.path) && self.covers_authorities(other)
+    }
+
+    fn covers_authorities(&self, other: &Self) -> bool {
+        if self.authorities.is_empty() {
+            return true;
+        }
+        let covered = |wanted: &String| {
+            self.authorities.iter().any(|ours| ours == wanted || *ours == without_port(wanted))
+        };
+        !other.authorities.is_empty() && other.authorities.iter().all(covered)
+    }
+}
+
+/// `host` of `host:port`; an IPv6 address keeps its brackets.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
+    }
+}
+
+impl PathMatch {
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (_, Self::Any) => false,
+            (Self::ServicePrefix(prefix), other) => other.service_or_prefix().starts_with(prefix.as_str()),
+            (_, Self::ServicePrefix(_)) => false,
+            (Self::Service(service), other) => other.service_or_prefix() == service,
+            (_, Self::Service(_)) => false,
+            (Self::MethodPrefix { service, prefix }, Self::Method { service: s, method: name })
+            | (Self::MethodPrefix { service, prefix }, Self::MethodPrefix { service: s, prefix: name }) => {
+                service == s && name.starts_with(prefix.as_str())
+            }
+            (Self::Method { .. }, other) => self == other,
+        }
+    }
+
+    fn service_or_prefix(&self) -> &str {
+        match self {
+            Self::Any => "",
+            Self::Service(service) | Self::ServicePrefix(service) => service,
+            Self::Method { service, .. } | Self::MethodPrefix { service, .. } => service,
+        }
+    }
+}
+
+impl Serialize for RouteMatch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if !self.authorities.is_empty() {
+            map.serialize_entry("authority", &self.authorities)?;
+        }
+        match &self.path {
+            PathMatch::Any => {}
+            PathMatch::Service(service) => map.serialize_entry("service", service)?,
+            PathMatch::ServicePrefix(prefix) => map.serialize_entry("service_prefix", prefix)?,
+            PathMatch::Method { service, method } => {
+                map.serialize_entry("service", service)?;
+                map.serialize_entry("method", method)?;
+            }
+            PathMatch::MethodPrefix { service, prefix } => {
+                map.serialize_entry("service", service)?;
+                map.serialize_entry("method_prefix", prefix)?;
+            }
+        }
+        map.end()
+    }
+}
+
+fn serialize_timeout<S: Serializer>(timeout: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match timeout {
+        Some(timeout) => serializer.serialize_str(&format_duration(*timeout)),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str) -> PathMatch {
+        PathMatch::Service(name.into())
+    }
+
+    fn prefix(text: &str) -> PathMatch {
+        PathMatch::ServicePrefix(text.into())
+    }
+
+    fn method(method: &str) -> PathMatch {
+        PathMatch::Method { service: "a.B".into(), method: method.into() }
+    }
+
+    fn methods(prefix: &str) -> PathMatch {
+        PathMatch::MethodPrefix { service: "a.B".into(), prefix: prefix.into() }
+    }
+
+    #[test]
+    fn a_path_is_covered_by_what_takes_all_of_it() {
+        let covers = |a: &PathMatch, b: &PathMatch| a.covers(b);
+        let rising = [method("Get"), methods("Ge"), service("a.B"), prefix("a."), PathMatch::Any];
+        for (index, wide) in rising.iter().enumerate() {
+            for (narrower, narrow) in rising.iter().enumerate() {
+                assert_eq!(covers(wide, narrow), narrower <= index, "{wide:?} covers {narrow:?}");
+            }
+        }
+        assert!(covers(&prefix("a."), &prefix("a.B")));
+        assert!(covers(&methods("G"), &methods("Get")));
+        assert!(!covers(&prefix("a.B"), &prefix("a.")));
+        assert!(!covers(&service("a.B"), &service("a.BC")));
+        assert!(!covers(&service("a.B"), &prefix("a.B")));
+        assert!(!covers(&methods("Get"), &method("G")));
+        assert!(!covers(&method("Get"), &method("Got")));
+        let other = PathMatch::Method { service: "a.C".into(), method: "Get".into() };
+        assert!(!covers(&methods("Get"), &other));
+        assert!(!covers(&service("a.B"), &other));
+    }
+
+    #[test]
+    fn authorities_are_covered_one_by_one() {
+        let any_path = |authorities: &[&str]| RouteMatch {
+            authorities: authorities.iter().map(|&authority| authority.into()).collect(),
+            path: PathMatch::Any,
+        };
+        let covers = |a: &[&str], b: &[&str]| any_path(a).covers(&any_path(b));
+        assert!(covers(&[], &["a"]));
+        assert!(!covers(&["a"], &[]));
+        assert!(covers(&["a", "b"], &["b"]));
+        assert!(!covers(&["a"], &["a", "b"]));
+        assert!(covers(&["a"], &["a:1"]), "without a port any port fits");
+        assert!(!covers(&["a:1"], &["a"]));
+        assert!(!covers(&["a:1"], &["a:2"]));
+        assert!(covers(&["[::1]"], &["[::1]:1"]));
+        assert!(!covers(&["[:"], &["[::1]"]));
+    }
+}

@@ -1,0 +1,99 @@
+//! Names of the balancing policies, as the configuration and the command line write them.
+
+use evenkeel_balance::{Choice, Policy};
+use serde::Serializer;
+use serde::ser::SerializeMap;
+use serde_json::json;
+
+use crate::errors::{closest, quoted};
+
+/// The names of all policies.
+pub(crate) const POLICY_NAMES: [&str; 5] =
+    ["least_request", "round_robin", "weighted_round_robin", "random", "pick_first"];
+
+/// Reads a policy's name, as the command line gives it. Its parameters have their defaults.
+///
+/// # Errors
+/// The name is none of `least_request`, `round_robin`, `weighted_round_robin`, `random`, `pick_first`.
+pub fn policy_from_str(name: &str) -> Result<Policy, UnknownPolicy> {
+    Ok(match name {
+        "pick_first" => Policy::PickFirst { shuffle: false },
+        "round_robin" => Policy::RoundRobin,
+        "weighted_round_robin" => Policy::WeightedRoundRobin,
+        "random" => Policy::Random,
+        "least_request" => Policy::LeastRequest(Choice::default()),
+        _ => {
+            return Err(UnknownPolicy { name: name.to_owned(), suggestion: closest(name, POLICY_NAMES) });
+        }
+    })
+}
+
+/// The policy's name.
+#[must_use]
+pub fn policy_name(policy: Policy) -> &'static str {
+    match policy {
+        Policy::PickFirst { .. } => "pick_first",
+        Policy::RoundRobin => "round_robin",
+        Policy::WeightedRoundRobin => "weighted_round_robin",
+        Policy::Random => "random",
+        Policy::LeastRequest(_) => "least_request",
+    }
+}
+
+/// A policy that does not exist.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("unknown policy {}; {}", quoted(.name), self.remedy())]
+pub struct UnknownPolicy {
+    name: String,
+    suggestion: Option<&'static str>,
+}
+
+impl UnknownPolicy {
+    fn remedy(&self) -> String {
+        match self.suggestion {
+            Some(suggestion) => format!("did you mean `{suggestion}`?"),
+            None => format!("use one of {}", POLICY_NAMES.join(", ")),
+        }
+    }
+}
+
+/// The policy as the configuration writes it: a mapping from its name to its parameters.
+pub(crate) fn serialize<S: Serializer>(policy: &Policy, serializer: S) -> Result<S::Ok, S::Error> {
+    let parameters = match *policy {
+        Policy::PickFirst { shuffle } => json!({ "shuffle": shuffle }),
+        Policy::LeastRequest(Choice::Sample(count)) => json!({ "choice_count": count.get() }),
+        Policy::LeastRequest(Choice::FullScan) => json!({ "full_scan": true }),
+        Policy::RoundRobin | Policy::WeightedRoundRobin | Policy::Random => json!({}),
+    };
+    let mut map = serializer.serialize_map(Some(1))?;
+    map.serialize_entry(policy_name(*policy), &parameters)?;
+    map.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_that_of_its_policy() {
+        for name in POLICY_NAMES {
+            assert_eq!(policy_name(policy_from_str(name).unwrap()), name);
+        }
+    }
+
+    #[test]
+    fn the_default_policy_is_the_balancers_own() {
+        assert_eq!(policy_from_str("least_request"), Ok(Policy::default()));
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_nearest_or_all() {
+        let message = |name: &str| policy_from_str(name).unwrap_err().to_string();
+        assert_eq!(message("roundrobin"), "unknown policy `roundrobin`; did you mean `round_robin`?");
+        assert_eq!(
+            message("ring_hash"),
+            "unknown policy `ring_hash`; use one of least_request, round_robin, weighted_round_robin, random, \
+             pick_first"
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! Listeners, their limits and their routes.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::{Integer, List, Off, OneOrMany, RawDuration, RawSize, Read, Text, raw_mapping};
+use crate::bounds;
+use crate::errors::Reports;
+use crate::listen::ListenAddress;
+use crate::tree::{Node, Value};
+
+raw_mapping! {
+    /// A socket on which calls come in, with the routes that say where they go.
+    RawListener as "Listener", expected "a mapping with `address` and `routes`";
+    required {
+        /// Where it listens: an IP address and port, or `unix:` and a path. HTTP/2 without TLS (h2c), prior knowledge.
+        address: ListenAddress,
+
+        /// Tried in this order: the first whose conditions all hold takes the call. A call that none takes is answered
+        /// with UNIMPLEMENTED.
+        #[schemars(length(min = 1, max = bounds::MAX_ROUTES))]
+        routes: List<RawRoute>,
+    }
+    optional {
+        /// What one client may make the proxy hold or do: a profile (`edge` for clients that nobody vouches for, `mesh`
+        /// for those of one's own network), or a mapping with a profile and values that differ from it.
+        #[schemars(extend("default" = "edge"))]
+        limits: RawLimits,
+    }
+}
+
+raw_mapping! {
+    /// Where calls go, and which.
+    RawRoute as "Route", expected "a mapping with `cluster`";
+    required {
+        /// The name of the cluster that answers the calls.
+        cluster: Text,
+    }
+    optional {
+        /// Conditions, all of which must hold. Without any the route takes every call.
+        r#match: RawMatch,
+
+        /// The longest a call may take, retries included; a shorter deadline of the client counts. 1ms to 365d. Without it
+        /// only the client's deadline counts: there is no hidden timeout.
+        timeout: RawDuration,
+    }
+}
+
+raw_mapping! {
+    /// Conditions on a call, all of which must hold.
+    RawMatch as "Match", expected "a mapping with conditions, such as `service`";
+    required {}
+    optional {
+        /// The authority (host) that the client asked for, or a list of them. Upper and lower case are the same; without a
+        /// port any port fits.
+        #[schemars(extend("maxItems" = bounds::MAX_AUTHORITIES))]
+        authority: OneOrMany<Text>,
+
+        /// The full name of the service, such as `ecommerce.orders.OrderService`.
+        #[schemars(extend("pattern" = "^[^/%?#\\\\\\s]+$"))]
+        service: Text,
+
+        /// How the full name of the service begins, such as `ecommerce.`.
+        #[schemars(extend("pattern" = "^[^/%?#\\\\\\s]+$"))]
+        service_prefix: Text,
+
+        /// The name of the method, such as `CreateOrder`. Needs `service`.
+        #[schemars(extend("pattern" = "^[^/%?#\\\\\\s]+$"))]
+        method: Text,
+
+        /// How the name of the method begins, such as `Get`. Needs `service`.
+        #[schemars(extend("pattern" = "^[^/%?#\\\\\\s]+$"))]
+        method_prefix: Text,
+
+        /// How the path `/service/method` begins, as other proxies write it. Excludes the four above.
+        #[schemars(extend("pattern" = "^/[^%?#\\\\\\s]*$"))]
+        path_prefix: Text,
+    }
+}
+
+/// A profile's name, or a mapping.
+#[derive(Debug)]
+pub(crate) enum RawLimits {
+    Profile(Text),
+    Values(Box<RawLimitValues>),
+}
+
+impl Read for RawLimits {
+    fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
+        match node.value {
+            Value::Text(_) => Text::read(node, reports).map(Self::Profile),
+            _ => RawLimitValues::read(node, reports).map(|values| Self::Values(Box::new(values))),
+        }
+    }
+}
+
+impl JsonSchema for RawLimits {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "ProfileOrLimits".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [{ "enum": ["edge", "mesh"] }, generator.subschema_for::<RawLimitValues>()]
+        })
+    }
+}
+
+raw_mapping! {
+    /// What one client may make the proxy hold or do.
+    RawLimitValues as "Limits", expected "a profile (`edge` or `mesh`) or a mapping";
+    required {}
+    optional {
+        /// Where the values come from that are not given here: `edge` for clients that nobody vouches for, `mesh` for
+        /// clients of one's own network, which open more streams and cancel more often.
+        #[schemars(extend("default" = "edge", "enum" = ["edge", "mesh"]))]
+        profile: Text,
+
+        /// Streams that one connection may have open, counted until their work is really over. Edge 100, mesh 1024;
+        /// 1 to 65536.
+        #[schemars(range(min = bounds::EDGE_MAX_CONCURRENT_STREAMS.min, max = bounds::EDGE_MAX_CONCURRENT_STREAMS.max))]
+        #[schemars(extend("default" = bounds::EDGE_MAX_CONCURRENT_STREAMS.default))]
+        max_concurrent_streams: Integer,
+
+        /// Bytes of one stream that may be on their way. 16KiB to 16MiB.
+        #[schemars(extend("default" = bounds::INITIAL_STREAM_WINDOW_SIZE.default))]
+        initial_stream_window_size: RawSize,
+
+        /// Bytes of one connection that may be on their way; at least as many as of one stream. 65535 to 256MiB.
+        #[schemars(extend("default" = "1MiB"))]
+        initial_connection_window_size: RawSize,
+
+        /// Bytes of one call's header list, with 32 for each field. 4KiB to 64KiB.
+        #[schemars(extend("default" = "16KiB"))]
+        max_header_list_size: RawSize,
+
+        /// Fields of one call's header list. 16 to 1000.
+        #[schemars(range(min = bounds::MAX_HEADERS_COUNT.min, max = bounds::MAX_HEADERS_COUNT.max))]
+        #[schemars(extend("default" = bounds::MAX_HEADERS_COUNT.default))]
+        max_headers_count: Integer,
+
+        /// Bytes of one header field's name or value. 1KiB to 64KiB.
+        #[schemars(extend("default" = "8KiB"))]
+        max_header_field_size: RawSize,
+
+        /// How long a connection without streams stays open, or `off`. Edge 1h, mesh off; 1s to 30d.
+        #[schemars(extend("default" = "1h"))]
+        idle_timeout: Off<RawDuration>,
+
+        /// Connections that each worker accepts from this listener. 1 to 1000000.
+        #[schemars(range(min = bounds::MAX_CONNECTIONS_PER_WORKER.min, max = bounds::MAX_CONNECTIONS_PER_WORKER.max))]
+        #[schemars(extend("default" = bounds::MAX_CONNECTIONS_PER_WORKER.default))]
+        max_connections_per_worker: Integer,
+    }
+}

@@ -1,0 +1,69 @@
+//! The top of a configuration.
+
+use super::{Integer, List, Off, RawCluster, RawDuration, RawListener, Text, raw_mapping};
+use crate::bounds;
+use crate::listen::ListenAddress;
+
+raw_mapping! {
+    /// The configuration of an Evenkeel proxy: where calls come in, which of them go where, and how they are balanced.
+    RawConfig as "Configuration", expected "a mapping with `listeners` and `clusters`";
+    required {
+        /// Where calls come in, and which cluster gets which of them.
+        #[schemars(length(min = 1, max = bounds::MAX_LISTENERS))]
+        listeners: List<RawListener>,
+
+        /// Groups of endpoints that answer the same calls, and how one of them is chosen for each call.
+        #[schemars(length(min = 1, max = bounds::MAX_CLUSTERS))]
+        clusters: List<RawCluster>,
+    }
+    optional {
+        /// The admin interface (health, metrics, state, drain), or `off`. Whoever reaches it can drain the proxy: keep it
+        /// on an address that only operators reach.
+        #[schemars(extend("default" = { "address": "127.0.0.1:9901" }))]
+        admin: Off<RawAdmin>,
+
+        /// Worker threads, each with its own connections. Default: one per core that the process may use. 1 to 1024.
+        #[schemars(range(min = bounds::WORKERS.min, max = bounds::WORKERS.max))]
+        workers: Integer,
+
+        /// One JSON line per call: `off`, `stdout`, or the path of a file (with a `/` in it).
+        #[schemars(extend("default" = "off", "pattern" = "^(off|stdout|.*/.*[^/])$"))]
+        access_log: Text,
+
+        /// What happens between SIGTERM (or POST /drain) and the end.
+        #[schemars(extend("default" = {}))]
+        drain: RawDrain,
+    }
+}
+
+raw_mapping! {
+    /// The admin interface.
+    RawAdmin as "Admin", expected "a mapping with `address`, or `off`";
+    required {
+        /// Where it listens: an IP address and port, or `unix:` and a path.
+        address: ListenAddress,
+    }
+    optional {}
+}
+
+raw_mapping! {
+    /// What happens between SIGTERM (or POST /drain) and the end. No call is lost as long as calls end within the grace
+    /// period.
+    RawDrain as "Drain", expected "a mapping";
+    required {}
+    optional {
+        /// How long the proxy goes on as before, with `/ready` answering 503, so that those who choose it hear of it
+        /// first. 0s to 1h.
+        #[schemars(extend("default" = "5s"))]
+        pre_drain: RawDuration,
+
+        /// Time over which clients are asked to reconnect elsewhere, so that they do not all do it at once. 0s to 1h, and
+        /// at most `grace`. Default: 5s, or a quarter of `grace` if that is less.
+        #[schemars(extend("default" = "5s"))]
+        spread: RawDuration,
+
+        /// How long calls in flight may go on; then they are cut off with UNAVAILABLE. 1s to 1d.
+        #[schemars(extend("default" = "30s"))]
+        grace: RawDuration,
+    }
+}

@@ -1,0 +1,192 @@
+//! Clusters: their names, their targets, and how they are balanced.
+
+use core::time::Duration;
+use std::collections::HashMap;
+
+use evenkeel_balance::{BackoffConfig, Choice, Policy, SampleSize};
+
+use super::value;
+use crate::bounds::{self, Bounds, MAX_CLUSTERS, MAX_NAME_CHARS};
+use crate::errors::{Fault, Reports, Span};
+use crate::model::{Cluster, ClusterRef, DnsRefresh};
+use crate::raw::{
+    At, Field, List, RawBackoff, RawCluster, RawDns, RawDuration, RawLeastRequest, RawPolicy, Text,
+};
+use crate::target::Target;
+
+/// The clusters that routes can name.
+pub(super) struct ClusterNames {
+    known: HashMap<String, (usize, Span)>,
+    /// The names in the order of the file, for lists.
+    in_order: Vec<String>,
+    /// Whether some cluster's name could not be read: an unknown name may then be that one's.
+    is_incomplete: bool,
+}
+
+impl ClusterNames {
+    /// The cluster of that name; reports a name that no cluster has.
+    pub(super) fn find(&self, name: &At<Text>, reports: &mut Reports) -> Option<ClusterRef> {
+        if let Some((position, _)) = self.known.get(&name.value.0) {
+            return Some(ClusterRef { name: name.value.0.clone(), position: *position });
+        }
+        if !self.is_incomplete {
+            let names = || self.in_order.iter().map(String::as_str);
+            let suggestion = crate::errors::closest(&name.value.0, names()).map(str::to_owned);
+            let known = self.in_order.iter().take(MAX_SUGGESTED).cloned().collect();
+            let fault = Fault::UnknownCluster { name: name.value.0.clone(), suggestion, known };
+            reports.add(name.span, fault);
+        }
+        None
+    }
+}
+
+/// Clusters that are listed where an unknown one is named, and one more to show that there are more.
+const MAX_SUGGESTED: usize = 21;
+
+pub(super) fn resolve_clusters(
+    raw: &Field<List<RawCluster>>,
+    reports: &mut Reports,
+) -> (Vec<Cluster>, ClusterNames) {
+    let mut names =
+        ClusterNames { known: HashMap::new(), in_order: Vec::new(), is_incomplete: raw.is_refused() };
+    let mut clusters = Vec::new();
+    let Some(list) = raw.given() else { return (clusters, names) };
+    let help = "add a cluster: `- {name: orders, target: \"dns:///orders:50051\"}`";
+    super::listener::check_length(list.as_ref(), "clusters", MAX_CLUSTERS, help, reports);
+    names.is_incomplete = list.value.entries.len() < list.value.written;
+    for cluster in list.value.entries.iter().take(MAX_CLUSTERS).map(|entry| &entry.value) {
+        let Some(name) = cluster.name.given() else {
+            names.is_incomplete = true;
+            resolve_cluster(cluster, String::new(), reports);
+            continue;
+        };
+        check_name(name, reports);
+        if let Some((_, first)) = names.known.get(&name.value.0) {
+            let fault = Fault::DuplicateCluster { name: name.value.0.clone() };
+            reports.add_related(name.span, fault, *first);
+        } else {
+            names.known.insert(name.value.0.clone(), (clusters.len(), name.span));
+            names.in_order.push(name.value.0.clone());
+        }
+        clusters.extend(resolve_cluster(cluster, name.value.0.clone(), reports));
+    }
+    (clusters, names)
+}
+
+fn check_name(name: &At<Text>, reports: &mut Reports) {
+    let text = &name.value.0;
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if text.is_empty() || text.len() > MAX_NAME_CHARS || !text.bytes().all(is_letter) {
+        reports.add(name.span, Fault::InvalidName { name: text.clone() });
+    }
+}
+
+fn resolve_cluster(raw: &RawCluster, name: String, reports: &mut Reports) -> Option<Cluster> {
+    let connect_timeout = value::duration(&raw.connect_timeout, bounds::CONNECT_TIMEOUT, reports);
+    let policy =
+        raw.policy.given().map_or_else(Policy::default, |policy| resolve_policy(&policy.value, reports));
+    let backoff = resolve_backoff(&raw.backoff, connect_timeout, reports);
+    let max_pending = value::count(&raw.max_pending, bounds::MAX_PENDING, reports);
+    let per_endpoint = bounds::MAX_CONNECTIONS_PER_ENDPOINT;
+    let max_connections_per_endpoint = value::count(&raw.max_connections_per_endpoint, per_endpoint, reports);
+    let per_worker = bounds::MAX_ENDPOINTS_PER_WORKER;
+    let max_endpoints_per_worker = value::count(&raw.max_endpoints_per_worker, per_worker, reports);
+    let target = raw.target.given().map(|target| target.value.clone());
+    let dns = resolve_dns(&raw.dns, target.as_ref(), reports);
+    Some(Cluster {
+        name,
+        target: target?,
+        policy,
+        connect_timeout,
+        backoff,
+        dns,
+        max_pending,
+        max_connections_per_endpoint,
+        max_endpoints_per_worker,
+    })
+}
+
+fn resolve_policy(raw: &RawPolicy, reports: &mut Reports) -> Policy {
+    match raw {
+        RawPolicy::PickFirst(raw) => {
+            Policy::PickFirst { shuffle: raw.shuffle.given().is_some_and(|flag| flag.value.0) }
+        }
+        RawPolicy::RoundRobin => Policy::RoundRobin,
+        RawPolicy::WeightedRoundRobin => Policy::WeightedRoundRobin,
+        RawPolicy::Random => Policy::Random,
+        RawPolicy::LeastRequest(raw) => Policy::LeastRequest(resolve_choice(raw, reports)),
+    }
+}
+
+fn resolve_choice(raw: &RawLeastRequest, reports: &mut Reports) -> Choice {
+    const SAMPLE: Bounds<u32> =
+        Bounds { min: SampleSize::MIN, max: SampleSize::MAX, default: SampleSize::MIN };
+    let sample = SampleSize::try_from(value::count(&raw.choice_count, SAMPLE, reports)).unwrap_or_default();
+    if !raw.full_scan.given().is_some_and(|flag| flag.value.0) {
+        return Choice::Sample(sample);
+    }
+    if let Some((key, _)) = raw.choice_count.with_key() {
+        reports.add(key, Fault::Exclusive { key: "choice_count", other: "full_scan" });
+    }
+    Choice::FullScan
+}
+
+fn resolve_backoff(
+    raw: &Field<RawBackoff>,
+    connect_timeout: Duration,
+    reports: &mut Reports,
+) -> BackoffConfig {
+    let unset = RawBackoff::default();
+    let raw = raw.given().map_or(&unset, |backoff| &backoff.value);
+    let base = value::duration(&raw.base_interval, bounds::BACKOFF_BASE_INTERVAL, reports);
+    let max = value::duration(&raw.max_interval, bounds::BACKOFF_MAX_INTERVAL, reports);
+    report_range(
+        (&raw.base_interval, base),
+        (&raw.max_interval, max),
+        ["base_interval", "max_interval"],
+        reports,
+    );
+    BackoffConfig {
+        base,
+        multiplier: value::number(&raw.multiplier, bounds::BACKOFF_MULTIPLIER, reports),
+        jitter: value::number(&raw.jitter, bounds::BACKOFF_JITTER, reports),
+        max,
+        // The attempt's deadline is the longer of this and the delay (gRPC), so the connection timeout bounds it.
+        min_connect_timeout: connect_timeout,
+    }
+}
+
+fn resolve_dns(raw: &Field<RawDns>, target: Option<&Target>, reports: &mut Reports) -> Option<DnsRefresh> {
+    if let (Some((key, _)), Some(false)) = (raw.with_key(), target.map(Target::is_dns)) {
+        let reason = "because the target is no `dns` or `dns+srv` target";
+        reports.add(key, Fault::NoEffect { key: "dns", reason });
+    }
+    let unset = RawDns::default();
+    let raw = raw.given().map_or(&unset, |dns| &dns.value);
+    let min_refresh = value::duration(&raw.min_refresh, bounds::DNS_MIN_REFRESH, reports);
+    let max_refresh = value::duration(&raw.max_refresh, bounds::DNS_MAX_REFRESH, reports);
+    report_range(
+        (&raw.min_refresh, min_refresh),
+        (&raw.max_refresh, max_refresh),
+        ["min_refresh", "max_refresh"],
+        reports,
+    );
+    target.is_some_and(Target::is_dns).then_some(DnsRefresh { min_refresh, max_refresh })
+}
+
+/// Reports a lower end above the upper end, at one of them that was written.
+fn report_range(
+    (low_field, low): (&Field<RawDuration>, Duration),
+    (high_field, high): (&Field<RawDuration>, Duration),
+    [low_name, high_name]: [&'static str; 2],
+    reports: &mut Reports,
+) {
+    if low_field.is_refused() || high_field.is_refused() {
+        return;
+    }
+    if low_field.is_absent() {
+        value::not_below((high_field, high), (low_name, low), reports);
+    } else {
+        value::not_above((low_field, low), (high_name, high), reports);
+    }
+}

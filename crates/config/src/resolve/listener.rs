@@ -1,0 +1,120 @@
+//! Listeners: their addresses, limits and tables of routes.
+
+use super::cluster::ClusterNames;
+use super::{route, taken, value};
+use crate::bounds::{self, MAX_LISTENERS};
+use crate::errors::{Fault, Reports, Span, closest};
+use crate::model::{Limits, Listener, Profile};
+use crate::raw::{At, Field, List, Off, RawLimitValues, RawLimits, RawListener, Text};
+use crate::units::format_size;
+
+/// The listeners, each with the place of its address.
+pub(super) fn resolve_listeners(
+    raw: &Field<List<RawListener>>,
+    clusters: &ClusterNames,
+    reports: &mut Reports,
+) -> Vec<(Span, Listener)> {
+    let mut listeners: Vec<(Span, Listener)> = Vec::new();
+    let Some(list) = raw.given() else { return listeners };
+    let help = "add a listener: `- {address: \"0.0.0.0:50051\", routes: [{cluster: orders}]}`";
+    check_length(list.as_ref(), "listeners", MAX_LISTENERS, help, reports);
+    for listener in list.value.entries.iter().take(MAX_LISTENERS).map(|entry| &entry.value) {
+        let routes = route::resolve_routes(&listener.routes, clusters, reports);
+        let limits = resolve_limits(&listener.limits, reports);
+        let Some(address) = listener.address.given() else { continue };
+        let earlier = listeners.iter().find(|(_, other)| other.address.conflicts_with(&address.value));
+        if let Some((at, other)) = earlier {
+            let fault = taken(&address.value, "another listener", &other.address);
+            reports.add_related(address.span, fault, *at);
+        }
+        listeners.push((address.span, Listener { address: address.value.clone(), limits, routes }));
+    }
+    listeners
+}
+
+/// Reports a list that is empty or too long.
+pub(super) fn check_length<T>(
+    At { value: list, span, .. }: At<&List<T>>,
+    what: &'static str,
+    max: usize,
+    help: &'static str,
+    reports: &mut Reports,
+) {
+    let count = list.written;
+    if count == 0 {
+        reports.add(span, Fault::EmptyList { help });
+    }
+    if count > max {
+        reports.add(span, Fault::TooMany { what, count, max });
+    }
+}
+
+fn resolve_limits(raw: &Field<RawLimits>, reports: &mut Reports) -> Limits {
+    match raw.given() {
+        None => Limits::of(Profile::default()),
+        Some(At { value: RawLimits::Profile(name), span, .. }) => {
+            Limits::of(resolve_profile(&name.0, *span, reports))
+        }
+        Some(At { value: RawLimits::Values(values), .. }) => resolve_values(values, reports),
+    }
+}
+
+fn resolve_profile(name: &str, at: Span, reports: &mut Reports) -> Profile {
+    Profile::from_name(name).unwrap_or_else(|| {
+        let suggestion = closest(name, Profile::NAMES);
+        let known = &Profile::NAMES;
+        reports.add(at, Fault::UnknownName { kind: "profile", name: name.to_owned(), suggestion, known });
+        Profile::default()
+    })
+}
+
+fn resolve_values(raw: &RawLimitValues, reports: &mut Reports) -> Limits {
+    let name: Option<&At<Text>> = raw.profile.given();
+    let profile = name.map_or(Profile::default(), |name| resolve_profile(&name.value.0, name.span, reports));
+    let stream_window =
+        value::size(&raw.initial_stream_window_size, bounds::INITIAL_STREAM_WINDOW_SIZE, reports);
+    let connection_window =
+        value::size(&raw.initial_connection_window_size, bounds::INITIAL_CONNECTION_WINDOW_SIZE, reports);
+    check_windows(raw, stream_window, connection_window, reports);
+    Limits {
+        profile,
+        max_concurrent_streams: value::count(
+            &raw.max_concurrent_streams,
+            profile.max_concurrent_streams(),
+            reports,
+        ),
+        initial_stream_window_size: stream_window,
+        initial_connection_window_size: connection_window,
+        max_header_list_size: value::size(&raw.max_header_list_size, bounds::MAX_HEADER_LIST_SIZE, reports),
+        max_headers_count: value::count(&raw.max_headers_count, bounds::MAX_HEADERS_COUNT, reports),
+        max_header_field_size: value::size(
+            &raw.max_header_field_size,
+            bounds::MAX_HEADER_FIELD_SIZE,
+            reports,
+        ),
+        idle_timeout: match raw.idle_timeout.given() {
+            None => profile.idle_timeout(),
+            Some(At { value: Off::Off, .. }) => None,
+            Some(At { value: Off::On(timeout), span, .. }) => {
+                Some(value::bounded_duration(*timeout, *span, bounds::IDLE_TIMEOUT, reports))
+            }
+        },
+        max_connections_per_worker: value::count(
+            &raw.max_connections_per_worker,
+            bounds::MAX_CONNECTIONS_PER_WORKER,
+            reports,
+        ),
+    }
+}
+
+/// One stream must be able to use its whole window: reports a stream's window above the connection's.
+fn check_windows(raw: &RawLimitValues, stream: u32, connection: u32, reports: &mut Reports) {
+    if stream <= connection || raw.initial_connection_window_size.is_refused() {
+        return;
+    }
+    let (stream, connection) = (format_size(stream.into()), format_size(connection.into()));
+    if let Some(given) = raw.initial_stream_window_size.given() {
+        let other = "initial_connection_window_size";
+        reports.add(given.span, value::disordered(stream, "above", other, connection));
+    }
+}

@@ -1,0 +1,106 @@
+//! From the configuration as written to the one that is used: defaults, bounds, and what depends on several values.
+//!
+//! Nothing here stops at a fault. Each function records what is wrong and returns a value that is legal but means nothing,
+//! so that the rest can be checked as well; as soon as anything has been recorded, the result is thrown away.
+
+mod cluster;
+mod endpoints;
+mod listener;
+mod route;
+mod value;
+
+use core::num::NonZeroUsize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::bounds;
+use crate::errors::{Fault, Reports, Span};
+use crate::listen::ListenAddress;
+use crate::model::{AccessLog, Config, DEFAULT_ADMIN_PORT, Drain, Listener};
+use crate::raw::{Field, Off, RawAdmin, RawConfig, RawDrain, Text};
+
+pub(crate) use endpoints::resolve_endpoints;
+
+/// Resolves a configuration. The result counts only if nothing was reported.
+pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
+    let (clusters, names) = cluster::resolve_clusters(&raw.clusters, reports);
+    let listeners = listener::resolve_listeners(&raw.listeners, &names, reports);
+    let admin = resolve_admin(&raw.admin, &listeners, reports);
+    let workers = raw.workers.given().map(|_| value::count(&raw.workers, bounds::WORKERS, reports));
+    Config {
+        listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
+        clusters,
+        admin,
+        workers: workers.and_then(|count| NonZeroUsize::new(count as usize)),
+        access_log: resolve_access_log(&raw.access_log, reports),
+        drain: resolve_drain(&raw.drain, reports),
+    }
+}
+
+fn resolve_admin(
+    raw: &Field<Off<RawAdmin>>,
+    listeners: &[(Span, Listener)],
+    reports: &mut Reports,
+) -> Option<ListenAddress> {
+    let default = || ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)));
+    let (address, span) = match raw {
+        Field::Refused => return None,
+        Field::Absent => (default(), None),
+        Field::Given { value, .. } => match &value.value {
+            Off::Off => return None,
+            Off::On(admin) => {
+                let given = admin.address.given()?;
+                (given.value.clone(), Some(given.span))
+            }
+        },
+    };
+    for (at, listener) in listeners.iter().filter(|(_, listener)| listener.address.conflicts_with(&address)) {
+        match span {
+            Some(span) => {
+                let by = "a listener";
+                let fault = taken(&address, by, &listener.address);
+                reports.add_related(span, fault, *at);
+            }
+            // Nothing is written about the admin interface: the listener is all there is to point at.
+            None => reports.add(*at, taken(&listener.address, "the admin interface, by default,", &address)),
+        }
+    }
+    Some(address)
+}
+
+fn taken(address: &ListenAddress, by: &'static str, other: &ListenAddress) -> Fault {
+    Fault::AddressTaken { address: address.to_string(), by, other: other.to_string() }
+}
+
+fn resolve_access_log(raw: &Field<Text>, reports: &mut Reports) -> Option<AccessLog> {
+    const WORDS: [&str; 2] = ["off", "stdout"];
+    let given = raw.given()?;
+    match given.value.0.as_str() {
+        "off" => None,
+        "stdout" => Some(AccessLog::Stdout),
+        path if path.contains('/') && !path.ends_with('/') && !path.chars().any(char::is_control) => {
+            Some(AccessLog::File(PathBuf::from(path)))
+        }
+        other => {
+            let suggestion = crate::errors::closest(other, WORDS);
+            let known = &["off", "stdout", "a path with a `/` in it"];
+            let fault = Fault::UnknownName { kind: "access log", name: other.to_owned(), suggestion, known };
+            reports.add(given.span, fault);
+            None
+        }
+    }
+}
+
+fn resolve_drain(raw: &Field<RawDrain>, reports: &mut Reports) -> Drain {
+    let unset = RawDrain::default();
+    let raw = raw.given().map_or(&unset, |drain| &drain.value);
+    let grace = value::duration(&raw.grace, bounds::DRAIN_GRACE, reports);
+    let spread = match raw.spread {
+        Field::Absent => bounds::DRAIN_SPREAD.default.min(grace / 4),
+        _ => value::duration(&raw.spread, bounds::DRAIN_SPREAD, reports),
+    };
+    if !raw.grace.is_refused() {
+        value::not_above((&raw.spread, spread), ("grace", grace), reports);
+    }
+    Drain { pre_drain: value::duration(&raw.pre_drain, bounds::DRAIN_PRE_DRAIN, reports), spread, grace }
+}

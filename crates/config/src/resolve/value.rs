@@ -1,0 +1,103 @@
+//! Single values: defaults, bounds, and the order of two of them.
+
+use core::fmt::Display;
+use core::time::Duration;
+
+use crate::bounds::Bounds;
+use crate::errors::{Fault, Reports, Span};
+use crate::raw::{Field, Integer, Number, RawDuration, RawSize};
+use crate::units::{format_duration, format_size};
+
+/// The value, if it is within its bounds; if not, that is reported and the default returned.
+///
+/// `value` is `None` if it is beyond all that the bounds could be; `written` is how it was written.
+fn check<T: PartialOrd + Copy>(
+    value: Option<T>,
+    written: impl FnOnce() -> String,
+    at: Span,
+    bounds: Bounds<T>,
+    format_bound: impl Fn(T) -> String,
+    reports: &mut Reports,
+) -> T {
+    // NaN is within no bounds, so the comparisons must not be turned round.
+    if let Some(value) = value.filter(|value| *value >= bounds.min && *value <= bounds.max) {
+        return value;
+    }
+    let (min, max) = (format_bound(bounds.min), format_bound(bounds.max));
+    reports.add(at, Fault::OutOfBounds { value: written(), min, max });
+    bounds.default
+}
+
+pub(super) fn count(field: &Field<Integer>, bounds: Bounds<u32>, reports: &mut Reports) -> u32 {
+    let Some(given) = field.given() else { return bounds.default };
+    let Integer(written) = given.value;
+    let value = u32::try_from(written).ok();
+    check(value, || written.to_string(), given.span, bounds, |bound| bound.to_string(), reports)
+}
+
+pub(super) fn number(field: &Field<Number>, bounds: Bounds<f64>, reports: &mut Reports) -> f64 {
+    let Some(given) = field.given() else { return bounds.default };
+    let Number(value) = given.value;
+    check(Some(value), || value.to_string(), given.span, bounds, |bound| bound.to_string(), reports)
+}
+
+pub(super) fn size(field: &Field<RawSize>, bounds: Bounds<u32>, reports: &mut Reports) -> u32 {
+    let Some(given) = field.given() else { return bounds.default };
+    let RawSize(written) = given.value;
+    let value = u32::try_from(written).ok();
+    check(value, || format_size(written), given.span, bounds, |bound| format_size(bound.into()), reports)
+}
+
+pub(super) fn duration(
+    field: &Field<RawDuration>,
+    bounds: Bounds<Duration>,
+    reports: &mut Reports,
+) -> Duration {
+    let Some(given) = field.given() else { return bounds.default };
+    bounded_duration(given.value, given.span, bounds, reports)
+}
+
+pub(super) fn bounded_duration(
+    RawDuration(value): RawDuration,
+    at: Span,
+    bounds: Bounds<Duration>,
+    reports: &mut Reports,
+) -> Duration {
+    check(Some(value), || format_duration(value), at, bounds, format_duration, reports)
+}
+
+/// Reports a duration above that of another key. Only a value that was written can be at fault.
+pub(super) fn not_above(
+    (field, value): (&Field<RawDuration>, Duration),
+    (other, limit): (&'static str, Duration),
+    reports: &mut Reports,
+) {
+    if let Some(at) = written(field, value).filter(|_| value > limit) {
+        reports.add(at, disordered(format_duration(value), "above", other, format_duration(limit)));
+    }
+}
+
+/// Reports a duration below that of another key. Only a value that was written can be at fault.
+pub(super) fn not_below(
+    (field, value): (&Field<RawDuration>, Duration),
+    (other, limit): (&'static str, Duration),
+    reports: &mut Reports,
+) {
+    if let Some(at) = written(field, value).filter(|_| value < limit) {
+        reports.add(at, disordered(format_duration(value), "below", other, format_duration(limit)));
+    }
+}
+
+/// Where the value was written; `None` if it is a default, also one that took the place of a value out of bounds.
+fn written(field: &Field<RawDuration>, value: Duration) -> Option<Span> {
+    field.given().filter(|given| given.value.0 == value).map(|given| given.span)
+}
+
+pub(super) fn disordered(
+    value: impl Display,
+    relation: &'static str,
+    other: &'static str,
+    other_value: impl Display,
+) -> Fault {
+    Fault::Disordered { value: value.to_string(), relation, other, other_value: other_value.to_string() }
+}

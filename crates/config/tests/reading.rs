@@ -1,0 +1,357 @@
+//! What a configuration means, and that no text can do harm.
+
+#![expect(clippy::unwrap_used, reason = "the lint knows the functions of tests only by their attribute")]
+
+use core::time::Duration;
+
+use evenkeel_balance::{Address, Choice, MAX_ENDPOINTS, Policy};
+use evenkeel_config::{
+    AccessLog, Config, Fault, Flags, ListenAddress, PathMatch, Profile, RouteMatch, Target, bounds, parse,
+    parse_endpoints,
+};
+use proptest::prelude::*;
+
+const GOOD: &str = "listeners: [{address: '0.0.0.0:50051', routes: [{cluster: orders}]}]
+clusters: [{name: orders, target: 'dns:///orders:50051'}]
+";
+
+fn good() -> Config {
+    parse("good", GOOD).unwrap()
+}
+
+/// A configuration with these routes and two clusters, `orders` and `catalog`.
+fn with_routes(routes: &str) -> String {
+    let clusters = "[{name: orders, target: a}, {name: catalog, target: b}]";
+    format!("listeners: [{{address: '0.0.0.0:1', routes: [{routes}]}}]\nclusters: {clusters}\n")
+}
+
+/// The codes of all that is wrong, with the path of each.
+fn faults(text: &str) -> Vec<(&'static str, String)> {
+    let errors = parse("text", text).unwrap_err();
+    errors.errors().iter().map(|error| (error.fault.code(), error.place.path.clone())).collect()
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let config = good();
+    let cluster = &config.clusters[0];
+    assert_eq!(cluster.target.to_string(), "dns:///orders:50051");
+    assert_eq!(cluster.policy, Policy::default());
+    assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
+    assert_eq!(cluster.backoff.min_connect_timeout, cluster.connect_timeout);
+    assert_eq!(cluster.backoff.base, Duration::from_secs(1));
+    assert_eq!(cluster.dns.unwrap().max_refresh, Duration::from_secs(30));
+    assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9901");
+    assert_eq!((config.workers, config.access_log), (None, None));
+    assert_eq!(config.drain.grace, Duration::from_secs(30));
+    let listener = &config.listeners[0];
+    assert_eq!(listener.limits.profile, Profile::Edge);
+    assert_eq!(listener.limits.idle_timeout, Some(Duration::from_secs(3600)));
+    let route = &listener.routes[0];
+    assert_eq!((route.cluster.position, route.timeout), (0, None));
+    assert!(route.conditions.is_any());
+}
+
+#[test]
+fn a_profile_decides_what_is_not_given() {
+    let limits = |written: &str| {
+        let text = GOOD.replace("routes:", &format!("limits: {written}, routes:"));
+        parse("limits", &text).unwrap().listeners[0].limits
+    };
+    assert_eq!(limits("mesh").max_concurrent_streams, 1024);
+    assert_eq!(limits("mesh").idle_timeout, None);
+    assert_eq!(limits("{profile: mesh, idle_timeout: 5m}").idle_timeout, Some(Duration::from_secs(300)));
+    assert_eq!(limits("{idle_timeout: off}").idle_timeout, None);
+    assert_eq!(limits("{max_concurrent_streams: 7}").max_concurrent_streams, 7);
+    assert_eq!(limits("{max_concurrent_streams: 7}").profile, Profile::Edge);
+}
+
+#[test]
+fn the_spread_of_a_drain_is_a_quarter_of_a_short_grace() {
+    let drain = |written: &str| parse("drain", &format!("{GOOD}drain: {written}\n")).unwrap().drain;
+    assert_eq!(drain("{grace: 4s}").spread, Duration::from_secs(1));
+    assert_eq!(drain("{grace: 20s}").spread, Duration::from_secs(5));
+    assert_eq!(drain("{grace: 1h}").spread, Duration::from_secs(5));
+    assert_eq!(drain("{grace: 4s, spread: 4s}").spread, Duration::from_secs(4));
+    assert_eq!(
+        faults(&format!("{GOOD}drain: {{grace: 4s, spread: 5s}}")),
+        [("disordered", "drain.spread".into())]
+    );
+}
+
+#[test]
+fn conditions_become_a_match() {
+    let matched = |written: &str| {
+        let text = with_routes(&format!("{{match: {written}, cluster: orders}}"));
+        parse("match", &text).unwrap().listeners[0].routes[0].conditions.clone()
+    };
+    let path = |written: &str| matched(written).path;
+    let (service, prefix) = ("a.B".to_owned(), "Ge".to_owned());
+    assert_eq!(path("{}"), PathMatch::Any);
+    assert_eq!(path("{service: a.B}"), PathMatch::Service(service.clone()));
+    assert_eq!(path("{service_prefix: a.}"), PathMatch::ServicePrefix("a.".into()));
+    let method = PathMatch::Method { service: service.clone(), method: "Get".into() };
+    assert_eq!(path("{service: a.B, method: Get}"), method);
+    let methods = PathMatch::MethodPrefix { service: service.clone(), prefix };
+    assert_eq!(path("{service: a.B, method_prefix: Ge}"), methods);
+    assert_eq!(path("{path_prefix: /}"), PathMatch::Any);
+    assert_eq!(path("{path_prefix: /a.}"), PathMatch::ServicePrefix("a.".into()));
+    assert_eq!(path("{path_prefix: /a.B/}"), PathMatch::Service(service));
+    assert_eq!(path("{path_prefix: /a.B/Ge}"), methods);
+    assert_eq!(
+        matched("{authority: [Shop.Example, 'b:1', '[::1]:5']}"),
+        RouteMatch {
+            authorities: vec!["shop.example".into(), "b:1".into(), "[::1]:5".into()],
+            path: PathMatch::Any
+        }
+    );
+}
+
+#[test]
+fn conditions_that_no_call_can_meet_are_refused() {
+    let refused = [
+        "{authority: ''}",
+        "{authority: '*.example'}",
+        "{authority: 'http://a'}",
+        "{authority: 'a b'}",
+        "{authority: 'a:0'}",
+        "{authority: 'a:+1'}",
+        "{authority: ':1'}",
+        "{authority: '::1'}",
+        "{authority: 'a:1:2'}",
+        "{service: ''}",
+        "{service: /a.B}",
+        "{service: a.B/Get}",
+        "{service: a%2fB}",
+        "{service: ..}",
+        "{service: a.B, method: 'G t'}",
+        "{path_prefix: a.}",
+        "{path_prefix: /a/b/c}",
+        "{path_prefix: //}",
+        "{path_prefix: '/a?b'}",
+    ];
+    for written in refused {
+        let found = faults(&with_routes(&format!("{{match: {written}, cluster: orders}}")));
+        assert_eq!(found.len(), 1, "{written}: {found:?}");
+        assert_eq!(found[0].0, "unmatchable", "{written}");
+    }
+}
+
+#[test]
+fn a_route_behind_one_that_takes_all_its_calls_is_refused() {
+    let unreachable = |first: &str, second: &str| {
+        let text = with_routes(&format!("{{{first}cluster: orders}}, {{{second}cluster: catalog}}"));
+        parse("routes", &text).is_err_and(|errors| errors.errors()[0].fault == Fault::UnreachableRoute)
+    };
+    assert!(unreachable("", ""));
+    assert!(unreachable("", "match: {service: a.B}, "));
+    assert!(unreachable("match: {service: a.B}, ", "match: {service: a.B, authority: x}, "));
+    assert!(!unreachable("match: {service: a.B, authority: x}, ", "match: {service: a.B}, "));
+    assert!(!unreachable("match: {service: a.B}, ", ""));
+}
+
+#[test]
+fn a_misspelt_condition_does_not_make_later_routes_unreachable() {
+    let text = with_routes("{match: {servce: a}, cluster: orders}, {cluster: catalog}");
+    assert_eq!(faults(&text), [("unknown_key", "listeners[0].routes[0].match.servce".into())]);
+    let text = with_routes("{macth: {service: a}, cluster: orders}, {cluster: catalog}");
+    assert_eq!(faults(&text), [("unknown_key", "listeners[0].routes[0].macth".into())]);
+}
+
+#[test]
+fn a_cluster_without_a_readable_name_does_not_make_routes_wrong() {
+    let listeners = "listeners: [{address: '0.0.0.0:1', routes: [{cluster: orders}]}]\n";
+    let found = faults(&format!("{listeners}clusters: [{{nmae: orders, target: a}}]\n"));
+    assert_eq!(found, [("unknown_key", "clusters[0].nmae".into())], "and not that `name` is missing");
+    assert_eq!(faults(&format!("{listeners}clusters: [orders]\n")), [("wrong_type", "clusters[0]".into())]);
+    assert_eq!(faults(listeners), [("missing_key", String::new())]);
+}
+
+#[test]
+fn all_repeated_keys_are_reported() {
+    let text = "clusters: [{name: a, name: b, target: x, target: y}]\nclusters: []\n".to_owned() + GOOD;
+    let codes: Vec<_> = faults(&text).into_iter().filter(|(code, _)| *code == "duplicate_key").collect();
+    let paths: Vec<&str> = codes.iter().map(|(_, path)| path.as_str()).collect();
+    assert_eq!(paths, ["clusters[0].name", "clusters[0].target", "clusters", "clusters"]);
+}
+
+#[test]
+fn an_alias_is_reported_where_it_is_defined() {
+    let text = "clusters: [&c {name: orders, target: a, max_pending: 0}, *c]\n".to_owned()
+        + "listeners: [{address: '0.0.0.0:1', routes: [{cluster: orders}]}]\n";
+    let expected = ["out_of_bounds", "out_of_bounds", "duplicate_cluster"].map(str::to_owned);
+    let mut codes: Vec<String> = faults(&text).into_iter().map(|(code, _)| code.to_owned()).collect();
+    codes.sort();
+    let mut sorted = expected.to_vec();
+    sorted.sort();
+    assert_eq!(codes, sorted);
+    assert!(faults(&text).iter().all(|(_, path)| path.starts_with("clusters[0].")));
+}
+
+#[test]
+fn the_admin_interface_and_the_access_log_can_be_off_or_elsewhere() {
+    let config = |line: &str| parse("top", &format!("{GOOD}{line}\n")).unwrap();
+    assert_eq!(config("admin: off").admin, None);
+    assert_eq!(config("admin: {address: 'unix:/a'}").admin, Some(ListenAddress::Unix("/a".into())));
+    assert_eq!(config("access_log: off").access_log, None);
+    assert_eq!(config("access_log: stdout").access_log, Some(AccessLog::Stdout));
+    assert_eq!(config("access_log: ./log").access_log, Some(AccessLog::File("./log".into())));
+    assert_eq!(config("workers: 1024").workers.map(usize::from), Some(1024));
+    assert_eq!(faults(&format!("{GOOD}workers: 1025")), [("out_of_bounds", "workers".into())]);
+    assert_eq!(faults(&format!("{GOOD}access_log: log")), [("unknown_name", "access_log".into())]);
+}
+
+#[test]
+fn policies_have_parameters() {
+    let policy = |written: &str| {
+        let text = GOOD.replace("target:", &format!("policy: {written}, target:"));
+        parse("policy", &text).unwrap().clusters[0].policy
+    };
+    assert_eq!(policy("random"), Policy::Random);
+    assert_eq!(policy("{round_robin: {}}"), Policy::RoundRobin);
+    assert_eq!(policy("{pick_first: {shuffle: true}}"), Policy::PickFirst { shuffle: true });
+    assert_eq!(policy("{least_request: {full_scan: true}}"), Policy::LeastRequest(Choice::FullScan));
+    let sample = |count: u32| Policy::LeastRequest(Choice::Sample(count.try_into().unwrap()));
+    assert_eq!(policy("{least_request: {choice_count: 10}}"), sample(10));
+    assert_eq!(policy("{least_request: {full_scan: false}}"), sample(2));
+}
+
+#[test]
+fn lists_are_bounded() {
+    let listeners = |count: usize| {
+        let listener =
+            |port: usize| format!("{{address: '127.0.0.1:{port}', routes: [{{cluster: orders}}]}}");
+        let list: Vec<String> = (1..=count).map(listener).collect();
+        format!("listeners: [{}]\nclusters: [{{name: orders, target: a}}]\n", list.join(", "))
+    };
+    assert!(parse("listeners", &listeners(bounds::MAX_LISTENERS)).is_ok());
+    assert_eq!(faults(&listeners(bounds::MAX_LISTENERS + 1)), [("too_many", "listeners".into())]);
+    let routes = |count: usize| {
+        let list: Vec<String> =
+            (0..count).map(|n| format!("{{match: {{service: s{n}}}, cluster: orders}}")).collect();
+        with_routes(&list.join(", "))
+    };
+    assert!(parse("routes", &routes(bounds::MAX_ROUTES)).is_ok());
+    assert_eq!(faults(&routes(bounds::MAX_ROUTES + 1)), [("too_many", "listeners[0].routes".into())]);
+}
+
+#[test]
+fn texts_are_bounded() {
+    let padded = |bytes: usize| GOOD.to_owned() + &"\n".repeat(bytes - GOOD.len());
+    assert!(parse("padded", &padded(bounds::MAX_CONFIG_BYTES)).is_ok());
+    assert_eq!(faults(&padded(bounds::MAX_CONFIG_BYTES + 1)), [("too_long", String::new())]);
+    for open in ["[", "{a: ", "- ", "? "] {
+        let found = faults(&open.repeat(100_000));
+        assert!(matches!(found[0].0, "too_complex" | "syntax"), "{open}: {found:?}");
+    }
+}
+
+#[test]
+fn a_resolved_configuration_is_read_as_itself() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let config = parse("example", &std::fs::read_to_string(&path).unwrap()).unwrap();
+            // JSON is YAML.
+            let shown = serde_json::to_string_pretty(&config).unwrap();
+            assert_eq!(parse("shown", &shown), Ok(config), "{}: {shown}", path.display());
+        }
+    }
+}
+
+#[test]
+fn arguments_mean_the_same_as_a_file() {
+    let flags = Flags { listen: "0.0.0.0:50051", to: "dns:///orders:50051", ..Flags::default() };
+    let config = Config::from_flags(&flags).unwrap();
+    assert_eq!(
+        parse("file", &GOOD.replace("orders,", "default,").replace("cluster: orders", "cluster: default")),
+        Ok(config)
+    );
+    let flags = Flags { policy: Some("random"), workers: Some(3), admin: Some("off"), ..flags };
+    let config = Config::from_flags(&flags).unwrap();
+    assert_eq!(config.clusters[0].policy, Policy::Random);
+    assert_eq!((config.workers.map(usize::from), config.admin), (Some(3), None));
+    let flags = Flags { admin: Some("127.0.0.1:50051"), ..flags };
+    let errors = Config::from_flags(&flags).unwrap_err();
+    assert_eq!(
+        errors.to_string(),
+        "command line:1:85: --admin: `127.0.0.1:50051` is taken: a listener listens on `0.0.0.0:50051`; \
+         give each its own port"
+    );
+}
+
+#[test]
+fn endpoint_lists_have_addresses_and_weights() {
+    let text =
+        "- 10.0.0.1:1\n- {address: '[::1]:2', weight: 5}\n- {address: '10.0.0.2:3', weight: 0}\n- unix:/a\n";
+    let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
+    let expected = vec![(tcp("10.0.0.1:1"), 1), (tcp("[::1]:2"), 5), (Address::Unix("/a".into()), 1)];
+    assert_eq!(parse_endpoints("list", text), Ok(expected));
+    assert_eq!(parse_endpoints("list", "[]"), Ok(Vec::new()));
+}
+
+#[test]
+fn endpoint_lists_without_any_calls_are_refused() {
+    let code = |text: &str| parse_endpoints("list", text).unwrap_err().errors()[0].fault.code();
+    assert_eq!(code("- {address: '10.0.0.1:1', weight: 0}\n"), "all_weights_zero");
+    assert_eq!(code(""), "wrong_type", "an empty file is more likely one half written");
+    for address in ["10.0.0.1", "10.0.0.1:0", "orders:1", "unix:", "dns:///orders:1", ""] {
+        assert_eq!(code(&format!("- '{address}'\n")), "invalid_endpoint", "{address}");
+    }
+}
+
+#[test]
+fn endpoint_lists_are_bounded() {
+    let list = |count: usize| -> String {
+        let address = |n: usize| format!("10.0.{}.{}:{}", n / 256 % 256, n % 256, 1 + n / 65_536);
+        (0..count).map(|n| format!("- {{address: '{}', weight: 2}}\n", address(n))).collect()
+    };
+    assert_eq!(parse_endpoints("list", &list(MAX_ENDPOINTS)).unwrap().len(), MAX_ENDPOINTS);
+    let errors = parse_endpoints("list", &list(MAX_ENDPOINTS + 1)).unwrap_err();
+    let expected = Fault::TooMany { what: "endpoints", count: MAX_ENDPOINTS + 1, max: MAX_ENDPOINTS };
+    assert_eq!(errors.errors()[0].fault, expected);
+}
+
+#[test]
+fn targets_of_each_kind_are_read() {
+    let target =
+        |written: &str| parse("t", &GOOD.replace("dns:///orders:50051", written)).unwrap().clusters.remove(0);
+    assert_eq!(target("file:/list.yaml").target, Target::File("/list.yaml".into()));
+    assert_eq!(target("file:/list.yaml").dns, None);
+    assert!(target("dns+srv:///_grpc._tcp.orders").dns.is_some());
+}
+
+/// Reading never panics, and each error can be shown in every form.
+fn read_and_show(text: &str) {
+    let results = [parse("text", text).err(), parse_endpoints("text", text).err()];
+    for errors in results.into_iter().flatten() {
+        assert!(!errors.errors().is_empty());
+        assert!(errors.errors().iter().all(|error| error.place.offset + error.place.len <= text.len()));
+        assert!(!errors.render(true).is_empty() && !errors.to_string().is_empty());
+        assert!(errors.to_json()["errors"].is_array());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_reported(text in "\\PC{0,200}") {
+        read_and_show(&text);
+    }
+
+    #[test]
+    fn any_bytes_of_yaml_are_read_or_reported(text in "[-a-z:\\[\\]{},&*!|>'\"%@`#?~0-9. \t\r\n\u{0}\u{feff}ü]{0,200}") {
+        read_and_show(&text);
+    }
+
+    #[test]
+    fn a_damaged_configuration_is_read_or_reported(
+        cut in 0..1000_usize,
+        length in 0..40_usize,
+        with in "[-a-z:\\[\\]{},&*'\"0-9 \n]{0,20}",
+    ) {
+        let good = include_str!("../../../docs/examples/full.yaml");
+        let (start, end) = (cut.min(good.len()), (cut + length).min(good.len()));
+        read_and_show(&format!("{}{with}{}", &good[..start], &good[end..]));
+    }
+}

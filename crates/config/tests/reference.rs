@@ -1,0 +1,96 @@
+//! The reference gives the bounds and defaults that are in force.
+
+#![expect(clippy::unwrap_used, reason = "the lint knows the functions of tests only by their attribute")]
+
+use core::fmt::Display;
+use core::time::Duration;
+use std::fs;
+
+use evenkeel_config::bounds::{self, Bounds};
+
+/// Cells of the line that explains a key: its default and its bounds.
+fn cells(key: &str) -> (String, String) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let reference = fs::read_to_string(path).unwrap();
+    let start = format!("| `{key}` |");
+    let line = reference.lines().find(|line| line.starts_with(&start) && line.matches(" |").count() >= 4);
+    let cells: Vec<&str> =
+        line.unwrap_or_else(|| panic!("{key} has no line")).split('|').map(str::trim).collect();
+    (cells[3].to_owned(), cells[4].to_owned())
+}
+
+fn check<T: Copy>(key: &str, bounds: Bounds<T>, print: impl Fn(T) -> String) {
+    let (default, range) = cells(key);
+    let first = default.split([';', ',']).next().unwrap();
+    assert_eq!(first, print(bounds.default), "default of {key}");
+    assert_eq!(range, format!("{} to {}", print(bounds.min), print(bounds.max)), "bounds of {key}");
+}
+
+fn plain<T: Display + Copy>(key: &str, bounds: Bounds<T>) {
+    check(key, bounds, |value| value.to_string());
+}
+
+fn duration(key: &str, bounds: Bounds<Duration>) {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+    check(key, bounds, |value| {
+        let millis = value.as_millis();
+        let unit = units.iter().find(|(factor, _)| millis >= *factor && millis % factor == 0);
+        unit.map_or("0s".to_owned(), |(factor, unit)| format!("{}{unit}", millis / factor))
+    });
+}
+
+fn size(key: &str, bounds: Bounds<u32>) {
+    let units = [(1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
+    check(key, bounds, |value| {
+        let (factor, unit) = units.iter().find(|(factor, _)| value % factor == 0).unwrap();
+        format!("{}{unit}", value / factor)
+    });
+}
+
+#[test]
+fn counts_are_as_in_the_reference() {
+    plain("max_concurrent_streams", bounds::EDGE_MAX_CONCURRENT_STREAMS);
+    assert_eq!(cells("max_concurrent_streams").0, "100; `mesh`: 1024");
+    assert_eq!(bounds::MESH_MAX_CONCURRENT_STREAMS.default, 1024);
+    plain("max_headers_count", bounds::MAX_HEADERS_COUNT);
+    plain("max_connections_per_worker", bounds::MAX_CONNECTIONS_PER_WORKER);
+    plain("max_pending", bounds::MAX_PENDING);
+    plain("max_connections_per_endpoint", bounds::MAX_CONNECTIONS_PER_ENDPOINT);
+    plain("max_endpoints_per_worker", bounds::MAX_ENDPOINTS_PER_WORKER);
+    plain("multiplier", bounds::BACKOFF_MULTIPLIER);
+    plain("jitter", bounds::BACKOFF_JITTER);
+    plain("weight", bounds::WEIGHT);
+    assert_eq!(cells("workers").1, format!("{} to {}", bounds::WORKERS.min, bounds::WORKERS.max));
+    for (key, max) in [
+        ("listeners", bounds::MAX_LISTENERS),
+        ("clusters", bounds::MAX_CLUSTERS),
+        ("routes", bounds::MAX_ROUTES),
+        ("authority", bounds::MAX_AUTHORITIES),
+    ] {
+        assert_eq!(cells(key).1, format!("1 to {max}"), "{key}");
+    }
+}
+
+#[test]
+fn durations_are_as_in_the_reference() {
+    duration("idle_timeout", bounds::IDLE_TIMEOUT);
+    duration("connect_timeout", bounds::CONNECT_TIMEOUT);
+    duration("base_interval", bounds::BACKOFF_BASE_INTERVAL);
+    duration("max_interval", bounds::BACKOFF_MAX_INTERVAL);
+    duration("min_refresh", bounds::DNS_MIN_REFRESH);
+    duration("max_refresh", bounds::DNS_MAX_REFRESH);
+    duration("pre_drain", bounds::DRAIN_PRE_DRAIN);
+    duration("spread", bounds::DRAIN_SPREAD);
+    duration("grace", bounds::DRAIN_GRACE);
+    assert_eq!(cells("timeout"), ("none".to_owned(), "1ms to 365d".to_owned()));
+    assert_eq!(bounds::ROUTE_TIMEOUT.min, Duration::from_millis(1));
+    assert_eq!(bounds::ROUTE_TIMEOUT.max, Duration::from_secs(365 * 86_400));
+}
+
+#[test]
+fn sizes_are_as_in_the_reference() {
+    size("initial_stream_window_size", bounds::INITIAL_STREAM_WINDOW_SIZE);
+    size("initial_connection_window_size", bounds::INITIAL_CONNECTION_WINDOW_SIZE);
+    size("max_header_list_size", bounds::MAX_HEADER_LIST_SIZE);
+    size("max_header_field_size", bounds::MAX_HEADER_FIELD_SIZE);
+}
