@@ -40,7 +40,8 @@ fn load(args: &ProxyArgs) -> anyhow::Result<(Config, ConfigSource)> {
 }
 
 fn start_logging(args: &ProxyArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log)
+    // The resolver library logs each forged or late answer without a limit; what matters of it is in our own errors.
+    let filter = EnvFilter::try_new(format!("hickory_proto=off,hickory_resolver=off,{}", args.log))
         .with_context(|| format!("--log {}: not a filter; write error, warn, info or debug", args.log))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {

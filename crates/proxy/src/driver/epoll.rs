@@ -142,7 +142,7 @@ impl EventLoop {
                 match event.token() {
                     WAKER => self.on_commands(now),
                     Token(listener) if listener >= FIRST_LISTENER => {
-                        self.accept(now, listener - FIRST_LISTENER)
+                        self.accept(now, listener - FIRST_LISTENER);
                     }
                     Token(socket) => self.on_socket(now, socket, event),
                 }
@@ -361,7 +361,9 @@ impl EventLoop {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     socket.readable = false;
                     // What was left over goes back to where it was.
-                    self.worker.received(now, id, &self.buffer[..kept]);
+                    if kept > 0 {
+                        self.worker.received(now, id, &self.buffer[..kept]);
+                    }
                     return;
                 }
                 Err(_) => {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::{Pick, Slot};
 use evenkeel_grpc::{Code, print_timeout};
-use evenkeel_telemetry::ResponseFlag;
+use evenkeel_telemetry::{Event, ResponseFlag, TransparentRetry};
 
 use super::Worker;
 use super::call::{ATTEMPTS_MAX, CallPhase, Leg};
@@ -61,7 +61,7 @@ impl Worker {
             let owner = &mut self.clusters[cluster as usize];
             let most = owner.settings.max_connections_per_endpoint;
             let conns = owner.endpoint_conns(slot);
-            if conns.connecting == 0 && conns.total < most {
+            if conns.connecting.is_empty() && conns.total < most {
                 self.connect(now, cluster, slot);
             }
         }
@@ -158,12 +158,14 @@ impl Worker {
         self.on_attempt_started(id);
     }
 
-    /// The newest attempt ended without being processed, or without an answer. `refused`: the backend says that it did
-    /// nothing; `unsent`: nothing of it left. Tries again if that is safe; whether it did.
-    pub(super) fn try_again(&mut self, now: Duration, id: u32, refused: bool, unsent: bool) -> bool {
+    /// The newest attempt ended; `reason` says why it is safe to make another: the backend did nothing
+    /// ([`TransparentRetry::RefusedStream`], [`TransparentRetry::GoAway`]: once), or nothing left for it
+    /// ([`TransparentRetry::ConnectFailure`]). Whether another was made.
+    pub(super) fn try_again(&mut self, now: Duration, id: u32, reason: Option<TransparentRetry>) -> bool {
+        let Some(reason) = reason else { return false };
+        let unsent = reason == TransparentRetry::ConnectFailure;
         let call = &mut self.calls[id as usize];
-        let allowed = call.may_retry() && (unsent || (refused && !call.refusal_retried));
-        if !allowed {
+        if !call.may_retry() || (!unsent && call.refusal_retried) {
             return false;
         }
         if !unsent {
@@ -173,6 +175,7 @@ impl Worker {
         call.tried[attempt] = call.slot;
         call.phase = CallPhase::Waiting;
         self.release_upstream(now, id, None);
+        self.count(Event::TransparentRetry(reason));
         self.attempt(now, id);
         true
     }

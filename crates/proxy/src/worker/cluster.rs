@@ -26,13 +26,20 @@ pub(super) struct EndpointConns {
     /// Those that take calls, oldest first: the first with room is used, so that batches form (design, section 4).
     pub(super) ready: Vec<ConnId>,
     /// Those on their way to being ready.
-    pub(super) connecting: usize,
+    pub(super) connecting: Vec<ConnId>,
     /// All that still exist, those that only finish their calls included.
     pub(super) total: usize,
     /// Where this worker counts what it does with the endpoint.
     pub(super) stats: Option<EndpointStats>,
     /// Why the newest attempt failed.
     pub(super) last_error: Option<Arc<str>>,
+}
+
+impl EndpointConns {
+    /// All but those that only finish their calls.
+    pub(super) fn in_use(&self) -> Vec<ConnId> {
+        self.ready.iter().chain(&self.connecting).copied().collect()
+    }
 }
 
 /// A worker's side of one cluster.

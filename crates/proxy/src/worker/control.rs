@@ -91,7 +91,7 @@ impl Worker {
         }
         let removed = cluster.removed.clone();
         for slot in removed {
-            let conns: Vec<ConnId> = self.clusters[id as usize].conns_of(slot).to_vec();
+            let conns = self.clusters[id as usize].endpoint_conns(slot).in_use();
             for conn in conns {
                 self.retire_upstream(now, conn);
             }

@@ -80,6 +80,8 @@ pub(super) struct LogFields {
     authority: Vec<u8>,
     user_agent: Vec<u8>,
     timeout: Option<Duration>,
+    /// The endpoint of the newest attempt: the slot may be another's when the call ends.
+    endpoint: Option<String>,
 }
 
 impl Worker {
@@ -148,13 +150,18 @@ impl Worker {
                 authority: value(Name::Authority),
                 user_agent: value(Name::UserAgent),
                 timeout,
+                endpoint: None,
             };
             call.log = Some(Box::new(log));
         }
     }
 
     pub(super) fn on_attempt_started(&mut self, id: u32) {
-        let call = &self.calls[id as usize];
+        let call = &mut self.calls[id as usize];
+        if let (Some(log), Some(slot)) = (&mut call.log, call.slot) {
+            let endpoint = self.clusters[call.cluster as usize].balancer.endpoint(slot);
+            log.endpoint = Some(endpoint.address().to_string());
+        }
         if let (cluster, Some(slot)) = (call.cluster, call.slot)
             && let Some(stats) = self.endpoint_stats(cluster, slot)
         {
@@ -203,10 +210,6 @@ impl Worker {
         });
         let Some(log) = &call.log else { return };
         let cluster = self.clusters.get(call.cluster as usize);
-        let endpoint = call
-            .slot
-            .zip(cluster)
-            .map(|(slot, cluster)| cluster.balancer.endpoint(slot).address().to_string());
         let Some(observer) = &mut self.observer else { return };
         let Some(access_log) = &mut observer.access_log else { return };
         let path = log.path.strip_prefix(b"/").unwrap_or(&log.path);
@@ -225,7 +228,7 @@ impl Worker {
                 upstream_cluster: cluster
                     .filter(|_| call.flag != Some(ResponseFlag::NoRoute))
                     .map(|cluster| cluster.settings.name.as_bytes()),
-                upstream_host: endpoint.as_ref().map(|text| text.as_bytes()),
+                upstream_host: log.endpoint.as_ref().map(|text| text.as_bytes()),
                 attempts: u32::from(call.attempts),
                 duration: now.saturating_sub(call.started_at),
                 time_to_first_byte: call.headers_at.map(|at| at.saturating_sub(call.started_at)),

@@ -7,7 +7,7 @@ use evenkeel_balance::{Connectivity, Slot};
 use evenkeel_grpc::{Code, ContentType, code_from_http_status};
 use evenkeel_http2::field::Name;
 use evenkeel_http2::{Connection, ErrorCode, Event, Limits, ListSize, Role, StreamFailure};
-use evenkeel_telemetry::ResponseFlag;
+use evenkeel_telemetry::{ResponseFlag, TransparentRetry};
 
 use super::call::{CallPhase, Leg};
 use super::conn::{Conn, ConnId, ConnPhase, Side, Upstream, UpstreamProgress};
@@ -18,7 +18,7 @@ impl Worker {
     /// Does what a cluster's balancer asks for: connections to begin, connections no longer needed; then arms its timer.
     pub(super) fn tend_cluster(&mut self, now: Duration, cluster_id: u32) {
         while let Some(slot) = self.clusters[cluster_id as usize].balancer.surplus_connection() {
-            let conns: Vec<ConnId> = self.clusters[cluster_id as usize].conns_of(slot).to_vec();
+            let conns = self.clusters[cluster_id as usize].endpoint_conns(slot).in_use();
             for conn in conns {
                 self.retire_upstream(now, conn);
             }
@@ -41,9 +41,6 @@ impl Worker {
             }
             (_, None) => {}
         }
-        if cluster.balancer.state() == Connectivity::TransientFailure && !cluster.pending.is_empty() {
-            self.serve_waiting(now, cluster_id);
-        }
     }
 
     /// Begins a connection to an endpoint.
@@ -52,7 +49,6 @@ impl Worker {
         let until = now + cluster.settings.connect_timeout;
         let address = cluster.balancer.endpoint(slot).address().clone();
         let conns = cluster.endpoint_conns(slot);
-        conns.connecting += 1;
         conns.total += 1;
         let http2 = Connection::new(Role::Client, Limits::upstream(), now);
         let side = Side::Upstream(Upstream {
@@ -61,6 +57,7 @@ impl Worker {
             progress: UpstreamProgress::Connecting(until),
         });
         let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
+        self.clusters[cluster_id as usize].endpoint_conns(slot).connecting.push(id);
         self.connects.push(Action::Connect { conn: id, address });
         self.arm_conn(id);
     }
@@ -122,7 +119,7 @@ impl Worker {
         let (cluster_id, slot) = (up.cluster, up.slot);
         let cluster = &mut self.clusters[cluster_id as usize];
         let conns = cluster.endpoint_conns(slot);
-        conns.connecting -= 1;
+        conns.connecting.retain(|other| *other != id);
         conns.ready.push(id);
         conns.last_error = None;
         if cluster.removed.contains(&slot) {
@@ -164,9 +161,7 @@ impl Worker {
         let cluster = &mut self.clusters[cluster_id as usize];
         let conns = cluster.endpoint_conns(slot);
         conns.ready.retain(|other| *other != id);
-        if matches!(before, UpstreamProgress::Connecting(_)) {
-            conns.connecting -= 1;
-        }
+        conns.connecting.retain(|other| *other != id);
         let none_left = conns.ready.is_empty();
         if none_left && !cluster.removed.contains(&slot) {
             let state = match before {
@@ -204,7 +199,7 @@ impl Worker {
                 continue;
             }
             let unsent = up.stream.id() > flushed;
-            if !self.try_again(now, call, false, unsent) {
+            if !self.try_again(now, call, unsent.then_some(TransparentRetry::ConnectFailure)) {
                 let text = format!(
                     "upstream connect error or disconnect/reset before headers. reset reason: connection termination: {reason}"
                 );
@@ -297,7 +292,12 @@ impl Worker {
 
     fn on_attempt_failed(&mut self, now: Duration, id: u32, failure: StreamFailure) {
         self.on_upstream_reset(id);
-        if self.try_again(now, id, failure.not_processed(), false) {
+        let refused = match failure {
+            StreamFailure::GoAway(_) => Some(TransparentRetry::GoAway),
+            failure if failure.not_processed() => Some(TransparentRetry::RefusedStream),
+            _ => None,
+        };
+        if self.try_again(now, id, refused) {
             return;
         }
         let (flag, text) = match failure {

@@ -20,7 +20,7 @@ fn fired(wheel: &mut Wheel<u32>, now: Duration) -> Vec<u32> {
 fn fires_at_its_deadline_and_not_a_tick_before() {
     let mut wheel = Wheel::new(ms(1000));
     wheel.arm(ms(1010), 1);
-    assert_eq!(fired(&mut wheel, ms(1009)), []);
+    assert_eq!(fired(&mut wheel, ms(1009)), Vec::<u32>::new());
     assert_eq!(wheel.deadline(), Some(ms(1010)));
     assert_eq!(fired(&mut wheel, ms(1010)), [1]);
     assert!(wheel.is_empty());
@@ -30,7 +30,7 @@ fn fires_at_its_deadline_and_not_a_tick_before() {
 fn rounds_a_deadline_up_to_the_next_millisecond() {
     let mut wheel = Wheel::new(ms(0));
     wheel.arm(Duration::from_micros(5_001), 1);
-    assert_eq!(fired(&mut wheel, Duration::from_micros(5_999)), []);
+    assert_eq!(fired(&mut wheel, Duration::from_micros(5_999)), Vec::<u32>::new());
     assert_eq!(fired(&mut wheel, ms(6)), [1]);
 }
 
@@ -38,7 +38,7 @@ fn rounds_a_deadline_up_to_the_next_millisecond() {
 fn a_deadline_in_the_past_fires_with_the_next_tick() {
     let mut wheel = Wheel::new(ms(500));
     wheel.arm(ms(3), 1);
-    assert_eq!(fired(&mut wheel, ms(500)), []);
+    assert_eq!(fired(&mut wheel, ms(500)), Vec::<u32>::new());
     assert_eq!(fired(&mut wheel, ms(501)), [1]);
 }
 
