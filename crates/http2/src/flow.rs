@@ -8,6 +8,9 @@
 //! available + pending == size - max(0, held - allowance)        pending: returned, not yet announced
 //! ```
 //!
+//! A window below the initial 65 535 bytes is known to the peer only once it has read our SETTINGS. What it sends before
+//! may make `available` negative (section 6.9.2): the peer's own count is as negative from then on.
+//!
 //! Worked numbers: size 65 535, allowance 0. The peer sends 40 000: available 25 535, held 40 000. The consumer
 //! finishes 40 000: held 0, and 40 000 >= half of the size, so a WINDOW_UPDATE of 40 000 leaves. A unary call of
 //! less than half the window never causes one.
@@ -21,7 +24,7 @@ pub const WINDOW_MAX: i64 = 0x7fff_ffff;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReceiveWindow {
     size: u32,
-    available: u32,
+    available: i64,
     held: u32,
 }
 
@@ -29,16 +32,20 @@ impl ReceiveWindow {
     /// A window of `size` bytes, all of them available.
     #[must_use]
     pub fn new(size: u32) -> Self {
-        Self { size, available: size, held: 0 }
+        Self { size, available: i64::from(size), held: 0 }
     }
 
-    /// Takes `bytes` that arrived.
+    /// Takes `bytes` that arrived. `grace` is how many more than available are forgiven: what a peer may send that has
+    /// not read our SETTINGS yet.
     ///
     /// # Errors
     /// [`Violation::WindowExceeded`] if the peer was not allowed to send as many.
     #[inline]
-    pub fn receive(&mut self, bytes: u32) -> Result<(), Violation> {
-        self.available = self.available.checked_sub(bytes).ok_or(Violation::WindowExceeded)?;
+    pub fn receive(&mut self, bytes: u32, grace: u32) -> Result<(), Violation> {
+        if i64::from(bytes) > self.available + i64::from(grace) {
+            return Err(Violation::WindowExceeded);
+        }
+        self.available -= i64::from(bytes);
         self.held += bytes;
         Ok(())
     }
@@ -56,18 +63,18 @@ impl ReceiveWindow {
     #[inline]
     pub fn announce(&mut self, allowance: u32) -> Option<u32> {
         let target = self.size.saturating_sub(self.held.saturating_sub(allowance));
-        let pending = target.saturating_sub(self.available);
+        let pending = u32::try_from(i64::from(target) - self.available).unwrap_or(0);
         if pending == 0 || pending < self.size / 2 {
             return None;
         }
-        self.available += pending;
+        self.available += i64::from(pending);
         Some(pending)
     }
 
     /// Makes the window larger by `bytes` and available at once, as a WINDOW_UPDATE that the caller sends.
     pub fn enlarge(&mut self, bytes: u32) {
         self.size += bytes;
-        self.available += bytes;
+        self.available += i64::from(bytes);
     }
 
     /// Bytes that arrived and were not yet released.
@@ -80,7 +87,7 @@ impl ReceiveWindow {
     /// Bytes that the peer may still send.
     #[must_use]
     pub fn available(&self) -> u32 {
-        self.available
+        u32::try_from(self.available).unwrap_or(0)
     }
 }
 
@@ -126,14 +133,14 @@ mod tests {
     #[test]
     fn a_peer_may_fill_the_window_but_not_exceed_it() {
         let mut window = ReceiveWindow::new(100);
-        assert_eq!(window.receive(100), Ok(()));
-        assert_eq!(window.receive(1), Err(Violation::WindowExceeded));
+        assert_eq!(window.receive(100, 0), Ok(()));
+        assert_eq!(window.receive(1, 0), Err(Violation::WindowExceeded));
     }
 
     #[test]
     fn announces_half_a_window_at_once_and_nothing_less() {
         let mut window = ReceiveWindow::new(100);
-        window.receive(60).unwrap();
+        window.receive(60, 0).unwrap();
         window.release(49);
         assert_eq!(window.announce(0), None);
         window.release(1);
@@ -142,9 +149,21 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_has_not_read_our_settings_may_overdraw_a_small_window_by_the_grace_only() {
+        let mut window = ReceiveWindow::new(100);
+        assert_eq!(window.receive(131, 30), Err(Violation::WindowExceeded));
+        assert_eq!(window.receive(130, 30), Ok(()));
+        assert_eq!(window.available(), 0);
+        window.release(80);
+        assert_eq!(window.announce(0), Some(80), "50 bytes are held and 30 are overdrawn");
+        assert_eq!((window.held(), window.available()), (50, 50));
+        assert_eq!(window.receive(51, 0), Err(Violation::WindowExceeded));
+    }
+
+    #[test]
     fn bytes_within_the_allowance_do_not_slow_the_peer() {
         let mut window = ReceiveWindow::new(100);
-        window.receive(100).unwrap();
+        window.receive(100, 0).unwrap();
         assert_eq!(window.announce(80), Some(80));
         assert_eq!((window.held(), window.available()), (100, 80));
     }
@@ -175,7 +194,7 @@ mod tests {
             let (mut granted, mut received, mut released) = (u64::from(size), 0_u64, 0_u64);
             for (arrive, release) in steps {
                 let arrive = arrive.min(window.available());
-                window.receive(arrive).unwrap();
+                window.receive(arrive, 0).unwrap();
                 received += u64::from(arrive);
                 let release = release.min(window.held());
                 window.release(release);

@@ -4,7 +4,7 @@
 //! PING, SETTINGS, empty frames, tiny window updates). A limit for each such frame has to be guessed and
 //! has gaps; one balance for all has neither. Rule: each event costs points, the balance refills with time up to a
 //! burst, and a stream that completes gives one point back, because a hedging gRPC client may rightly cancel
-//! thousands of calls a second. At 75 % the connection is asked to go (GOAWAY NO_ERROR, so that slightly broken
+//! thousands of calls a second; one that was reset, by whomever, gives none. At 75 % the connection is asked to go (GOAWAY NO_ERROR, so that slightly broken
 //! peers survive: HAProxy's idea); at 100 % it ends.
 //!
 //! The balance never depends on counters that a peer can raise for free: Envoy's budgets grew with the streams
@@ -22,18 +22,23 @@ pub mod cost {
     pub const SETTINGS: u32 = 5;
     /// A reduction of SETTINGS_INITIAL_WINDOW_SIZE, on top of its SETTINGS frame (CVE-2026-78669).
     pub const WINDOW_REDUCTION: u32 = 5;
-    /// A PING that is not an acknowledgement (CVE-2019-9512).
+    /// A PING, unless DATA or HEADERS left for the peer since its last one (CVE-2019-9512): grpc-go measures the
+    /// bandwidth with one PING for each round trip in which it receives. Also an acknowledgement of no PING.
     pub const PING: u32 = 1;
     /// A PRIORITY frame (CVE-2019-9513).
     pub const PRIORITY: u32 = 1;
-    /// A WINDOW_UPDATE beyond [`WINDOW_UPDATES_FREE`] and two for each active stream and DATA frame sent.
+    /// A WINDOW_UPDATE beyond [`WINDOW_UPDATES_FREE`], two for each active stream and twenty for each DATA frame sent.
     pub const WINDOW_UPDATE: u32 = 1;
     /// An empty frame without END_STREAM beyond one in a row (CVE-2019-9518).
     pub const EMPTY_FRAME: u32 = 2;
     /// A frame of an unknown type.
     pub const UNKNOWN_FRAME: u32 = 1;
-    /// A stream above SETTINGS_MAX_CONCURRENT_STREAMS.
+    /// A stream above SETTINGS_MAX_CONCURRENT_STREAMS, or above the last stream of the final GOAWAY.
     pub const REFUSED_STREAM: u32 = 1;
+    /// A client's header block for a stream that we reset: decoded for the table's sake only.
+    pub const LATE_HEADERS: u32 = 1;
+    /// A GOAWAY: a peer needs two.
+    pub const GOAWAY: u32 = 1;
     /// WINDOW_UPDATE frames that cost nothing in any second (Envoy's 5).
     pub const WINDOW_UPDATES_FREE: u32 = 5;
 }

@@ -38,6 +38,10 @@ pub const SETTINGS_FRAMES_MAX: u32 = 10;
 /// The period of [`SETTINGS_FRAMES_MAX`].
 pub const SETTINGS_PERIOD: Duration = Duration::from_secs(10);
 
+/// Stream errors of the six kinds in CVE-2025-8671 ("MadeYouReset") that a peer may make in a connection's life; the next
+/// ends the connection. None happens by accident.
+pub const STREAM_TRICKS_MAX: u32 = 3;
+
 /// Streams that a peer may open in one wake-up before other connections get their turn.
 ///
 /// Above the edge profile's 100 streams, so that a full connection is still one batch; it bounds the mesh profile.

@@ -187,12 +187,12 @@ mod tests {
     #[test]
     fn a_request_needs_method_scheme_and_path_once_each() {
         assert_eq!(checked(Section::Request, GET), Ok(Head::default()));
-        for missing in 0..3 {
+        for (missing, &field) in GET.iter().enumerate().take(3) {
             let mut fields = GET.to_vec();
             fields.remove(missing);
-            assert_eq!(checked(Section::Request, &fields), Err(Violation::MalformedMessage), "{missing}");
-            let twice = with(&[GET[missing]]);
-            assert_eq!(checked(Section::Request, &twice), Err(Violation::MalformedMessage), "{missing}");
+            assert_eq!(checked(Section::Request, &fields), Err(Violation::MalformedMessage), "{field:?}");
+            let twice = with(&[field]);
+            assert_eq!(checked(Section::Request, &twice), Err(Violation::MalformedMessage), "{field:?}");
         }
         let mut empty_path = GET.to_vec();
         empty_path[2].1 = "";

@@ -22,6 +22,9 @@ pub mod id {
     pub const NO_RFC7540_PRIORITIES: u16 = 0x9;
 }
 
+/// The flow-control window with which streams and connections begin (RFC 9113 section 6.9.2).
+pub const INITIAL_WINDOW: u32 = 65_535;
+
 /// What the peer's SETTINGS say; initial values are those of RFC 9113 section 6.5.2.
 ///
 /// SETTINGS_MAX_HEADER_LIST_SIZE is read and kept out: it is advisory, and a peer that sets it to 1 would make
@@ -43,7 +46,7 @@ impl Default for PeerSettings {
         Self {
             header_table_bytes: 4096,
             max_concurrent_streams: u32::MAX,
-            initial_window: 65_535,
+            initial_window: INITIAL_WINDOW,
             max_frame_size: MAX_FRAME_SIZE,
         }
     }

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::{Connection, Phase};
 use crate::error::ErrorCode;
-use crate::frame::{write_goaway, write_ping};
+use crate::frame::write_goaway;
 
 /// The payload of the PING between the two GOAWAYs.
 pub(super) const DRAIN_PING: [u8; 8] = *b"evn-go!\0";
@@ -32,7 +32,7 @@ impl Connection {
             return;
         }
         write_goaway(&mut self.output, 0x7fff_ffff, ErrorCode::NO_ERROR, debug);
-        write_ping(&mut self.output, DRAIN_PING, false);
+        self.ping(DRAIN_PING);
         self.drain = Drain::Announced(now);
     }
 

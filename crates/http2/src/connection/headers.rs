@@ -13,7 +13,7 @@ use crate::hpack::ListVerdict;
 use crate::ledger::cost;
 use crate::limits::{CONTINUATION_FRAMES_MAX, HEADER_BLOCK_BYTES_MAX};
 use crate::message::{Head, Section, check};
-use crate::stream::{Half, StreamKey};
+use crate::stream::{Cut, Half, StreamKey};
 
 /// A header block of which parts are still to come.
 #[derive(Debug)]
@@ -120,8 +120,8 @@ impl Connection {
         };
         let end = flags & flag::END_STREAM != 0;
         match (self.streams.key(id), self.role) {
-            (Some(key), Role::Server) => self.on_trailers(fields, key, end, size),
-            (Some(key), Role::Client) => self.on_response(fields, key, end, size),
+            (Some(key), Role::Server) => self.on_trailers(fields, now, key, end, size),
+            (Some(key), Role::Client) => self.on_response(fields, now, key, end, size),
             (None, Role::Server) if self.is_peers(id) && id > self.highest_peer => {
                 self.on_request(fields, now, id, end, size)
             }
@@ -155,8 +155,9 @@ impl Connection {
         if full || id > self.last_accepted() {
             write_reset(&mut self.output, id, ErrorCode::REFUSED_STREAM);
             self.remember_reset(id);
-            // Before our SETTINGS are acknowledged the peer cannot know the limit (CVE-2026-47244 is enforcing none).
-            if full && self.settings_sent_at.is_none() {
+            // Before our SETTINGS are acknowledged the peer cannot know the limit (CVE-2026-47244 is enforcing none). After
+            // the final GOAWAY it has known for a round trip that no stream is taken.
+            if !full || self.settings_sent_at.is_none() {
                 self.charge(now, cost::REFUSED_STREAM, Violation::StreamLimit).map_err(Fault::Connection)?;
             }
             return Ok(None);
@@ -188,13 +189,20 @@ impl Connection {
     fn on_trailers<'a>(
         &mut self,
         fields: &mut Fields,
+        now: Duration,
         key: StreamKey,
         end: bool,
         size: ListSize,
     ) -> Handled<'a> {
         let stream = self.streams.get(key).expect("the key was looked up just now");
         match stream.receive {
-            Half::Closed if self.recent_resets.contains(&key.id()) => return Ok(None),
+            Half::Closed if stream.cut == Cut::ByUs => {
+                self.on_late_frame(
+                    now,
+                    FrameHeader { length: 0, kind: kind::HEADERS, flags: 0, stream: key.id() },
+                )?;
+                return Ok(None);
+            }
             // RFC 9113 section 5.1: on a half-closed stream this is a stream error, with a finished one the
             // connection's.
             Half::Closed => return Err(Fault::Stream(Violation::ClosedStream)),
@@ -216,13 +224,14 @@ impl Connection {
     fn on_response<'a>(
         &mut self,
         fields: &mut Fields,
+        now: Duration,
         key: StreamKey,
         end: bool,
         size: ListSize,
     ) -> Handled<'a> {
         let stream = self.streams.get(key).expect("the key was looked up just now");
         if stream.receive != Half::Head {
-            return self.on_trailers(fields, key, end, size);
+            return self.on_trailers(fields, now, key, end, size);
         }
         let head = self.check_section(Section::Response, fields, size).map_err(Fault::Stream)?;
         let informational = (100..200).contains(&head.status);

@@ -14,10 +14,8 @@ use crate::frame::{
     FRAME_HEADER_LEN, flag, frame_header, kind, write_data, write_frame_header, write_ping, write_reset,
 };
 use crate::limits::{DATA_USEFUL_BYTES, DRIBBLE_WAIT, OUTPUT_HIGH_BYTES};
-use crate::stream::{Half, Queue, QueueTail, StreamKey};
-
-/// Stream errors of the kinds in CVE-2025-8671 that one connection may cause before it ends.
-pub(super) const STREAM_TRICKS_MAX: u32 = 3;
+use crate::settings::INITIAL_WINDOW;
+use crate::stream::{Cut, Half, Queue, QueueTail, StreamKey};
 
 /// The most DATA bytes in one frame that we send: the initial maximum, whatever more the peer allows, so that streams
 /// take turns.
@@ -167,7 +165,8 @@ impl Connection {
     }
 
     /// Sends DATA; `end` ends this side of the stream. Returns how many bytes left for the output at once; the rest is
-    /// queued and reported by [`Connection::poll_progress`].
+    /// queued and reported by [`Connection::poll_progress`]. No bytes without an end are nothing: one peer's empty frames
+    /// must not be held against this side by another (CVE-2019-9518).
     ///
     /// # Errors
     /// [`SendError`]; nothing has been taken then.
@@ -186,7 +185,10 @@ impl Connection {
             Half::Head => return Err(SendError::OutOfOrder),
             Half::Closed => return Err(SendError::Closed),
         }
-        let window = record.credit.window(initial).min(self.credit.window(65_535));
+        if bytes.is_empty() && !end {
+            return Ok(0);
+        }
+        let window = record.credit.window(initial).min(self.credit.window(INITIAL_WINDOW));
         let direct = record.queue.is_none()
             && bytes.len() <= DATA_FRAME_MAX
             && bytes.len() as i64 <= window.max(0)
@@ -199,8 +201,7 @@ impl Connection {
             record.send = Half::Closed;
         }
         self.credit.spend(bytes.len());
-        self.window_updates.data_frames_sent += 1;
-        self.ping_strikes = 0;
+        self.note_data_sent(now);
         write_data(&mut self.output, stream.id(), bytes, end);
         Ok(bytes.len())
     }
@@ -250,7 +251,7 @@ impl Connection {
             return None;
         }
         let waiting = queue.waiting();
-        let window = record.credit.window(initial).min(self.credit.window(65_535)).max(0);
+        let window = record.credit.window(initial).min(self.credit.window(INITIAL_WINDOW)).max(0);
         let room = usize::try_from(window).unwrap_or(usize::MAX).min(DATA_FRAME_MAX);
         let count = waiting.len().min(room);
         let whole = count == waiting.len();
@@ -269,7 +270,6 @@ impl Connection {
         let ends = whole && matches!(queue.tail, QueueTail::End);
         if count > 0 || ends {
             write_data(&mut self.output, record.id, &waiting[..count], ends);
-            self.window_updates.data_frames_sent += 1;
         }
         queue.advance(count);
         record.credit.spend(count);
@@ -280,7 +280,25 @@ impl Connection {
         } else if queue.is_done() {
             record.queue = None;
         }
-        (count > 0 || ends).then_some(count)
+        if count == 0 && !ends {
+            return None;
+        }
+        self.note_data_sent(now);
+        Some(count)
+    }
+
+    /// A DATA frame went into the output: it explains PINGs and WINDOW_UPDATEs of the peer.
+    #[inline]
+    fn note_data_sent(&mut self, now: Duration) {
+        self.window_updates.data_sent(now);
+        self.note_useful_output();
+    }
+
+    /// DATA or HEADERS left for the peer, so that a PING of it is no idle one (gRFC A8).
+    #[inline]
+    fn note_useful_output(&mut self) {
+        self.ping_strikes = 0;
+        self.ping_explained = true;
     }
 
     /// Notes that a stream may have something to send.
@@ -296,6 +314,9 @@ impl Connection {
     /// Moves queued DATA and trailers into the output as far as windows and the output allow, streams in turn. To be
     /// called before each flush, and again when the transport has taken output.
     pub fn flush_queues(&mut self, fields: &mut Fields, now: Duration) {
+        if core::mem::take(&mut self.emptied) {
+            self.last_active = self.last_active.max(now);
+        }
         if self.listed.is_empty() {
             return;
         }
@@ -303,24 +324,28 @@ impl Connection {
         let mut idle_turns = 0;
         while idle_turns < self.listed.len() && self.output.len() < OUTPUT_HIGH_BYTES {
             let Some(stream) = self.listed.pop_front() else { break };
+            if !self.has_queued(stream) {
+                // It was cut off while it waited.
+                if let Some(record) = self.streams.get_mut(stream) {
+                    record.listed = false;
+                }
+                continue;
+            }
             let sent = self.send_queued(now, stream);
             self.send_queued_trailers(fields, stream);
             let initial = self.peer.initial_window;
             let Some(record) = self.streams.get_mut(stream) else { continue };
-            let token = record.token;
             let finished = record.queue.is_none();
+            if sent.is_some() || finished {
+                self.progress.push((stream, record.token, sent.unwrap_or(0) as u32));
+                idle_turns = 0;
+            }
             // A stream whose own window is used up comes back with its WINDOW_UPDATE.
-            if !finished && record.credit.window(initial) > 0 {
+            record.listed = !finished && record.credit.window(initial) > 0;
+            if record.listed {
                 self.listed.push_back(stream);
-            } else {
-                record.listed = false;
+                idle_turns += usize::from(sent.is_none());
             }
-            if sent.is_none() && !finished {
-                idle_turns += 1;
-                continue;
-            }
-            idle_turns = 0;
-            self.progress.push((stream, token, sent.unwrap_or(0) as u32));
         }
     }
 
@@ -371,13 +396,11 @@ impl Connection {
     pub fn reset(&mut self, fields: &mut Fields, stream: StreamKey, code: ErrorCode) {
         let Some(record) = self.streams.get_mut(stream) else { return };
         let owned = record.owned;
-        if let Some(queue) = record.queue.take() {
-            super::discard(fields, *queue);
-        }
         if !record.is_closed() {
             let unsent = self.role == Role::Client && record.send == Half::Head;
-            record.receive = Half::Closed;
-            record.send = Half::Closed;
+            if let Some(queue) = record.cut_off(Cut::ByUs) {
+                super::discard(fields, *queue);
+            }
             // A stream whose HEADERS were never written does not exist for the peer.
             if !unsent && self.phase != Phase::Ended {
                 write_reset(&mut self.output, stream.id(), code);
@@ -391,6 +414,7 @@ impl Connection {
 
     /// Sends a PING; its answer is [`super::Event::PingAcknowledged`].
     pub fn ping(&mut self, payload: [u8; 8]) {
+        self.pings_open += 1;
         write_ping(&mut self.output, payload, false);
     }
 
@@ -408,7 +432,7 @@ impl Connection {
         for (name, value) in extra {
             self.encoder.literal(store, name, value, &mut self.output);
         }
-        self.ping_strikes = 0;
+        self.note_useful_output();
         let end_flag = if end { flag::END_STREAM } else { 0 };
         let length = self.output.len() - start - FRAME_HEADER_LEN;
         let most = self.peer.max_frame_size as usize;

@@ -40,7 +40,8 @@ impl Connection {
     }
 
     fn idle_deadline(&self) -> Option<Duration> {
-        let idle = self.streams.is_empty() && !self.is_draining();
+        // Where the last stream went away without a word of when, the next flush says it.
+        let idle = self.streams.is_empty() && !self.emptied && !self.is_draining();
         self.limits.idle_timeout.filter(|_| idle).map(|timeout| self.last_active + timeout)
     }
 

@@ -41,6 +41,17 @@ pub enum Half {
     Closed,
 }
 
+/// Whether a stream was cut off before both sides had ended it, and by whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// It was not.
+    No,
+    /// We reset it, so frames that were on their way may still come.
+    ByUs,
+    /// The peer reset it, or its GOAWAY says that it never took it: nothing more may come.
+    ByPeer,
+}
+
 /// The record of one stream.
 #[derive(Debug)]
 pub struct Stream {
@@ -52,6 +63,8 @@ pub struct Stream {
     pub receive: Half,
     /// Our half.
     pub send: Half,
+    /// Whether it was cut off.
+    pub cut: Cut,
     /// Whether the owner still has work for this stream.
     pub owned: bool,
     /// Whether the stream stands in the connection's list of streams with something to send.
@@ -79,6 +92,7 @@ impl Stream {
             token,
             receive: Half::Head,
             send: Half::Head,
+            cut: Cut::No,
             owned: true,
             listed: false,
             empty_data: false,
@@ -89,6 +103,14 @@ impl Stream {
             dribble_since: None,
             queue: None,
         }
+    }
+
+    /// Ends both directions at once; the queue, if there is one, is the caller's to discard.
+    pub fn cut_off(&mut self, by: Cut) -> Option<Box<Queue>> {
+        self.receive = Half::Closed;
+        self.send = Half::Closed;
+        self.cut = by;
+        self.queue.take()
     }
 
     /// Whether both directions have ended.

@@ -1,0 +1,17 @@
+//! Tests of a connection: against a raw peer ([`subject`], [`wire`]) and against its own kind ([`pair`]).
+
+mod flow_receive;
+mod flow_send;
+mod goaway;
+mod headers;
+mod messages;
+mod output;
+mod pair;
+mod ping;
+mod preface;
+mod settings;
+mod states;
+mod streams;
+mod subject;
+mod timers;
+mod wire;

@@ -1,0 +1,121 @@
+//! The output: buffers that change hands, and when reading stops.
+
+use super::subject::{Sent, Subject};
+use super::wire::{OK, wire};
+use crate::limits::{ACKS_QUEUED_MAX, ACKS_QUEUED_STOP, Limits, OUTPUT_STOP_BYTES};
+use crate::settings::id;
+
+#[test]
+fn an_idle_connection_owns_no_output_buffer() {
+    let mut server = Subject::server();
+    assert!(server.http2.has_output_buffer());
+    assert!(server.http2.reclaim_output().is_some());
+    assert!(!server.http2.has_output_buffer());
+    assert!(server.http2.reclaim_output().is_none());
+    server.feed(wire().ping(b"12345678"));
+    assert!(server.http2.reclaim_output().is_none(), "a buffer with output stays");
+    assert_eq!(server.sent(), [Sent::Pong(*b"12345678")]);
+}
+
+#[test]
+fn a_lent_buffer_is_used_and_given_back() {
+    let mut server = Subject::server();
+    server.http2.reclaim_output();
+    server.http2.lend_output(Vec::with_capacity(12_345));
+    server.feed(wire().ping(b"12345678"));
+    assert_eq!(server.http2.output().len(), 17);
+    server.http2.output_sent(17);
+    assert_eq!(server.http2.reclaim_output().unwrap().capacity(), 12_345);
+}
+
+#[test]
+fn output_leaves_in_pieces_of_any_size() {
+    let mut whole = Subject::server();
+    let mut pieces = Subject::server();
+    for subject in [&mut whole, &mut pieces] {
+        subject.feed(wire().call(1).call(3));
+        subject.answer(1);
+    }
+    let expected = whole.http2.output().to_vec();
+    let mut got = Vec::new();
+    for size in (1..6).cycle() {
+        let size = size.min(pieces.http2.output().len());
+        if size == 0 {
+            break;
+        }
+        got.extend_from_slice(&pieces.http2.output()[..size]);
+        pieces.http2.output_sent(size);
+    }
+    assert_eq!(got, expected);
+    // What is written while a part is out goes behind it.
+    pieces.answer(3);
+    whole.http2.output_sent(expected.len());
+    whole.answer(3);
+    assert_eq!(pieces.http2.output(), whole.http2.output());
+}
+
+#[test]
+fn reading_stops_while_a_hundred_acknowledgements_wait() {
+    // CVE-2019-9512: the peer sends PINGs and does not read the answers. grpc-go stops reading at the same number.
+    let mut server = Subject::server_with(Limits { ping_strikes: u32::MAX, ..Limits::mesh() }, &[]);
+    server.feed(wire().ping(b"12345678").times(ACKS_QUEUED_STOP as usize - 1));
+    assert!(server.http2.wants_input());
+    server.feed(wire().ping(b"12345678"));
+    assert!(!server.http2.wants_input());
+    server.sent();
+    assert!(server.http2.wants_input());
+}
+
+#[test]
+fn a_thousand_acknowledgements_may_wait_and_no_more() {
+    let limits = Limits { ping_strikes: u32::MAX, ledger_burst: 1 << 20, ..Limits::mesh() };
+    let mut server = Subject::server_with(limits, &[]);
+    assert_eq!(server.feed(wire().ping(b"12345678").times(ACKS_QUEUED_MAX as usize)), []);
+    let seen = server.feed(wire().ping(b"12345678"));
+    assert_eq!(seen, [super::subject::fatal(crate::Violation::PingFlood)]);
+}
+
+#[test]
+fn reading_stops_while_the_output_is_far_too_full() {
+    let limits = Limits { max_concurrent_streams: 1000, ledger_burst: 1 << 20, ..Limits::edge() };
+    let mut server = Subject::server_with(limits, &[]);
+    let long = "v".repeat(16_000);
+    let list = [(":status", "200"), ("long", long.as_str())];
+    let mut stream = 1;
+    while server.http2.wants_input() {
+        assert!(server.http2.output().len() < OUTPUT_STOP_BYTES);
+        server.feed(wire().call(stream));
+        server.headers(stream, &list, true).unwrap();
+        server.release(stream);
+        stream += 2;
+    }
+    assert!(server.http2.output().len() < OUTPUT_STOP_BYTES + 17_000);
+}
+
+#[test]
+fn the_ends_of_the_connection_are_told_apart() {
+    let mut server = Subject::server();
+    assert!(server.http2.is_open() && !server.http2.has_ended());
+    server.http2.shut(crate::ErrorCode::NO_ERROR, b"bye");
+    server.http2.shut(crate::ErrorCode::INTERNAL_ERROR, b"again");
+    assert!(!server.http2.is_open() && server.http2.has_ended());
+    assert_eq!(server.sent(), [super::subject::sent_goaway(0, crate::ErrorCode::NO_ERROR, "bye")]);
+    assert_eq!(server.http2.deadline(), None);
+}
+
+#[test]
+fn a_stream_says_whether_its_output_waits() {
+    let mut server = Subject::server_with(Limits::edge(), &[(id::INITIAL_WINDOW_SIZE, 0)]);
+    server.feed(wire().call(1));
+    server.headers(1, OK, false).unwrap();
+    assert!(!server.http2.has_queued(server.key(1)) && !server.http2.has_listed());
+    server.data(1, b"x", true).unwrap();
+    assert!(server.http2.has_queued(server.key(1)) && server.http2.has_listed());
+    server.flush();
+    // Its own window is used up: it comes back with its WINDOW_UPDATE.
+    assert!(server.http2.has_queued(server.key(1)) && !server.http2.has_listed());
+    server.feed(wire().window_update(1, 1));
+    assert!(server.http2.has_listed());
+    server.flush();
+    assert!(!server.http2.has_queued(server.key(1)) && !server.http2.has_listed());
+}
