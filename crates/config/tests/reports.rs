@@ -71,3 +71,15 @@ fn endpoint_lists_are_reported_like_configurations() {
     let text = "- 10.0.0.1:50051\n- nowhere\n- {address: 10.0.0.2, wieght: 3}\n- {weight: 70000}\n- 5\n";
     insta::assert_snapshot!(parse_endpoints("orders.yaml", text).unwrap_err().render(false));
 }
+
+#[test]
+fn lines_that_are_too_long_to_read_are_not_shown() {
+    let report = |length: usize| {
+        let padding = "x".repeat(length - "polcy: # ".len());
+        parse("one.yaml", &format!("polcy: # {padding}")).unwrap_err().render(false)
+    };
+    assert!(report(400).contains("xxx"));
+    let report = report(401);
+    assert!(report.starts_with("  × one.yaml:1:1: polcy: unknown key `polcy`\n"), "{report}");
+    assert!(report.ends_with("3 errors in one.yaml\n") && !report.contains("xxx"), "{report}");
+}

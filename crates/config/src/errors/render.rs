@@ -11,13 +11,31 @@ use super::{ConfigError, ConfigErrors, Place};
 /// Columns of a report: long lines of help are wrapped.
 const WIDTH: usize = 110;
 
+/// Lines that are shown before and after the one in question.
+const CONTEXT_LINES: usize = 1;
+
+/// Characters of a line that is shown. Longer ones are not meant for people, and a file can be one line of a mebibyte.
+const MAX_LINE_CHARS: usize = 400;
+
 pub(super) fn render(errors: &ConfigErrors, colour: bool) -> String {
     let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false);
-    let source = NamedSource::new(&*errors.source_name, printable(&errors.text));
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(WIDTH)
+        .with_context_lines(CONTEXT_LINES)
+        .with_links(false);
+    let text = printable(&errors.text);
+    let lines: Vec<&str> = text.lines().collect();
+    let can_be_shown = |place: &Place| {
+        let around =
+            lines.iter().skip(place.line.saturating_sub(1 + CONTEXT_LINES)).take(1 + 2 * CONTEXT_LINES);
+        around.clone().all(|line| line.chars().nth(MAX_LINE_CHARS).is_none())
+    };
+    let source = NamedSource::new(&*errors.source_name, text.clone());
     let mut out = String::new();
     for error in &errors.errors {
-        let shown = Shown { error, source: &source };
+        let places = std::iter::once(&error.place).chain(&error.related);
+        let source = places.into_iter().all(can_be_shown).then_some(&source);
+        let shown = Shown { error, source, source_name: &errors.source_name };
         // Writing to a string cannot fail; the handler itself fails if a span lies outside of the text.
         if handler.render_report(&mut out, &shown).is_err() {
             out.push_str(&error.fault.to_string());
@@ -52,7 +70,9 @@ fn printable(text: &str) -> String {
 /// One error as miette wants it.
 struct Shown<'a> {
     error: &'a ConfigError,
-    source: &'a NamedSource<String>,
+    /// The text, if the lines in question can be shown.
+    source: Option<&'a NamedSource<String>>,
+    source_name: &'a str,
 }
 
 impl fmt::Debug for Shown<'_> {
@@ -63,6 +83,13 @@ impl fmt::Debug for Shown<'_> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.source.is_none() {
+            let Place { line, column, path, .. } = &self.error.place;
+            write!(f, "{}:{line}:{column}: ", self.source_name)?;
+            if !path.is_empty() {
+                write!(f, "{path}: ")?;
+            }
+        }
         self.error.fault.fmt(f)
     }
 }
@@ -76,10 +103,11 @@ impl Diagnostic for Shown<'_> {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(self.source)
+        self.source.map(|source| source as _)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.source?;
         let label = |place: &Place, suffix: &str| {
             let text = format!("{}{suffix}", place.path);
             let span = SourceSpan::from((place.offset, place.len));

@@ -95,22 +95,23 @@ impl RouteMatch {
             return true;
         }
         let covered = |wanted: &String| {
-            self.authorities.iter().any(|ours| ours == wanted || *ours == without_port(wanted))
+            self.authorities.iter().any(|ours| ours == wanted || *ours == Self::without_port(wanted))
         };
         !other.authorities.is_empty() && other.authorities.iter().all(covered)
     }
-}
 
-/// `host` of `host:port`; an IPv6 address keeps its brackets.
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => host,
-        _ => authority,
+    /// `host` of `host:port`; an IPv6 address keeps its brackets.
+    pub(crate) fn without_port(authority: &str) -> &str {
+        match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => host,
+            _ => authority,
+        }
     }
 }
 
 impl PathMatch {
-    fn covers(&self, other: &Self) -> bool {
+    /// Whether every path that fits `other` fits this as well.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) => true,
             (_, Self::Any) => false,

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::errors::{Fault, Reports, Span, closest};
-use crate::tree::{Node, Value};
+use crate::tree::{Key, Node, Value};
 
 pub(crate) use cluster::{RawBackoff, RawCluster, RawDns, RawLeastRequest, RawPolicy};
 pub(crate) use endpoint::RawEndpoint;
@@ -117,7 +117,7 @@ impl<T: JsonSchema> JsonSchema for Field<T> {
 
 /// A mapping while its keys are read.
 pub(crate) struct Mapping<'a> {
-    entries: &'a [(crate::tree::Key, Node)],
+    entries: &'a [(Key, Node)],
     span: Span,
     /// Keys that unknown ones were probably meant to be: they need not be reported as missing.
     misspelt: Vec<&'static str>,

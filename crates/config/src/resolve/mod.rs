@@ -6,6 +6,7 @@
 mod cluster;
 mod endpoints;
 mod listener;
+mod reach;
 mod route;
 mod value;
 

@@ -2,9 +2,10 @@
 
 use super::cluster::ClusterNames;
 use super::listener::check_length;
+use super::reach::Reach;
 use super::value;
 use crate::bounds::{self, MAX_AUTHORITIES, MAX_ROUTES};
-use crate::errors::{Fault, Reports, Span};
+use crate::errors::{Fault, Reports};
 use crate::model::{PathMatch, Route, RouteMatch};
 use crate::raw::{At, Field, List, OneOrMany, RawMatch, RawRoute, Text};
 
@@ -16,7 +17,7 @@ pub(super) fn resolve_routes(
     let Some(list) = raw.given() else { return Vec::new() };
     let help = "add a route: `- cluster: orders` takes all calls";
     check_length(list.as_ref(), "routes", MAX_ROUTES, help, reports);
-    let mut conditions: Vec<(Span, RouteMatch)> = Vec::new();
+    let mut reach = Reach::default();
     let mut routes = Vec::new();
     for route in list.value.entries.iter().take(MAX_ROUTES) {
         let timeout = route.value.timeout.given();
@@ -25,9 +26,8 @@ pub(super) fn resolve_routes(
         let matched = resolve_match(&route.value.r#match, reports);
         // A misspelt condition would make the route look as if it took every call.
         let Some(matched) = matched.filter(|_| route.is_whole) else { continue };
-        match conditions.iter().find(|(_, earlier)| earlier.covers(&matched)) {
-            Some((earlier, _)) => reports.add_related(route.span, Fault::UnreachableRoute, *earlier),
-            None => conditions.push((route.span, matched.clone())),
+        if let Some(earlier) = reach.add(route.span, &matched) {
+            reports.add_related(route.span, Fault::UnreachableRoute, earlier);
         }
         routes.extend(cluster.map(|cluster| Route { conditions: matched, cluster, timeout }));
     }

@@ -1,0 +1,96 @@
+//! Which routes can be reached: none that an earlier one covers.
+//!
+//! Asking each earlier route ([`RouteMatch::covers`]) would compare every authority of one with every authority of the
+//! other: seconds for a thousand routes of sixty authorities. So earlier routes are found by their authorities, and only
+//! those that have all of a route's authorities are asked about the path.
+
+use std::collections::HashMap;
+
+use crate::errors::Span;
+use crate::model::RouteMatch;
+
+/// The routes so far.
+#[derive(Default)]
+pub(super) struct Reach {
+    routes: Vec<(Span, RouteMatch)>,
+    /// Positions of the routes that list an authority, ascending.
+    by_authority: HashMap<String, Vec<usize>>,
+    /// Positions of the routes that take any authority, ascending.
+    any_authority: Vec<usize>,
+}
+
+impl Reach {
+    /// The place of the first route that takes all that this one could; if there is none, this one is added.
+    pub(super) fn add(&mut self, at: Span, matched: &RouteMatch) -> Option<Span> {
+        if let Some(covering) = self.covering(matched) {
+            return Some(self.routes[covering].0);
+        }
+        let position = self.routes.len();
+        self.routes.push((at, matched.clone()));
+        if matched.authorities.is_empty() {
+            self.any_authority.push(position);
+        }
+        for authority in &matched.authorities {
+            self.by_authority.entry(authority.clone()).or_default().push(position);
+        }
+        None
+    }
+
+    fn covering(&self, matched: &RouteMatch) -> Option<usize> {
+        let of_all = self.with_authorities(matched);
+        let candidates = self.any_authority.iter().copied().chain(of_all);
+        candidates.filter(|position| self.routes[*position].1.path.covers(&matched.path)).min()
+    }
+
+    /// The routes that list all authorities of a route, each with its port or without.
+    fn with_authorities(&self, matched: &RouteMatch) -> Vec<usize> {
+        // How many of the authorities in a row, from the first, each route was found to list.
+        let mut listed = vec![0; self.routes.len()];
+        for (index, authority) in matched.authorities.iter().enumerate() {
+            let without_port = RouteMatch::without_port(authority);
+            for name in [authority.as_str(), without_port] {
+                for position in self.by_authority.get(name).into_iter().flatten() {
+                    if listed[*position] == index {
+                        listed[*position] = index + 1;
+                    }
+                }
+            }
+        }
+        let wanted = matched.authorities.len();
+        (0..listed.len()).filter(|position| wanted > 0 && listed[*position] == wanted).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::PathMatch;
+
+    fn route() -> impl Strategy<Value = RouteMatch> {
+        let path = prop_oneof![
+            Just(PathMatch::Any),
+            "[ab]{1,2}".prop_map(PathMatch::Service),
+            "[ab]{1,2}".prop_map(PathMatch::ServicePrefix),
+        ];
+        let authorities = proptest::collection::vec("[ab](:[12])?", 0..4);
+        (authorities, path).prop_map(|(authorities, path)| RouteMatch { authorities, path })
+    }
+
+    proptest! {
+        #[test]
+        fn finds_the_first_earlier_route_that_covers_a_route(routes in proptest::collection::vec(route(), 1..12)) {
+            let mut reach = Reach::default();
+            let mut reachable: Vec<(Span, &RouteMatch)> = Vec::new();
+            for (offset, route) in routes.iter().enumerate() {
+                let at = Span { offset, len: 0 };
+                let covering = reachable.iter().find(|(_, earlier)| earlier.covers(route));
+                prop_assert_eq!(reach.add(at, route), covering.map(|(span, _)| *span));
+                if covering.is_none() {
+                    reachable.push((at, route));
+                }
+            }
+        }
+    }
+}
