@@ -1,0 +1,139 @@
+"""A grpcio server whose calls do what their requests ask for; a program of its own, so that it can be killed.
+
+It answers any service; the method's name says the kind of call, and a request is a JSON object:
+
+- `Unary`: answers with a JSON object that tells what arrived. `hold: KEY` waits first until a `Release` with that key
+  comes; `code: NAME` and `message: TEXT` end with that status.
+- `Release`: lets the calls held under `hold` go, those that come later too.
+- `Download`: `messages` messages of `bytes` bytes.
+- `Upload`: any messages; answers with how many they were and how many bytes.
+- `Echo`, `Chat`: the same bytes back, unary and bidirectional.
+
+Each call that begins is told on standard output as `began METHOD KEY`, each that was cancelled as `cancelled METHOD KEY`.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import sys
+import threading
+
+import grpc
+
+# Calls that are served at once; each needs a thread.
+THREADS = 64
+
+SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # Otherwise a second server on the same port takes half of the connections unnoticed.
+    ("grpc.so_reuseport", 0),
+]
+
+
+class Behaviour(grpc.GenericRpcHandler):
+    """The handlers of all methods."""
+
+    def __init__(self, name):
+        self._name = name
+        self._gates = {}
+        self._lock = threading.Lock()
+
+    def service(self, details):
+        method = details.method.rpartition("/")[2]
+        kinds = {
+            "Unary": (grpc.unary_unary_rpc_method_handler, self._unary),
+            "Release": (grpc.unary_unary_rpc_method_handler, self._release),
+            "Echo": (grpc.unary_unary_rpc_method_handler, lambda request, _context: request),
+            "Download": (grpc.unary_stream_rpc_method_handler, self._download),
+            "Upload": (grpc.stream_unary_rpc_method_handler, self._upload),
+            "Chat": (grpc.stream_stream_rpc_method_handler, lambda requests, _context: requests),
+        }
+        if method not in kinds:
+            return None
+        make, serve = kinds[method]
+        return make(lambda request, context: self._told(details.method, serve, request, context))
+
+    def _told(self, method, serve, request, context):
+        key = _ask(request).get("hold", "") if isinstance(request, bytes) and method.endswith("Unary") else ""
+        ended = threading.Event()
+
+        def end():
+            if not ended.is_set():
+                _say("cancelled", method, key)
+                if key:
+                    self._gate(key).set()
+
+        context.add_callback(end)
+        _say("began", method, key)
+        answer = serve(request, context)
+        if isinstance(answer, bytes):
+            ended.set()
+        return answer
+
+    def _gate(self, key):
+        with self._lock:
+            return self._gates.setdefault(key, threading.Event())
+
+    def _unary(self, request, context):
+        remaining = context.time_remaining()
+        ask = _ask(request)
+        if "hold" in ask:
+            self._gate(ask["hold"]).wait()
+        if "code" in ask:
+            context.abort(grpc.StatusCode[ask["code"]], ask.get("message", ""))
+        metadata = {key: _text(value) for key, value in context.invocation_metadata()}
+        return _bytes({"backend": self._name, "metadata": metadata, "remaining": remaining})
+
+    def _release(self, request, _context):
+        self._gate(_ask(request)["hold"]).set()
+        return b"{}"
+
+    def _download(self, request, _context):
+        ask = _ask(request)
+        message = b"x" * ask["bytes"]
+        for _ in range(ask["messages"]):
+            yield message
+
+    def _upload(self, requests, _context):
+        sizes = [len(request) for request in requests]
+        return _bytes({"backend": self._name, "messages": len(sizes), "bytes": sum(sizes)})
+
+
+def _ask(request):
+    return json.loads(request) if request else {}
+
+
+def _bytes(value):
+    return json.dumps(value).encode()
+
+
+def _text(value):
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _say(*words):
+    sys.stdout.write(" ".join(words) + "\n")
+    sys.stdout.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--listen", default="127.0.0.1:0")
+    parser.add_argument("--name", default="backend")
+    arguments = parser.parse_args()
+    pool = concurrent.futures.ThreadPoolExecutor(THREADS)
+    server = grpc.server(pool, handlers=[Behaviour(arguments.name)], options=SERVER_OPTIONS)
+    port = server.add_insecure_port(arguments.listen)
+    server.start()
+    _say("listening on", f"{arguments.listen.rpartition(':')[0]}:{port}")
+    try:
+        server.wait_for_termination()
+    finally:
+        # Held calls keep threads; there is nothing to save.
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

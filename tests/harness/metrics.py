@@ -1,0 +1,33 @@
+"""Reading Prometheus' text format."""
+
+import re
+
+_SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$")
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+
+
+class Metrics:
+    """The samples of one scrape."""
+
+    def __init__(self, samples):
+        self._samples = samples
+
+    def sum(self, name, **labels):
+        """The sum of all samples of this name that have these labels."""
+        return sum(value for found, at, value in self._samples if found == name and labels.items() <= at.items())
+
+    def names(self):
+        return {name for name, _, _ in self._samples}
+
+
+def parse(text):
+    """Reads a scrape; every line must be a comment or a sample."""
+    samples = []
+    for line in text.splitlines():
+        if not line or line.startswith("#"):
+            continue
+        match = _SAMPLE.match(line)
+        assert match, f"not a sample: {line!r}"
+        name, labels, value = match.groups()
+        samples.append((name, dict(_LABEL.findall(labels or "")), float(value)))
+    return Metrics(samples)
