@@ -26,6 +26,12 @@ impl Fields {
     }
 }
 
+impl Drop for Fields {
+    fn drop(&mut self) {
+        self.block.clear(&mut self.store);
+    }
+}
+
 /// Whether a header list is whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ListSize {

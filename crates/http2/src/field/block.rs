@@ -74,6 +74,12 @@ impl FieldBlock {
         Self::default()
     }
 
+    /// Whether the block owns storage that is worth keeping for another list.
+    #[must_use]
+    pub fn has_storage(&self) -> bool {
+        self.entries.capacity() > 0
+    }
+
     /// How many fields there are.
     #[inline]
     #[must_use]

@@ -355,7 +355,7 @@ impl Worker {
 
     fn give_block(&mut self, mut block: FieldBlock) {
         block.clear(&mut self.fields.store);
-        if self.spare_blocks.len() < SPARE_BUFFERS_MAX {
+        if block.has_storage() && self.spare_blocks.len() < SPARE_BUFFERS_MAX {
             self.spare_blocks.push(block);
         }
     }
@@ -369,6 +369,17 @@ impl Worker {
         if useful && self.spare_buffers.len() < SPARE_BUFFERS_MAX {
             buffer.clear();
             self.spare_buffers.push(buffer);
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        for (_, call) in &mut self.calls {
+            call.request.clear(&mut self.fields.store);
+        }
+        for (_, conn) in &mut self.conns {
+            conn.http2.close(&mut self.fields);
         }
     }
 }
