@@ -1,5 +1,7 @@
 //! A call allocates nothing in steady state: neither the worker nor the engines on both sides of it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, also in its helpers")]
+
 use core::time::Duration;
 use std::sync::Arc;
 
