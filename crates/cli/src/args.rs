@@ -47,7 +47,7 @@ pub(crate) struct ProxyArgs {
     )]
     pub(crate) listen: Option<String>,
 
-    /// Where the calls go: dns:///HOST:PORT, ipv4:A:P,B:P, ipv6:[A]:P, unix:PATH, file:PATH
+    /// Where the calls go: dns:///HOST:PORT, ipv4:A:P,B:P, `ipv6:[A]:P`, unix:PATH, file:PATH
     #[arg(long, value_name = "TARGET", conflicts_with = "config", requires = "listen")]
     pub(crate) to: Option<String>,
 

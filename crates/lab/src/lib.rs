@@ -6,7 +6,7 @@
 //!
 //! - [`backend`]: a gRPC server with an order service, an echo service and health, which can be made slow or killed.
 //! - [`demo`]: three backends, a proxy given by the caller, a load, and a live view of what happens.
-//! - [`bench`]: load generator, echo backend and relay for benchmarks.
+//! - [`mod@bench`]: load generator, echo backend and relay for benchmarks.
 //! - [`interop`]: gRPC's interoperability tests, client and server.
 //! - [`clock`]: the only place that reads the time.
 //! - [`pb`]: the messages and services generated from `proto/`.
