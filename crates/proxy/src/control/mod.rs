@@ -7,7 +7,7 @@
 //! ```
 //!
 //! One task makes all changes, in order: a reload, a new list of endpoints and a drain can never be half done side by
-//! side. What others want of it are [`Request`]s; what they may read is in [`State`].
+//! side. What others want of it are `Request`s; what they may read is in [`State`].
 
 pub mod admin;
 mod clusters;
