@@ -208,7 +208,7 @@ impl Connection {
         }
         self.peer_goaway = Some((last_stream, code));
         if self.role == Role::Client {
-            self.refused.clear();
+            debug_assert!(self.refused.is_empty(), "they are reported before the next frame is read");
             self.refused.extend(self.streams.keys().filter(|key| key.id() > last_stream));
         }
         Ok(Some(Event::GoAway { last_stream, code, debug: &payload[8..] }))

@@ -181,7 +181,7 @@ impl Reader {
 }
 
 fn pairs(fields: &Fields) -> Vec<(String, String)> {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     fields.block.iter(&fields.store).map(|field| (text(field.name), text(field.value))).collect()
 }
 
@@ -272,7 +272,8 @@ impl Subject {
         self.input.drain(..at);
     }
 
-    fn handle(&mut self, event: &Event<'_>) {
+    /// Keeps an event and does the owner's part.
+    pub(super) fn handle(&mut self, event: &Event<'_>) {
         self.seen.push(Seen::of(event));
         match *event {
             Event::Request { stream, .. } => self.remember(stream),
@@ -347,8 +348,16 @@ impl Subject {
     }
 
     pub(super) fn trailers(&mut self, stream: u32) -> Result<(), SendError> {
-        let key = self.key(stream);
-        self.http2.send_trailers(&mut self.fields.store, key, &literals(super::wire::STATUS_0))
+        // Interned, so that a queue which is dropped must give a reference back.
+        let (key, store) = (self.key(stream), &mut self.fields.store);
+        let mut block = FieldBlock::new();
+        let (name, value) = super::wire::STATUS_0[0];
+        let id = store.intern(name.as_bytes(), value.as_bytes());
+        block.push_id(store, id, false);
+        let sent = self.http2.send_trailers(store, key, &block);
+        block.clear(store);
+        store.release(id);
+        sent
     }
 
     pub(super) fn data(&mut self, stream: u32, bytes: &[u8], end: bool) -> Result<usize, SendError> {

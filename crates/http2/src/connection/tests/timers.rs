@@ -55,6 +55,7 @@ fn a_connection_is_idle_from_the_end_of_its_last_stream() {
     server.now += 2 * HOUR;
     // The answer comes from elsewhere: this peer sends nothing.
     server.answer(1);
+    assert_eq!(server.http2.deadline(), None, "the next flush says what time it is");
     server.sent();
     assert_eq!(server.http2.deadline(), Some(server.now + HOUR));
     server.pass(HOUR - Duration::from_millis(1)).unwrap();
