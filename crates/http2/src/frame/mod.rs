@@ -1,6 +1,6 @@
 //! Frames: nine bytes of header, then a payload (RFC 9113 section 4.1).
 //!
-//! A whole class of frame is checked by one table ([`RULES`]) instead of by a condition in each handler, so that
+//! A whole class of frame is checked by one table (`RULES`) instead of by a condition in each handler, so that
 //! no handler can forget a check: it gives each type's place (stream 0, another, either), its length, and whether a
 //! wrong length ends the stream or the connection. The shape is HAProxy's `h2_frame_definition`.
 
