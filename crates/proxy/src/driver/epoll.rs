@@ -1,8 +1,8 @@
 //! The event loop of one worker's thread, on epoll through mio.
 //!
 //! Each turn: wait, tell the worker all that happened, then do all that it asks for. Sockets are registered once,
-//! edge-triggered. A read that did not fill the buffer has emptied the socket (epoll(7), "Questions and answers" 9), so an
-//! unary call costs one read and one write on each side at most, and in a batch a fraction of them.
+//! edge-triggered. A read that did not fill the buffer has emptied the socket (epoll(7), "Questions and answers" 9) unless
+//! the peer has hung up, so an unary call costs one read and one write on each side at most, and in a batch a fraction of them.
 
 use std::io;
 use std::sync::Arc;
@@ -56,6 +56,9 @@ struct Socket {
     connecting: bool,
     /// The socket may have bytes to read although no further event says so.
     readable: bool,
+    /// The peer sends no more, or the connection is broken: a read that does not fill the buffer is not the last then,
+    /// since no further event announces the end behind it.
+    hung_up: bool,
     /// Stands in the list of sockets to read again.
     listed: bool,
 }
@@ -304,7 +307,8 @@ impl EventLoop {
         if self.sockets.len() <= id.index() {
             self.sockets.resize_with(id.index() + 1, || None);
         }
-        self.sockets[id.index()] = Some(Socket { id, stream, connecting, readable: true, listed: false });
+        self.sockets[id.index()] =
+            Some(Socket { id, stream, connecting, readable: true, hung_up: false, listed: false });
     }
 
     fn on_socket(&mut self, now: Duration, index: usize, event: &mio::event::Event) {
@@ -327,9 +331,11 @@ impl EventLoop {
         if event.is_writable() {
             self.worker.writable(now, id);
         }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
+        let hung_up = event.is_read_closed() || event.is_error();
+        if event.is_readable() || hung_up {
             if let Some(Some(socket)) = self.sockets.get_mut(index) {
                 socket.readable = true;
+                socket.hung_up |= hung_up;
             }
             self.read(now, index);
         }
@@ -351,10 +357,10 @@ impl EventLoop {
                     return;
                 }
                 Ok(count) => {
-                    let full = kept + count == self.buffer.len();
-                    socket.readable = full;
+                    let more = socket.hung_up || kept + count == self.buffer.len();
+                    socket.readable = more;
                     self.worker.received(now, id, &self.buffer[..kept + count]);
-                    if !full {
+                    if !more {
                         return;
                     }
                 }
