@@ -49,7 +49,7 @@ pub(super) struct Conn {
     pub(super) blocked_since: Option<Duration>,
     pub(super) timer: Option<(TimerId, Duration)>,
     pub(super) phase: ConnPhase,
-    /// The highest stream whose bytes have all been given to the transport.
+    /// The highest stream of which bytes may have been given to the transport; none of those above it has left.
     pub(super) flushed_stream: u32,
     /// An answer that is not HTTP/2, in place of the engine's output.
     pub(super) plain_answer: Option<Vec<u8>>,

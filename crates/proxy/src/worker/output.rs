@@ -122,9 +122,12 @@ impl Worker {
         } else {
             conn.http2.output_sent(count);
         }
+        if count > 0 {
+            // Of a write that was cut short, too, the backend may have got the newest request whole.
+            conn.flushed_stream = conn.http2.last_opened();
+        }
         if conn.output().is_empty() {
             conn.blocked_since = None;
-            conn.flushed_stream = conn.http2.last_opened();
         } else {
             // Progress starts the wait anew, none leaves it as it was.
             if count > 0 || conn.blocked_since.is_none() {
