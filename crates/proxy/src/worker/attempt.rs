@@ -36,7 +36,12 @@ impl Worker {
             _ => {
                 let slots =
                     tried.map(|slot| slot.unwrap_or_else(|| tried[0].expect("at least one was tried")));
-                cluster.balancer.pick_excluding(&slots[..tried_count])
+                match cluster.balancer.pick_excluding(&slots[..tried_count]) {
+                    Pick::Endpoint(slot) => Pick::Endpoint(slot),
+                    // No other one is ready. This call was not processed where it was tried, so it may go there again:
+                    // a lone backend that refuses one call, or goes away and comes back, costs no call.
+                    Pick::Queue | Pick::Fail => cluster.balancer.pick(),
+                }
             }
         };
         match pick {
@@ -154,6 +159,8 @@ impl Worker {
         let down = call.down;
         let cluster = &self.clusters[call.cluster as usize];
         cluster.balancer.endpoint(slot).call_started();
+        // The client may wait for this very credit, and nothing else may be under way on its connection.
+        self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);
         self.on_attempt_started(id);
     }
