@@ -47,7 +47,7 @@ pub(crate) struct ProxyArgs {
     )]
     pub(crate) listen: Option<String>,
 
-    /// Where the calls go: dns:///HOST:PORT, ipv4:A:P,B:P, `ipv6:[A]:P`, unix:PATH, file:PATH
+    /// Where the calls go: dns:///HOST:PORT, ipv4:A:P,B:P, `ipv6:[A]:P`, unix:PATH, file:PATH, dns+srv:///NAME
     #[arg(long, value_name = "TARGET", conflicts_with = "config", requires = "listen")]
     pub(crate) to: Option<String>,
 
@@ -67,7 +67,7 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Share the port with another proxy that does the same, so that the two can replace each other
+    /// Share the port with a proxy that runs already, so that this one can replace it
     #[arg(long)]
     pub(crate) reuse_port: bool,
 

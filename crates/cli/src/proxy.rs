@@ -1,5 +1,6 @@
 //! `evenkeel proxy`.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -43,7 +44,10 @@ fn start_logging(args: &ProxyArgs) -> anyhow::Result<()> {
     // The resolver library logs each forged or late answer without a limit; what matters of it is in our own errors.
     let filter = EnvFilter::try_new(format!("hickory_proto=off,hickory_resolver=off,{}", args.log))
         .with_context(|| format!("--log {}: not a filter; write error, warn, info or debug", args.log))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => subscriber.with_target(false).init(),
         LogFormat::Json => subscriber.json().init(),

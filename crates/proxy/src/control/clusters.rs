@@ -95,7 +95,7 @@ impl ClusterRuntime {
         set.clone()
     }
 
-    /// Counts resolutions since the last time, and warns of the first failure of a row.
+    /// Counts resolutions since the last time. Discovery itself warns of the first failure of a row.
     fn count(&self, state: &ResolverState, now: Duration) {
         let (successes, failures) = &self.counted;
         if successes.swap(state.successes, Ordering::Relaxed) != state.successes {
@@ -103,9 +103,6 @@ impl ClusterRuntime {
         }
         if failures.swap(state.failures, Ordering::Relaxed) != state.failures {
             self.telemetry.resolver_failed();
-            if let Some(error) = &state.error {
-                tracing::warn!(cluster = %self.config.name, target = %self.config.target, %error, "resolution failed; the last good answer stays in force");
-            }
         }
     }
 }

@@ -17,6 +17,7 @@ mod snapshot;
 mod start;
 mod state;
 mod supervisor;
+mod watch;
 
 pub use drain::DrainReport;
 pub use reload::{ConfigSource, ReloadError};

@@ -136,6 +136,9 @@ impl Proxy {
         let (threads, epoch) = threads;
         let state = Arc::new(State::new(epoch, telemetry, config, threads));
         state.telemetry.control().set_config_generation(1);
+        if let ConfigSource::File(path) = &source {
+            super::watch::start(path.clone(), requests.clone());
+        }
         let supervisor = Supervisor {
             state: Arc::clone(&state),
             source,

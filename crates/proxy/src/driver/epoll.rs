@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use evenkeel_telemetry::LogLimiter;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -77,6 +78,7 @@ pub(super) struct EventLoop {
     stop_at: Option<Instant>,
     report: StopReport,
     on_lost: Arc<dyn Fn(&str) + Send + Sync>,
+    log_limiter: LogLimiter,
 }
 
 impl EventLoop {
@@ -119,6 +121,7 @@ impl EventLoop {
             stop_at: None,
             report: StopReport::default(),
             on_lost,
+            log_limiter: LogLimiter::default(),
         })
     }
 
@@ -155,8 +158,18 @@ impl EventLoop {
             while let Some(cluster) = self.worker.poll_lost_cluster() {
                 (self.on_lost)(&cluster);
             }
+            self.log_violations(now);
             if self.is_stopped() {
                 return Ok(self.report);
+            }
+        }
+    }
+
+    /// One line for each broken rule and second at most, whatever peers do.
+    fn log_violations(&mut self, now: Duration) {
+        while let Some((peer, violation)) = self.worker.poll_violation() {
+            if let Some(suppressed) = self.log_limiter.allow(violation.rule(), now) {
+                tracing::warn!(%peer, rule = violation.rule(), suppressed, "connection closed: {violation}");
             }
         }
     }

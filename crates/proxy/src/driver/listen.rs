@@ -107,13 +107,15 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path, workers: usize) -> io::Result<BoundListener> {
-    // A socket file that nobody answers on is left over from a process that was killed.
+/// Removes a socket file that nobody answers on: it is left over from a process that was killed.
+pub(crate) fn remove_stale_socket(path: &Path) -> io::Result<()> {
     let stale = std::os::unix::net::UnixStream::connect(path)
         .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-    if stale {
-        std::fs::remove_file(path)?;
-    }
+    if stale { std::fs::remove_file(path) } else { Ok(()) }
+}
+
+fn bind_unix(path: &Path, workers: usize) -> io::Result<BoundListener> {
+    remove_stale_socket(path)?;
     let first = UnixListener::bind(path)?;
     first.set_nonblocking(true)?;
     let mut sockets = Vec::with_capacity(workers);

@@ -10,5 +10,6 @@ mod socket;
 mod threads;
 
 pub use command::{Command, WorkerView};
+pub(crate) use listen::remove_stale_socket;
 pub use listen::{BindError, BoundListener, bind};
 pub use threads::{StopReport, Threads, ThreadsConfig};

@@ -84,6 +84,8 @@ impl Worker {
         }
         let cluster = &mut self.clusters[cluster_id as usize];
         if cluster.pending.len() >= cluster.settings.max_pending {
+            self.count(Event::PendingOverflow);
+            let cluster = &self.clusters[cluster_id as usize];
             let refusal = Refusal::grpc(
                 Code::Unavailable,
                 ResponseFlag::UpstreamOverflow,
@@ -150,11 +152,13 @@ impl Worker {
         let extra: &[(&[u8], &[u8])] = extra.as_ref().map_or(&[], |extra| &extra[..]);
         let opened = http2.send_headers(&mut self.fields.store, stream, &call.request, extra, end);
         debug_assert!(opened.is_ok(), "a stream that was opened just now takes headers");
-        let mut credit = 0;
+        let (mut credit, mut waits) = (0, false);
+        call.stalled_since = None;
         if !call.replay.is_empty() {
             let sent =
                 http2.send_data(now, stream, &call.replay, call.request_ended).unwrap_or(call.replay.len());
             credit = call.credit_for(sent as u64);
+            waits = sent < call.replay.len();
         }
         let down = call.down;
         let cluster = &self.clusters[call.cluster as usize];
@@ -162,6 +166,7 @@ impl Worker {
         // The client may wait for this very credit, and nothing else may be under way on its connection.
         self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);
+        self.note_stall(now, id, waits);
         self.on_attempt_started(id);
     }
 

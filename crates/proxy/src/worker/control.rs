@@ -83,6 +83,9 @@ impl Worker {
             cluster.balancer.update(&Arc::new(evenkeel_balance::EndpointSet::new(&[])))
         } else if let Some(endpoints) = &cluster.settings.endpoints {
             cluster.balancer.update(endpoints)
+        } else if cluster.settings.resolve_error.is_some() {
+            // There is no answer yet and the first try failed: calls are told so instead of waiting.
+            cluster.balancer.update(&Arc::new(evenkeel_balance::EndpointSet::new(&[])))
         } else {
             return;
         };

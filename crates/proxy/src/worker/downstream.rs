@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use evenkeel_grpc::{Code, ContentType, Path, parse_timeout};
 use evenkeel_http2::field::Name;
-use evenkeel_http2::{Event, ListSize, StreamKey};
+use evenkeel_http2::{Event, ListSize, StreamFailure, StreamKey};
 use evenkeel_telemetry::ResponseFlag;
 
 use super::Worker;
@@ -58,7 +58,11 @@ impl Worker {
             }
             Event::Failed { token, stream, failure } => {
                 if self.is_call(token, Leg { conn: id, stream }) {
-                    self.on_client_gone(now, token, failure);
+                    let flag = match failure {
+                        StreamFailure::Violation(_) => ResponseFlag::DownstreamProtocolError,
+                        _ => ResponseFlag::DownstreamReset,
+                    };
+                    self.on_client_gone(now, token, flag);
                 }
             }
             Event::Ready
@@ -107,7 +111,7 @@ impl Worker {
             return Err(Refusal::grpc(
                 Code::ResourceExhausted,
                 ResponseFlag::DownstreamProtocolError,
-                "metadata larger than max: the listener's limits.header_list_bytes or limits.header_fields",
+                "metadata larger than max: the listener's limits.max_header_list_size or limits.max_headers_count",
             ));
         }
         if value(Name::Method).is_some_and(|field| field.value != b"POST") {

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use evenkeel_balance::Outcome;
 use evenkeel_grpc::Code;
-use evenkeel_http2::{ErrorCode, Half, StreamFailure};
+use evenkeel_http2::{ErrorCode, Half};
 use evenkeel_telemetry::ResponseFlag;
 
 use super::call::{Call, CallPhase};
@@ -41,9 +41,12 @@ impl Worker {
         if call.log.is_some() {
             call.details = Some(ending.text.as_str().into());
         }
-        match call.phase {
+        let (phase, at_boundary) = (call.phase, call.received.at_boundary());
+        match phase {
             CallPhase::Waiting | CallPhase::Sent => self.answer(id, b"200", &ending.text),
-            CallPhase::Answering if call.received.at_boundary() => self.answer_trailers(id, &ending.text),
+            CallPhase::Answering if at_boundary && !self.is_held_up_too_long(id) => {
+                self.answer_trailers(id, &ending.text);
+            }
             CallPhase::Answering | CallPhase::Draining => {
                 let code = if ending.code == Code::DeadlineExceeded {
                     ErrorCode::CANCEL
@@ -54,6 +57,18 @@ impl Worker {
             }
         }
         self.response_ended(now, id);
+    }
+
+    /// Whether a call's deadline has passed while bytes for its client wait. Trailers behind them would come when the
+    /// client has long given up, and hold what waits until then.
+    fn is_held_up_too_long(&self, id: u32) -> bool {
+        let call = &self.calls[id as usize];
+        let is_late = call.code == Some(Code::DeadlineExceeded);
+        is_late
+            && self
+                .conns
+                .get(call.down.conn.index())
+                .is_some_and(|conn| conn.http2.has_queued(call.down.stream))
     }
 
     /// The response is complete on our side. What is left of the request is not needed; the call is gone once the
@@ -113,15 +128,12 @@ impl Worker {
         }
     }
 
-    /// The client reset its stream.
-    pub(super) fn on_client_gone(&mut self, now: Duration, id: u32, failure: StreamFailure) {
+    /// The client reset its stream, or its connection ended: `flag` says which.
+    pub(super) fn on_client_gone(&mut self, now: Duration, id: u32, flag: ResponseFlag) {
         let call = &mut self.calls[id as usize];
         if call.phase != CallPhase::Draining || call.code.is_none() {
             call.code = Some(Code::Cancelled);
-            call.flag = Some(match failure {
-                StreamFailure::Violation(_) => ResponseFlag::DownstreamProtocolError,
-                _ => ResponseFlag::DownstreamConnectionTermination,
-            });
+            call.flag = Some(flag);
         }
         self.release_upstream(now, id, Some(Outcome::Cancelled));
         self.remove_call(now, id);
@@ -142,30 +154,42 @@ impl Worker {
         }
     }
 
-    /// Notes that a call's bytes wait for a window, or that they moved.
+    /// Notes that bytes of a call wait for a window. If none moves for [`STREAM_STALL_MAX`] the call ends.
     pub(super) fn note_stall(&mut self, now: Duration, id: u32, waits: bool) {
         let call = &mut self.calls[id as usize];
-        if !waits {
+        if !waits || call.stalled_since.is_some() {
             return;
         }
         call.stalled_since = Some(now);
-        if call.timer.is_none() {
-            call.timer = Some(self.wheel.arm(now + STREAM_STALL_MAX, TimerKey::Call(id)));
+        let until = now + STREAM_STALL_MAX;
+        // A timer for a deadline that comes first looks at the stall when it fires.
+        if call.timer.is_some() && call.deadline.is_some_and(|deadline| deadline <= until) {
+            return;
         }
+        if let Some(timer) = call.timer.take() {
+            self.wheel.disarm(timer);
+        }
+        call.timer = Some(self.wheel.arm(until, TimerKey::Call(id)));
+    }
+
+    /// Notes that bytes of a call moved that had waited: what still waits begins to do so anew.
+    pub(super) fn note_progress(&mut self, now: Duration, id: u32) {
+        let call = &mut self.calls[id as usize];
+        let conns = &self.conns;
+        let waits = [Some(call.down), call.up]
+            .into_iter()
+            .flatten()
+            .any(|leg| conns.get(leg.conn.index()).is_some_and(|conn| conn.http2.has_queued(leg.stream)));
+        call.stalled_since = waits.then_some(now);
     }
 
     pub(super) fn on_call_timer(&mut self, now: Duration, id: u32) {
         let call = &mut self.calls[id as usize];
         call.timer = None;
-        if call.deadline.is_some_and(|deadline| deadline <= now) {
-            let text = "deadline exceeded: upstream request timeout";
-            self.end_call(
-                now,
-                id,
-                &Ending::local(Code::DeadlineExceeded, ResponseFlag::UpstreamTimeout, text),
-            );
+        if self.end_past_deadline(now, id) {
             return;
         }
+        let call = &mut self.calls[id as usize];
         let stall = call.stalled_since.map(|since| since + STREAM_STALL_MAX);
         if stall.is_some_and(|at| at <= now) {
             self.end_stalled(now, id);
@@ -175,6 +199,17 @@ impl Worker {
         if let Some(next) = call.deadline.into_iter().chain(stall).min() {
             call.timer = Some(self.wheel.arm(next, TimerKey::Call(id)));
         }
+    }
+
+    /// Ends a call whose deadline has passed. Whether it has.
+    pub(super) fn end_past_deadline(&mut self, now: Duration, id: u32) -> bool {
+        let passed = self.calls[id as usize].deadline.is_some_and(|deadline| deadline <= now);
+        if passed {
+            let text = "deadline exceeded: upstream request timeout";
+            let ending = Ending::local(Code::DeadlineExceeded, ResponseFlag::UpstreamTimeout, text);
+            self.end_call(now, id, &ending);
+        }
+        passed
     }
 
     /// Nothing moved for too long: the stream that did not read is reset.

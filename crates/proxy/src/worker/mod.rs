@@ -26,6 +26,7 @@ mod control;
 mod downstream;
 mod finish;
 mod http1;
+mod inspect;
 mod observe;
 mod output;
 mod reply;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::Address;
 use evenkeel_http2::field::{FieldBlock, FieldId};
-use evenkeel_http2::{Connection, Event as Http2Event, Fields, Role};
+use evenkeel_http2::{Connection, Event as Http2Event, Fields, Role, Violation};
 use evenkeel_telemetry::Event;
 use slab::Slab;
 
@@ -48,6 +49,7 @@ use self::cluster::WorkerCluster;
 use self::conn::{Conn, ConnPhase, Downstream, Side};
 pub use self::conn::{ConnId, PeerName, TransportEnd};
 pub use self::control::{ClusterView, EndpointView};
+pub use self::inspect::Usage;
 pub use self::observe::Observer;
 use self::snapshot::Snapshot;
 use self::timer::Wheel;
@@ -132,6 +134,8 @@ pub struct Worker {
     draining: bool,
     /// Clusters for which discovery should look again.
     lost: Vec<Arc<str>>,
+    /// Peers that broke the protocol, for the log.
+    violations: Vec<(String, Violation)>,
     observer: Option<Observer>,
 }
 
@@ -171,6 +175,7 @@ impl Worker {
             serial: 0,
             draining: false,
             lost: Vec::new(),
+            violations: Vec::new(),
             observer: None,
         };
         worker.apply(snapshot, now);

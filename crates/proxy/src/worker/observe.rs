@@ -33,6 +33,9 @@ pub struct Observer {
     positions: HashMap<Box<[u8]>, u16, foldhash::fast::FixedState>,
 }
 
+/// Violations that wait for the log; more in one wake-up are only counted.
+const VIOLATIONS_MAX: usize = 16;
+
 /// Positions of the rows that every registry has.
 const OTHER: u16 = 0;
 const UNKNOWN: u16 = 1;
@@ -279,10 +282,30 @@ impl Worker {
         }
     }
 
-    pub(super) fn note_violation(&mut self, _conn: ConnId, error: ConnectionError) {
-        if let (Some(observer), ConnectionError::PeerMisbehaved(violation)) = (&self.observer, error) {
-            observer.stats.protocol_error(Violation::rule(violation));
+    pub(super) fn note_violation(&mut self, conn: ConnId, error: ConnectionError) {
+        let ConnectionError::PeerMisbehaved(violation) = error else { return };
+        if let Some(observer) = &self.observer {
+            observer.stats.protocol_error(violation.rule());
         }
+        let Some(conn) = self.conns.get(conn.index()) else { return };
+        if self.violations.len() < VIOLATIONS_MAX {
+            let peer = match &conn.side {
+                Side::Downstream(down) => match down.peer {
+                    PeerName::Ip(address) => format!("client {address}"),
+                    PeerName::Unix => "client on a Unix socket".to_owned(),
+                },
+                Side::Upstream(up) => {
+                    let cluster = &self.clusters[up.cluster as usize];
+                    format!("backend {}", cluster.balancer.endpoint(up.slot).address())
+                }
+            };
+            self.violations.push((peer, violation));
+        }
+    }
+
+    /// A peer that broke the protocol since the last time, and how; for the log. To be asked until `None`.
+    pub fn poll_violation(&mut self) -> Option<(String, Violation)> {
+        self.violations.pop()
     }
 }
 

@@ -3,9 +3,9 @@
 use core::time::Duration;
 
 use evenkeel_http2::{ConnectionError, ErrorCode, Role};
-use evenkeel_telemetry::Event;
+use evenkeel_telemetry::{Event, ResponseFlag};
 
-use super::call::CallPhase;
+use super::call::{CallPhase, Leg};
 use super::conn::{ConnId, ConnPhase, LINGER_MAX, OUTPUT_STALL_MAX, Side, TransportEnd, UpstreamProgress};
 use super::{Action, TimerKey, Worker};
 
@@ -58,17 +58,17 @@ impl Worker {
         bytes: u32,
     ) {
         let Some(call) = self.calls.get_mut(token as usize) else { return };
-        if bytes > 0 {
-            call.stalled_since = Some(now);
+        let here = Leg { conn: id, stream };
+        if call.down != here && call.up != Some(here) {
+            return;
         }
-        if call.up.is_some_and(|up| up.conn == id && up.stream == stream) {
+        self.note_progress(now, token);
+        let call = &mut self.calls[token as usize];
+        if call.up == Some(here) {
             let credit = call.credit_for(u64::from(bytes));
             let down = call.down;
             self.touch(down.conn);
             self.consume(down.conn, down.stream, credit);
-            return;
-        }
-        if call.down.conn != id || call.down.stream != stream {
             return;
         }
         if let Some(up) = call.up {
@@ -177,8 +177,7 @@ impl Worker {
         let calls: Vec<u32> = conn.http2.tokens().collect();
         for call in calls {
             if self.calls.get(call as usize).is_some_and(|call| call.down.conn == id) {
-                let reset = evenkeel_http2::StreamFailure::PeerReset(ErrorCode::CANCEL);
-                self.on_client_gone(now, call, reset);
+                self.on_client_gone(now, call, ResponseFlag::DownstreamConnectionTermination);
             }
         }
         self.touch(id);

@@ -292,6 +292,11 @@ impl Worker {
 
     fn on_attempt_failed(&mut self, now: Duration, id: u32, failure: StreamFailure) {
         self.on_upstream_reset(id);
+        // A backend keeps the same deadline and may be first to act on it: grpc-go resets with CANCEL then, and its client
+        // takes such a reset for the deadline too.
+        if self.end_past_deadline(now, id) {
+            return;
+        }
         let refused = match failure {
             StreamFailure::GoAway(_) => Some(TransparentRetry::GoAway),
             failure if failure.not_processed() => Some(TransparentRetry::RefusedStream),

@@ -92,12 +92,7 @@ fn describe(state: &State) -> Clusters {
         ClusterBody {
             name: name.to_owned(),
             target: runtime.config.target.to_string(),
-            policy: serde_json::to_value(&runtime.config)
-                .ok()
-                .and_then(|config| config.get("policy").map(ToString::to_string))
-                .unwrap_or_default()
-                .trim_matches('"')
-                .to_owned(),
+            policy: evenkeel_config::policy_name(runtime.config.policy).to_owned(),
             pending: of_workers.iter().map(|view| view.pending).sum(),
             resolver: ResolverBody {
                 last_success_age_seconds: resolver.last_success.map(|at| at.elapsed().as_secs_f64()),

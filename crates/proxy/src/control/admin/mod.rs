@@ -56,7 +56,10 @@ pub(super) enum Socket {
 pub(super) async fn bind(address: &ListenAddress) -> io::Result<Socket> {
     match address {
         ListenAddress::Tcp(address) => Ok(Socket::Tcp(TcpListener::bind(address).await?)),
-        ListenAddress::Unix(path) => Ok(Socket::Unix(UnixListener::bind(path)?)),
+        ListenAddress::Unix(path) => {
+            crate::driver::remove_stale_socket(path)?;
+            Ok(Socket::Unix(UnixListener::bind(path)?))
+        }
     }
 }
 
