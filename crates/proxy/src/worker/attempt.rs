@@ -67,7 +67,12 @@ impl Worker {
             let most = owner.settings.max_connections_per_endpoint;
             let conns = owner.endpoint_conns(slot);
             if conns.connecting.is_empty() && conns.total < most {
-                self.connect(now, cluster, slot);
+                let at = conns.further_not_before;
+                if at <= now {
+                    self.connect(now, cluster, slot);
+                } else {
+                    owner.further_at = Some(owner.further_at.map_or(at, |other| other.min(at)));
+                }
             }
         }
         found

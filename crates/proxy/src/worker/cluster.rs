@@ -33,6 +33,8 @@ pub(super) struct EndpointConns {
     pub(super) stats: Option<EndpointStats>,
     /// Why the newest attempt failed.
     pub(super) last_error: Option<Arc<str>>,
+    /// No further connection is begun before, next to one that is full: the newest attempt failed.
+    pub(super) further_not_before: Duration,
 }
 
 impl EndpointConns {
@@ -53,6 +55,8 @@ pub(super) struct WorkerCluster {
     pub(super) removed: Vec<Slot>,
     pub(super) pending: VecDeque<Waiting>,
     pub(super) timer: Option<(TimerId, Duration)>,
+    /// When waiting calls may begin a further connection to an endpoint whose connections are full.
+    pub(super) further_at: Option<Duration>,
     /// Whether the newest configuration has this cluster; without, it only finishes its calls.
     pub(super) is_configured: bool,
     /// Why the newest connection attempt of any endpoint failed, for the message of calls that fail because of it.
@@ -70,6 +74,7 @@ impl WorkerCluster {
             removed: Vec::new(),
             pending: VecDeque::new(),
             timer: None,
+            further_at: None,
             is_configured: true,
             last_error: None,
         }

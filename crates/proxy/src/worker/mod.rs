@@ -333,10 +333,7 @@ impl Worker {
             match key {
                 TimerKey::Call(call) => self.on_call_timer(now, call),
                 TimerKey::Conn(conn) => self.on_conn_timer(now, ConnId(conn)),
-                TimerKey::Cluster(cluster) => {
-                    self.clusters[cluster as usize].timer = None;
-                    self.tend_cluster(now, cluster);
-                }
+                TimerKey::Cluster(cluster) => self.on_cluster_timer(now, cluster),
                 TimerKey::Drain(conn) => self.on_drain_timer(now, ConnId(conn)),
             }
         }

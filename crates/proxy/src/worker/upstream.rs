@@ -30,7 +30,8 @@ impl Worker {
         if cluster.balancer.wants_re_resolution() && !self.lost.contains(&cluster.settings.name) {
             self.lost.push(Arc::clone(&cluster.settings.name));
         }
-        let next = cluster.balancer.next_deadline();
+        let further = cluster.further_at.filter(|_| !cluster.pending.is_empty());
+        let next = cluster.balancer.next_deadline().into_iter().chain(further).min();
         match (cluster.timer, next) {
             (Some((_, at)), Some(next)) if at <= next => {}
             (timer, Some(next)) => {
@@ -41,6 +42,17 @@ impl Worker {
             }
             (_, None) => {}
         }
+    }
+
+    /// A cluster's timer fired: its balancer may want connections, and waiting calls may.
+    pub(super) fn on_cluster_timer(&mut self, now: Duration, cluster_id: u32) {
+        let cluster = &mut self.clusters[cluster_id as usize];
+        cluster.timer = None;
+        if cluster.further_at.is_some_and(|at| at <= now) {
+            cluster.further_at = None;
+            self.serve_waiting(now, cluster_id);
+        }
+        self.tend_cluster(now, cluster_id);
     }
 
     /// Begins a connection to an endpoint.
@@ -187,6 +199,9 @@ impl Worker {
         if matches!(before, UpstreamProgress::Connecting(_)) {
             self.note_connect_error(cluster_id, slot, reason);
             self.on_connect_result(cluster_id, slot, false);
+            // The balancer keeps first connections apart; those beyond the first are kept apart here.
+            let cluster = &mut self.clusters[cluster_id as usize];
+            cluster.endpoint_conns(slot).further_not_before = now + cluster.settings.backoff.base;
         } else {
             self.on_upstream_lost(cluster_id, slot);
         }
