@@ -1,0 +1,310 @@
+//! The ledger: what the client and the backends of each call say of it, reconciled.
+//!
+//! Rules (reliability suite, checker I1 to I5):
+//! - a call ends exactly once, and no later than its deadline;
+//! - OK at the client if and only if one execution completed with OK, with equal bytes both ways;
+//! - no call is executed twice: what is tried again was refused or never arrived;
+//! - any other end is one that its plan, or a fault, explains;
+//! - a message that was cut off never looks like a complete answer.
+
+use core::time::Duration;
+
+use evenkeel_grpc::Code;
+use evenkeel_http2::ErrorCode;
+
+use crate::net::Net;
+use crate::payload::Summary;
+use crate::plan::{Behaviour, CallPlan, Fault};
+use crate::setup::Setup;
+use crate::stats::Happening;
+
+/// Request bytes that the worker keeps for a second attempt.
+const REPLAY_BYTES: u64 = 64 * 1024;
+
+/// How long the worker lets bytes wait for a client that does not read.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// How a call ended for its client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallEnd {
+    /// With a status, and with these responses.
+    Status(Code, Summary),
+    /// The response ended without a status.
+    NoStatus(Summary),
+    /// The stream was reset.
+    Reset(ErrorCode),
+    /// The client's connection was lost.
+    Disconnected,
+    /// The client gave up.
+    Cancelled,
+    /// The client gave up behind the deadline, its connection being disturbed.
+    Overdue,
+    /// No connection could be had to begin with.
+    NotSent,
+}
+
+/// An execution that sent its last word.
+#[derive(Clone, Copy, Debug)]
+pub struct Completed {
+    /// Which backend.
+    pub backend: usize,
+    /// The status it sent.
+    pub code: Code,
+    /// The request as it arrived.
+    pub request: Summary,
+    /// The response as it was sent.
+    pub response: Summary,
+}
+
+/// All that is known of one call.
+#[derive(Clone, Debug)]
+pub struct CallRecord {
+    /// What was planned.
+    pub plan: CallPlan,
+    /// When its header section left the client, the newest time if it was tried again.
+    pub sent_at: Option<Duration>,
+    /// The request as the client has sent it.
+    pub request: Option<Summary>,
+    /// Attempts that a backend saw.
+    pub attempts: u32,
+    /// Attempts that a backend saw and said it did not process.
+    pub unprocessed: u32,
+    /// Attempts that a backend began to work on.
+    pub executions: u32,
+    /// The backend of the newest attempt.
+    pub backend: Option<usize>,
+    /// The execution that completed.
+    pub completed: Option<Completed>,
+    /// When a backend stopped working on it because its stream was reset.
+    pub aborted_at: Option<Duration>,
+    /// How it ended.
+    pub end: Option<CallEnd>,
+    /// When it ended.
+    pub ended_at: Option<Duration>,
+    /// The grpc-message that came with its status, as it is on the wire.
+    pub message: String,
+    /// The call that the fields next to its status name, as the backend wrote it there.
+    pub echo: Option<u32>,
+}
+
+/// All calls, by identifier.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) calls: Vec<CallRecord>,
+    rules: Rules,
+    open: usize,
+}
+
+/// What the setup excuses.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    /// No fault is planned that could fail a call.
+    is_calm: bool,
+    /// Backends say GOAWAY in one phase, so that a call may be cut off as often as it is tried, seen or unseen.
+    cuts_streams: bool,
+    /// The worker drains while calls are still to come.
+    drains: bool,
+}
+
+impl Ledger {
+    pub(crate) fn new(setup: &Setup) -> Self {
+        let record = |plan: &CallPlan| CallRecord {
+            plan: plan.clone(),
+            sent_at: None,
+            request: None,
+            attempts: 0,
+            unprocessed: 0,
+            executions: 0,
+            backend: None,
+            completed: None,
+            aborted_at: None,
+            end: None,
+            ended_at: None,
+            message: String::new(),
+            echo: None,
+        };
+        let rules = Rules {
+            is_calm: setup.is_calm(),
+            cuts_streams: setup.cuts_streams(),
+            drains: setup.faults.iter().any(|(_, fault)| matches!(fault, Fault::Drain(_))),
+        };
+        Self { calls: setup.calls.iter().map(record).collect(), rules, open: setup.calls.len() }
+    }
+
+    pub(crate) fn plan(&self, call: u32) -> &CallPlan {
+        &self.calls[call as usize].plan
+    }
+
+    /// Calls that have not ended.
+    pub(crate) fn open_count(&self) -> usize {
+        self.open
+    }
+
+    /// Identifiers of calls that have not ended.
+    pub(crate) fn open_calls(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.calls.len() as u32).filter(|call| self.calls[*call as usize].end.is_none())
+    }
+
+    /// A backend received a call.
+    pub(crate) fn attempted(&mut self, call: u32, backend: usize) {
+        let record = &mut self.calls[call as usize];
+        record.attempts += 1;
+        record.backend = Some(backend);
+    }
+
+    /// A backend begins to work on a call.
+    pub(crate) fn executed(&mut self, net: &mut Net, call: u32) {
+        let record = &mut self.calls[call as usize];
+        record.executions += 1;
+        if record.executions > 1 {
+            net.violate(|| format!("call {call} was executed twice: {record:?}"));
+        }
+        if record.unprocessed > 0 {
+            net.stats.count(Happening::TransparentRetry);
+        }
+    }
+
+    /// A backend says that it does not work on a call.
+    pub(crate) fn not_processed(&mut self, call: u32) {
+        self.calls[call as usize].unprocessed += 1;
+    }
+
+    /// A backend sent its last word.
+    pub(crate) fn completed(&mut self, call: u32, completed: Completed) {
+        self.calls[call as usize].completed = Some(completed);
+    }
+
+    /// A backend stopped working because of a reset.
+    pub(crate) fn aborted(&mut self, net: &mut Net, call: u32) {
+        net.stats.count(Happening::CancelReachedBackend);
+        self.calls[call as usize].aborted_at = Some(net.now);
+    }
+
+    /// A call ended for its client.
+    pub(crate) fn end(&mut self, net: &mut Net, call: u32, end: CallEnd) {
+        let record = &mut self.calls[call as usize];
+        net.trace.note(net.now, &[5, u64::from(call), end_number(end)]);
+        if let Some(before) = record.end {
+            net.violate(|| format!("call {call} ended twice: {before:?}, then {end:?}"));
+            return;
+        }
+        record.end = Some(end);
+        record.ended_at = Some(net.now);
+        self.open -= 1;
+        net.stats.count(match end {
+            CallEnd::Status(Code::Ok, _) => Happening::CallOk,
+            CallEnd::Status(Code::DeadlineExceeded, _) => Happening::DeadlineExceeded,
+            CallEnd::Status(..) | CallEnd::NoStatus(_) | CallEnd::NotSent => Happening::CallFailed,
+            CallEnd::Reset(_) => Happening::CallReset,
+            CallEnd::Disconnected => Happening::CallDisconnected,
+            CallEnd::Cancelled => Happening::CallCancelled,
+            CallEnd::Overdue => Happening::OverdueBehindFault,
+        });
+        if matches!(end, CallEnd::Status(_, response) if !response.is_whole) {
+            net.stats.count(Happening::TruncatedSeen);
+        }
+        if let Err(rule) = judge(call, record, end, net.now, self.rules) {
+            net.violate(|| format!("call {call} ended with {end:?}: {rule}: {record:?}"));
+        }
+    }
+}
+
+fn end_number(end: CallEnd) -> u64 {
+    match end {
+        CallEnd::Status(code, summary) => code as u64 ^ summary.hash,
+        CallEnd::NoStatus(summary) => 100 ^ summary.hash,
+        CallEnd::Reset(code) => 200 + u64::from(code.0),
+        CallEnd::Disconnected => 301,
+        CallEnd::Cancelled => 302,
+        CallEnd::Overdue => 303,
+        CallEnd::NotSent => 304,
+    }
+}
+
+/// Whether a call may end so.
+fn judge(
+    call: u32,
+    record: &CallRecord,
+    end: CallEnd,
+    now: Duration,
+    rules: Rules,
+) -> Result<(), &'static str> {
+    let plan = &record.plan;
+    let late = match (plan.timeout, record.sent_at) {
+        (Some(timeout), Some(sent_at)) => now >= sent_at + timeout,
+        _ => false,
+    };
+    let backend_reset = matches!(plan.behaviour, Behaviour::Reset(..));
+    match end {
+        CallEnd::Status(code, response) => judge_status(call, record, code, response, late, rules),
+        CallEnd::NoStatus(_) => Err("a response without a status"),
+        CallEnd::Reset(ErrorCode::CANCEL) if late || plan.client_holds >= STALL_MAX => Ok(()),
+        CallEnd::Reset(ErrorCode::INTERNAL_ERROR) if backend_reset || !rules.is_calm => Ok(()),
+        CallEnd::Reset(_) => Err("no reason for a reset"),
+        CallEnd::NotSent if rules.drains => Ok(()),
+        CallEnd::Disconnected | CallEnd::NotSent if rules.is_calm => Err("no reason to lose the connection"),
+        CallEnd::Cancelled if plan.cancel_after.is_none() => Err("nobody cancelled it"),
+        CallEnd::Disconnected | CallEnd::NotSent | CallEnd::Cancelled | CallEnd::Overdue => Ok(()),
+    }
+}
+
+fn judge_status(
+    call: u32,
+    record: &CallRecord,
+    code: Code,
+    response: Summary,
+    late: bool,
+    rules: Rules,
+) -> Result<(), &'static str> {
+    let behaviour = record.plan.behaviour;
+    if !response.is_whole {
+        let planned = behaviour == Behaviour::Truncated && code == Code::Ok;
+        return if planned { Ok(()) } else { Err("a truncated message looks complete") };
+    }
+    // The worker may come to the same status by itself.
+    if let Some(completed) = record.completed
+        && completed.code == code
+        && behaviour.is_answer()
+        && (code == Code::Ok || record.echo == Some(call))
+    {
+        return judge_answer(call, record, completed, response);
+    }
+    let reset = matches!(behaviour, Behaviour::Reset(..) | Behaviour::Html);
+    match code {
+        Code::Ok => Err("OK without an execution that completed with OK"),
+        Code::DeadlineExceeded if late => Ok(()),
+        Code::DeadlineExceeded => Err("its deadline had not passed"),
+        Code::Unavailable if reset || !rules.is_calm || rules.cuts_streams => Ok(()),
+        Code::Unavailable if record.unprocessed > retries(&record.plan) => Ok(()),
+        Code::Unknown if behaviour.status() == Some(Code::Unknown) => Ok(()),
+        _ => Err("a status that nothing explains"),
+    }
+}
+
+/// How often the worker tries a call again that a backend did not process: once (gRFC A6), if it still has the request.
+fn retries(plan: &CallPlan) -> u32 {
+    u32::from(plan.request_bytes() <= REPLAY_BYTES)
+}
+
+/// The backend's own answer arrived: it must be the one that it sent.
+fn judge_answer(
+    call: u32,
+    record: &CallRecord,
+    completed: Completed,
+    response: Summary,
+) -> Result<(), &'static str> {
+    if response != completed.response {
+        return Err("the response is not the one that was sent");
+    }
+    if record.echo != Some(call) {
+        return Err("the fields next to its status are not those that were sent");
+    }
+    if record.executions != 1 {
+        return Err("not exactly one execution");
+    }
+    let early = matches!(record.plan.behaviour, Behaviour::Early(_));
+    if !early && record.request != Some(completed.request) {
+        return Err("the request that was executed is not the one that was sent");
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! The setup of one world: everything that is decided before its first event.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_balance::{Address, BackoffConfig, EndpointSet, Policy};
+use evenkeel_http2::Limits;
+use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable};
+use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
+
+use crate::backend::BackendSetup;
+use crate::client::ClientSetup;
+use crate::net::LinkShape;
+use crate::plan::{CallPlan, Fault, GoAway};
+
+/// What one world consists of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The seed of everything that is drawn while the world runs.
+    pub seed: u64,
+    /// How the worker chooses backends.
+    pub policy: Policy,
+    /// What the worker allows its clients.
+    pub listener: Limits,
+    /// When the worker tries again to connect.
+    pub backoff: BackoffConfig,
+    /// From the start of a connection attempt to the backend's SETTINGS.
+    pub connect_timeout: Duration,
+    /// Calls that may wait for a connection.
+    pub max_pending: usize,
+    /// Connections to one backend.
+    pub max_connections_per_endpoint: usize,
+    /// The worker's connections to backends.
+    pub upstream: LinkShape,
+    /// The longest time between a cause and the worker's turn that handles it.
+    pub wake_delay_max: Duration,
+    /// The clients.
+    pub clients: Vec<ClientSetup>,
+    /// The backends.
+    pub backends: Vec<BackendSetup>,
+    /// The calls, each with its client.
+    pub calls: Vec<CallPlan>,
+    /// What goes wrong, and when.
+    pub faults: Vec<(Duration, Fault)>,
+    /// The time within which all calls must end, counted from the last start or fault.
+    pub patience: Duration,
+    /// Whether the clients leave because the worker drains; else they leave by themselves.
+    pub drains_at_end: bool,
+}
+
+impl Setup {
+    /// A calm world: these numbers of clients and backends on fast connections, and no calls yet.
+    #[must_use]
+    pub fn calm(seed: u64, clients: usize, backends: usize) -> Self {
+        let client = ClientSetup { limits: Limits::upstream(), shape: LinkShape::local() };
+        let backend = BackendSetup { limits: Limits::mesh(), delay: Duration::ZERO, goaway: None };
+        Self {
+            seed,
+            policy: Policy::RoundRobin,
+            listener: Limits::mesh(),
+            backoff: BackoffConfig { max: Duration::from_secs(2), ..BackoffConfig::default() },
+            connect_timeout: Duration::from_secs(1),
+            max_pending: 1024,
+            max_connections_per_endpoint: 4,
+            upstream: LinkShape::local(),
+            wake_delay_max: Duration::from_micros(20),
+            clients: vec![client; clients],
+            backends: vec![backend; backends],
+            calls: Vec::new(),
+            faults: Vec::new(),
+            patience: Duration::from_secs(60),
+            drains_at_end: false,
+        }
+    }
+
+    /// Whether nothing in it can fail a call that is planned to succeed.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        let abrupt = |backend: &BackendSetup| matches!(backend.goaway, Some((_, GoAway::Abrupt)));
+        !self.faults.iter().any(|(_, fault)| fault.is_harmful()) && !self.backends.iter().any(abrupt)
+    }
+
+    /// Whether a backend may leave calls unprocessed that it has been sent.
+    pub(crate) fn cuts_streams(&self) -> bool {
+        let single = |fault: &Fault| matches!(fault, Fault::GoAway(_, GoAway::SinglePhase));
+        self.faults.iter().any(|(_, fault)| single(fault))
+            || self.backends.iter().any(|backend| matches!(backend.goaway, Some((_, GoAway::SinglePhase))))
+    }
+
+    /// Where the worker listens.
+    pub(crate) fn proxy_address() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 50_051))
+    }
+
+    /// Where a backend listens.
+    #[must_use]
+    pub fn backend_address(backend: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 1, 1], 50_000 + backend as u16))
+    }
+
+    /// Endpoint addresses of these backends, of equal weight.
+    pub(crate) fn addresses(backends: &[usize]) -> Vec<(Address, u32)> {
+        backends.iter().map(|backend| (Address::Tcp(Self::backend_address(*backend)), 1)).collect()
+    }
+
+    /// The worker's configuration with these endpoints; without any cluster if there are none.
+    pub(crate) fn snapshot(&self, generation: u32, endpoints: Option<&Arc<EndpointSet>>) -> Arc<Snapshot> {
+        let route =
+            Route { name: "sim".into(), conditions: RouteMatch::default(), cluster: 0, timeout: None };
+        let routes = if endpoints.is_some() { vec![route] } else { Vec::new() };
+        let listener = Listener {
+            name: "sim".into(),
+            limits: self.listener,
+            max_connections: 10_000,
+            routes: RouteTable::new(routes),
+        };
+        let cluster = |endpoints: &Arc<EndpointSet>| {
+            Arc::new(Cluster {
+                backoff: self.backoff,
+                connect_timeout: self.connect_timeout,
+                max_pending: self.max_pending,
+                max_connections_per_endpoint: self.max_connections_per_endpoint,
+                ..Cluster::new("sim", self.policy, Arc::clone(endpoints))
+            })
+        };
+        Arc::new(Snapshot {
+            generation,
+            listeners: vec![Arc::new(listener)],
+            clusters: endpoints.map(cluster).into_iter().collect(),
+        })
+    }
+}

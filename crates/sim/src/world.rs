@@ -1,0 +1,347 @@
+//! The world: events in order of time, given to whom they concern, and the rules checked as they go by.
+//!
+//! A world has four parts, each in bounded time: calls and faults, until every call has ended; quiet, in which everything
+//! that was begun comes to its end; leaving, the clients by themselves or because the worker drains; and the end of the
+//! configuration, after which the worker must hold nothing.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_balance::{Endpoint, EndpointSet};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::backend::Backend;
+use crate::check;
+use crate::client::Client;
+use crate::driver::Driver;
+use crate::event::{ClientTimer, Event};
+use crate::ledger::{CallRecord, Ledger};
+use crate::net::{Accept, LinkId, Net, Owner, Side};
+use crate::plan::Fault;
+use crate::setup::Setup;
+use crate::stats::{Happening, Stats};
+
+/// How long a world is left alone before it is looked at: longer than the longest stall, a backoff and a connection attempt.
+const QUIET: Duration = Duration::from_secs(8);
+
+/// How long clients have to leave: longer than the longest gap between two GOAWAYs and the time in which a connection lingers.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// Over which time a drain spreads the clients' turns.
+const DRAIN_SPREAD: Duration = Duration::from_millis(200);
+
+/// A rule that was broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// The seed of the world.
+    pub seed: u64,
+    /// The world's time.
+    pub at: Duration,
+    /// What was broken, by whom.
+    pub text: String,
+}
+
+impl core::fmt::Display for Violation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "seed {} at {:?}: {}", self.seed, self.at, self.text)
+    }
+}
+
+impl core::error::Error for Violation {}
+
+/// What a world came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// A hash of everything that happened, in order.
+    pub trace: u64,
+    /// What happened, and how often.
+    pub stats: Stats,
+    /// Every call, in the order of the setup.
+    pub calls: Vec<CallRecord>,
+    /// Events that were handled.
+    pub events: u64,
+    /// When the last call had ended.
+    pub calls_ended_at: Duration,
+    /// DATA bytes that backends have sent.
+    pub backend_bytes: u64,
+}
+
+/// A world.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) net: Net,
+    pub(crate) driver: Driver,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) backends: Vec<Backend>,
+    pub(crate) ledger: Ledger,
+    setup: Arc<Setup>,
+    set: Arc<EndpointSet>,
+    /// Every endpoint that there ever was.
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    generation: u32,
+    /// References to header fields that the worker holds from its start.
+    pub(crate) own_references: u64,
+    events: u64,
+}
+
+impl World {
+    /// A world before its first event.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let mut net = Net::new(setup.seed, SmallRng::seed_from_u64(setup.seed));
+        let all: Vec<usize> = (0..setup.backends.len()).collect();
+        let set = Arc::new(EndpointSet::new(&Setup::addresses(&all)));
+        let snapshot = setup.snapshot(1, Some(&set));
+        let seed = net.rng.random();
+        let driver = Driver::new(&net, seed, &setup, &snapshot);
+        let proxy = Setup::proxy_address();
+        net.listen(proxy, Owner::Worker, Accept::Open);
+        let backends: Vec<Backend> = all
+            .iter()
+            .map(|index| Backend::new(*index, setup.backends[*index], Setup::backend_address(*index)))
+            .collect();
+        for (index, backend) in backends.iter().enumerate() {
+            net.listen(backend.address, Owner::Backend(index), Accept::Open);
+        }
+        let clients = setup.clients.iter().enumerate();
+        let clients = clients.map(|(index, client)| Client::new(index, *client, proxy)).collect();
+        for (call, plan) in setup.calls.iter().enumerate() {
+            let timer = ClientTimer::Start(call as u32);
+            net.queue.push(plan.start_at, Event::Client { client: plan.client, timer });
+        }
+        for (index, (at, _)) in setup.faults.iter().enumerate() {
+            net.queue.push(*at, Event::Fault(index));
+        }
+        let ledger = Ledger::new(&setup);
+        let own_references = driver.worker.usage().field_references;
+        let endpoints = set.endpoints().to_vec();
+        let setup = Arc::new(setup);
+        Self {
+            net,
+            driver,
+            clients,
+            backends,
+            ledger,
+            setup,
+            set,
+            endpoints,
+            generation: 1,
+            own_references,
+            events: 0,
+        }
+    }
+
+    /// Runs the world to its end.
+    ///
+    /// # Errors
+    /// The first rule that was broken.
+    pub fn run(mut self) -> Result<Outcome, Violation> {
+        let result = self.live();
+        // A header block that is dropped with references in it panics; in a world that failed that would hide the failure.
+        for client in &mut self.clients {
+            client.dissolve(&mut self.net);
+        }
+        for backend in &mut self.backends {
+            backend.dissolve(&mut self.net);
+        }
+        let calls_ended_at = match result {
+            Ok(at) => at,
+            Err(violation) => {
+                core::mem::forget(self.driver);
+                return Err(violation);
+            }
+        };
+        let backend_bytes = self.net.sent_by_backends();
+        Ok(Outcome {
+            trace: self.net.trace.value(),
+            stats: self.net.stats,
+            calls: self.ledger.calls,
+            events: self.events,
+            calls_ended_at,
+            backend_bytes,
+        })
+    }
+
+    /// The four parts; returns when the last call had ended.
+    fn live(&mut self) -> Result<Duration, Violation> {
+        self.driver.start(&mut self.net);
+        let last_start = self.setup.calls.iter().map(|plan| plan.start_at).max().unwrap_or_default();
+        let last_fault = self.setup.faults.last().map_or(Duration::ZERO, |(at, _)| *at);
+        let until = last_start.max(last_fault) + self.setup.patience;
+        self.run_until(until, |world| world.ledger.open_count() == 0 && world.net.now >= last_fault)?;
+        check::all_calls_ended(self);
+        self.verdict()?;
+        let calls_ended_at = self.net.now;
+        self.run_until(calls_ended_at + QUIET, |_| false)?;
+        check::quiet(self);
+        self.verdict()?;
+        self.leave()?;
+        check::nobody_left(self);
+        self.verdict()?;
+        let empty = self.setup.snapshot(self.generation + 1, None);
+        self.driver.command(&mut self.net, |worker, now| worker.apply(&empty, now));
+        self.run_until(self.net.now + QUIET, |_| false)?;
+        check::nothing_left(self);
+        self.verdict()?;
+        Ok(calls_ended_at)
+    }
+
+    fn leave(&mut self) -> Result<(), Violation> {
+        if self.setup.drains_at_end {
+            self.drain(DRAIN_SPREAD);
+            // A client that is asked to go has nothing left to do here.
+            self.run_until(self.net.now + LEAVING, |_| false)?;
+            check::drained(self);
+            self.verdict()?;
+        }
+        for client in &mut self.clients {
+            client.leave(&mut self.net, &mut self.ledger);
+        }
+        self.run_until(self.net.now + LEAVING, |_| false)
+    }
+
+    fn drain(&mut self, spread: Duration) {
+        self.net.stats.count(Happening::DrainStarted);
+        self.driver.command(&mut self.net, |worker, now| worker.start_drain(now, spread));
+    }
+
+    fn verdict(&mut self) -> Result<(), Violation> {
+        match self.net.violation.take() {
+            None => Ok(()),
+            Some(text) => Err(Violation { seed: self.setup.seed, at: self.net.now, text }),
+        }
+    }
+
+    /// Handles events up to a point in time, or until `done`.
+    fn run_until(&mut self, until: Duration, done: impl Fn(&Self) -> bool) -> Result<(), Violation> {
+        while !done(self) {
+            let Some((at, event)) = self.net.queue.pop(until) else {
+                self.net.now = until;
+                return Ok(());
+            };
+            self.net.now = at;
+            self.events += 1;
+            self.handle(event);
+            self.verdict()?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event) {
+        let Self { net, driver, clients, backends, ledger, .. } = self;
+        match event {
+            Event::Arrive { link, from } => {
+                if net.arrive(link, from) {
+                    self.on_readable(link, from.other());
+                }
+            }
+            Event::Reset { link, to } => {
+                if net.reset_arrives(link, to) {
+                    self.on_reset(link, to);
+                }
+            }
+            Event::Accepted { link } => match net.owner(link, Side::Acceptor) {
+                Owner::Worker => driver.on_accepted(net, link, 0),
+                Owner::Backend(backend) => backends[backend].on_accepted(net, link),
+                Owner::Client(_) => {}
+            },
+            Event::Connected { link } => {
+                if net.establish(link) {
+                    match net.owner(link, Side::Initiator) {
+                        Owner::Worker => driver.on_connected(net, link),
+                        Owner::Client(client) => clients[client].on_connected(net, link),
+                        Owner::Backend(_) => {}
+                    }
+                }
+            }
+            Event::Refused { link } => match net.owner(link, Side::Initiator) {
+                Owner::Worker => driver.on_refused(net, link),
+                Owner::Client(client) => clients[client].on_refused(net, ledger, link),
+                Owner::Backend(_) => {}
+            },
+            Event::Writable { link, side } => match net.owner(link, side) {
+                Owner::Worker => driver.on_writable(net, link),
+                Owner::Client(client) => clients[client].on_writable(net, link),
+                Owner::Backend(backend) => backends[backend].on_writable(net, link),
+            },
+            Event::WorkerTurn => driver.turn(net),
+            Event::Client { client, timer } => clients[client].on_timer(net, ledger, timer),
+            Event::Backend { backend, timer } => backends[backend].on_timer(net, ledger, timer),
+            Event::Fault(index) => self.strike(index),
+        }
+    }
+
+    fn on_readable(&mut self, link: LinkId, side: Side) {
+        let Self { net, driver, clients, backends, ledger, .. } = self;
+        match net.owner(link, side) {
+            Owner::Worker => driver.on_readable(net, link, side),
+            Owner::Client(client) => clients[client].on_readable(net, ledger, link),
+            Owner::Backend(backend) => backends[backend].on_readable(net, ledger, link),
+        }
+    }
+
+    fn on_reset(&mut self, link: LinkId, side: Side) {
+        let Self { net, driver, clients, backends, ledger, .. } = self;
+        match net.owner(link, side) {
+            // epoll reports a reset as readable and writable.
+            Owner::Worker => {
+                driver.on_readable(net, link, side);
+                driver.on_writable(net, link);
+            }
+            Owner::Client(client) => clients[client].on_reset(net, ledger, link),
+            Owner::Backend(backend) => backends[backend].on_reset(net, ledger, link),
+        }
+    }
+
+    fn strike(&mut self, index: usize) {
+        let setup = Arc::clone(&self.setup);
+        let Self { net, driver, clients, backends, ledger, .. } = self;
+        match &setup.faults[index].1 {
+            Fault::ResetLink => {
+                if let Some(link) = draw_link(net) {
+                    net.reset(link);
+                }
+            }
+            Fault::CloseLink => {
+                if let Some(link) = draw_link(net) {
+                    net.stats.count(Happening::LinkClosed);
+                    clients.iter_mut().for_each(|client| client.close_link(net, ledger, link));
+                    backends.iter_mut().for_each(|backend| backend.close_link(net, ledger, link));
+                }
+            }
+            Fault::StallLink(time) => {
+                if let Some(link) = draw_link(net) {
+                    net.stall(link, *time);
+                }
+            }
+            Fault::Restart(backend, down_for, down) => {
+                backends[*backend].die(net, ledger, *down_for, *down);
+            }
+            Fault::Unlisten(backend, down_for, down) => backends[*backend].unlisten(net, *down_for, *down),
+            Fault::GoAway(backend, kind) => backends[*backend].go_away(net, ledger, *kind),
+            Fault::Endpoints(found) => {
+                self.set = Arc::new(self.set.updated(&Setup::addresses(found)));
+                self.endpoints.extend(self.set.endpoints().iter().cloned());
+                self.generation += 1;
+                let snapshot = setup.snapshot(self.generation, Some(&self.set));
+                net.stats.count(Happening::SnapshotApplied);
+                driver.forget_dials();
+                driver.command(net, |worker, now| worker.apply(&snapshot, now));
+            }
+            Fault::Drain(spread) => {
+                net.listen(Setup::proxy_address(), Owner::Worker, Accept::Refusing);
+                clients.iter_mut().for_each(|client| client.stop_connecting(net, ledger));
+                self.drain(*spread);
+            }
+            Fault::Abort => driver.command(net, |worker, now| {
+                worker.abort(now);
+            }),
+        }
+    }
+}
+
+fn draw_link(net: &mut Net) -> Option<LinkId> {
+    let live = net.live();
+    (!live.is_empty()).then(|| live[net.rng.random_range(0..live.len())])
+}
