@@ -9,7 +9,7 @@ It answers any service; the method's name says the kind of call, and a request i
 - `Upload`: any messages; answers with how many they were and how many bytes.
 - `Echo`, `Chat`: the same bytes back, unary and bidirectional.
 
-Each call that begins is told on standard output as `began METHOD KEY`, each that was cancelled as `cancelled METHOD KEY`.
+Of each call that is held, standard output tells `began KEY`, and `cancelled KEY` if it was cancelled.
 """
 
 import argparse
@@ -53,24 +53,7 @@ class Behaviour(grpc.GenericRpcHandler):
         if method not in kinds:
             return None
         make, serve = kinds[method]
-        return make(lambda request, context: self._told(details.method, serve, request, context))
-
-    def _told(self, method, serve, request, context):
-        key = _ask(request).get("hold", "") if isinstance(request, bytes) and method.endswith("Unary") else ""
-        ended = threading.Event()
-
-        def end():
-            if not ended.is_set():
-                _say("cancelled", method, key)
-                if key:
-                    self._gate(key).set()
-
-        context.add_callback(end)
-        _say("began", method, key)
-        answer = serve(request, context)
-        if isinstance(answer, bytes):
-            ended.set()
-        return answer
+        return make(serve)
 
     def _gate(self, key):
         with self._lock:
@@ -80,11 +63,26 @@ class Behaviour(grpc.GenericRpcHandler):
         remaining = context.time_remaining()
         ask = _ask(request)
         if "hold" in ask:
-            self._gate(ask["hold"]).wait()
+            self._hold(ask["hold"], context)
         if "code" in ask:
             context.abort(grpc.StatusCode[ask["code"]], ask.get("message", ""))
         metadata = {key: _text(value) for key, value in context.invocation_metadata()}
         return _bytes({"backend": self._name, "metadata": metadata, "remaining": remaining})
+
+    def _hold(self, key, context):
+        """Waits until the key is released, or the call has ended otherwise."""
+        gate = self._gate(key)
+        let_go = threading.Event()
+
+        def end():
+            if not let_go.is_set():
+                _say("cancelled", key)
+                gate.set()
+
+        context.add_callback(end)
+        _say("began", key)
+        gate.wait()
+        let_go.set()
 
     def _release(self, request, _context):
         self._gate(_ask(request)["hold"]).set()
@@ -127,7 +125,8 @@ def main():
     server = grpc.server(pool, handlers=[Behaviour(arguments.name)], options=SERVER_OPTIONS)
     port = server.add_insecure_port(arguments.listen)
     server.start()
-    _say("listening on", f"{arguments.listen.rpartition(':')[0]}:{port}")
+    is_path = arguments.listen.startswith("unix:")
+    _say("listening on", arguments.listen if is_path else f"{arguments.listen.rpartition(':')[0]}:{port}")
     try:
         server.wait_for_termination()
     finally:

@@ -106,9 +106,20 @@ def test(function=None, *, limit=LIMIT_SECONDS, name=None):
     return register if function is None else register(function)
 
 
+def _environment(name):
+    value = os.environ.get(name)
+    assert value, f"{name} is not set; run the suite with `cargo xtask test --only peers`"
+    return os.path.abspath(value)
+
+
+def peers():
+    """The folder that the foreign peers are installed in."""
+    return _environment("EVENKEEL_PEERS")
+
+
 def peer(name):
     """The path of a foreign peer's program; the test is skipped without it."""
-    path = os.path.join(os.environ["EVENKEEL_PEERS"], "bin", name)
+    path = os.path.join(peers(), "bin", name)
     if not os.path.exists(path):
         raise Skip(f"the peer {name} is missing")
     return path
@@ -116,7 +127,7 @@ def peer(name):
 
 def binary(name="evenkeel"):
     """The path of one of the workspace's binaries."""
-    evenkeel = os.path.abspath(os.environ["EVENKEEL_BIN"])
+    evenkeel = _environment("EVENKEEL_BIN")
     return evenkeel if name == "evenkeel" else os.path.join(os.path.dirname(evenkeel), name)
 
 

@@ -86,7 +86,7 @@ def tonic_case(address, case):
 
 
 def js_case(address, case):
-    packages = os.path.join(os.path.abspath(os.environ["EVENKEEL_PEERS"]), "npm", "node_modules")
+    packages = os.path.join(suite.peers(), "npm", "node_modules")
     if not os.path.isdir(os.path.join(packages, "@grpc", "grpc-js")):
         raise suite.Skip("the peer grpc-js is missing")
     command = [suite.peer("node"), HERE / "grpc_js_client.cjs", address, PROTOS, case]

@@ -5,6 +5,7 @@ use evenkeel_lab::bench::backend::{Answer, BenchBackend};
 use evenkeel_lab::bench::generator::{self, GeneratorConfig, Shape, Workload};
 use evenkeel_lab::bench::peers::{self, Contender, Measure, PeersConfig};
 use evenkeel_lab::bench::relay::Relay;
+use evenkeel_lab::interop::caller::call_until;
 use evenkeel_lab::interop::client::{Case, run_case};
 use evenkeel_lab::interop::server::InteropServer;
 use std::error::Error;
@@ -12,8 +13,9 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Tools that measure and test proxies.
 #[derive(Parser)]
@@ -35,6 +37,8 @@ enum Command {
     InteropServer(InteropServerArguments),
     /// Runs gRPC's interoperability tests, and prints a line for each case.
     InteropClient(InteropClientArguments),
+    /// Calls the interoperability server with tonic until SIGTERM, and prints what became of the calls as JSON.
+    Caller(CallerArguments),
     /// Compares proxies on this machine, which takes about ten minutes and both cores.
     Peers(PeersArguments),
 }
@@ -134,6 +138,16 @@ struct InteropClientArguments {
 }
 
 #[derive(Args)]
+struct CallerArguments {
+    /// The server, or what stands before it.
+    #[arg(long)]
+    connect: SocketAddr,
+    /// Calls in flight, all on one connection.
+    #[arg(long, default_value_t = 10)]
+    in_flight: usize,
+}
+
+#[derive(Args)]
 struct PeersArguments {
     /// The program under test.
     #[arg(long, default_value = "target/release/evenkeel")]
@@ -171,6 +185,7 @@ fn main() -> ExitCode {
         Command::Relay(arguments) => relay(arguments),
         Command::InteropServer(arguments) => interop_server(&arguments),
         Command::InteropClient(arguments) => interop_client(arguments),
+        Command::Caller(arguments) => call(&arguments),
         Command::Peers(arguments) => compare(arguments),
     };
     match outcome {
@@ -257,6 +272,28 @@ fn interop_client(arguments: InteropClientArguments) -> Result<(), Box<dyn Error
     if failed > 0 {
         return Err(format!("{failed} of {} cases failed", cases.len()).into());
     }
+    Ok(())
+}
+
+fn call(arguments: &CallerArguments) -> Result<(), Box<dyn Error>> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    static ENDED: AtomicU64 = AtomicU64::new(0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let calling = call_until(arguments.connect, arguments.in_flight, &STOP, &ENDED);
+        tokio::pin!(calling);
+        let mut progress = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                report = &mut calling => return Ok::<_, Box<dyn Error>>(report?),
+                _ = terminate.recv() => STOP.store(true, Ordering::Relaxed),
+                _ = progress.tick() => writeln!(io::stdout(), "calls {}", ENDED.load(Ordering::Relaxed))?,
+            }
+        }
+    })?;
+    serde_json::to_writer(io::stdout(), &report)?;
+    writeln!(io::stdout())?;
     Ok(())
 }
 

@@ -56,15 +56,20 @@ fn summary(errors: &ConfigErrors) -> String {
 }
 
 /// The text without control characters, which would reach the terminal. Offsets stay: each is one byte, or the two
-/// of U+0080 to U+009F.
+/// of U+0080 to U+009F. A carriage return stays at the end of a line only: elsewhere it would let a line hide its beginning.
 fn printable(text: &str) -> String {
-    let shown = |c: char| match c {
-        '\n' | '\t' | '\r' => c,
-        _ if c.is_control() && c.len_utf8() == 1 => '?',
-        _ if c.is_control() => '\u{a4}',
-        _ => c,
-    };
-    text.chars().map(shown).collect()
+    let mut rest = text.chars().peekable();
+    let mut shown = String::with_capacity(text.len());
+    while let Some(c) = rest.next() {
+        shown.push(match c {
+            '\n' | '\t' => c,
+            '\r' if rest.peek() == Some(&'\n') => c,
+            _ if c.is_control() && c.len_utf8() == 1 => '?',
+            _ if c.is_control() => '\u{a4}',
+            _ => c,
+        });
+    }
+    shown
 }
 
 /// One error as miette wants it.
@@ -128,9 +133,9 @@ mod tests {
 
     #[test]
     fn control_characters_are_replaced_without_moving_anything() {
-        let text = "a\u{1b}[31m\u{85}\tü\r\n\u{7f}";
+        let text = "a\u{1b}[31m\u{85}\tü\r\nhidden\rx\u{7f}\r";
         let shown = printable(text);
-        assert_eq!(shown, "a?[31m¤\tü\r\n?");
+        assert_eq!(shown, "a?[31m¤\tü\r\nhidden?x??");
         assert_eq!(shown.len(), text.len());
     }
 }

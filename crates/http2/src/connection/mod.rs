@@ -324,6 +324,7 @@ impl Connection {
         record.window.release(bytes);
         self.window.release(bytes);
         if record.receive != Half::Closed
+            && self.phase != Phase::Ended
             && let Some(increment) = record.window.announce(0)
         {
             write_window_update(&mut self.output, record.id, increment);

@@ -317,7 +317,8 @@ impl Connection {
         if core::mem::take(&mut self.emptied) {
             self.last_active = self.last_active.max(now);
         }
-        if self.listed.is_empty() {
+        // Nothing follows a GOAWAY with an error.
+        if self.listed.is_empty() || self.phase == Phase::Ended {
             return;
         }
         self.dribble_since = None;

@@ -9,6 +9,7 @@
 //!
 //! Source: `doc/interop-test-descriptions.md` of the gRPC project.
 
+pub mod caller;
 pub mod client;
 pub mod server;
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! 0            pre_drain               + spread                     + grace at most
-//! |-- /ready 503 --|-- GOAWAY to each client --|-- listeners closed, calls finish --|-- cut off
+//! |-- /ready 503 --|-- GOAWAY to each client --|-- calls finish --|-- cut off
+//!                  listeners closed
 //! ```
 //!
 //! Whoever chooses this proxy (an endpoint controller, a balancer before it) needs `pre_drain` to hear of it; clients that
-//! are told to go away all at once would reconnect all at once, hence `spread`.
+//! are told to go away all at once would reconnect all at once, hence `spread`. The listeners close before the first of
+//! them is told: where two proxies share a port, a client that comes back must reach the other one.
 
 use std::time::Duration;
 

@@ -12,13 +12,12 @@ use crate::worker::snapshot::Snapshot;
 pub enum Command {
     /// Take this configuration.
     Apply(Arc<Snapshot>),
-    /// Ask every client to go away, spread over this time.
+    /// Stop listening, ask every client to go away, spread over this time, and end the thread once none is left.
     Drain {
         /// The time over which the connections' turns are spread.
         spread: Duration,
     },
-    /// Stop listening, close all idle connections, and end the thread once no client is left; at this time at the
-    /// latest.
+    /// The same at once, and end the thread after the grace at the latest.
     Stop {
         /// How long calls in progress may take.
         grace: Duration,

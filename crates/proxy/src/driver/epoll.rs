@@ -225,14 +225,12 @@ impl EventLoop {
         while let Ok(command) = self.inbox.try_recv() {
             match command {
                 Command::Apply(snapshot) => self.worker.apply(&snapshot, now),
-                Command::Drain { spread } => self.worker.start_drain(now, spread),
+                Command::Drain { spread } => {
+                    self.stop_listening(now);
+                    self.worker.start_drain(now, spread);
+                }
                 Command::Stop { grace } => {
-                    // Connections that the kernel has completed are served: closing the socket would reset them.
-                    for listener in 0..self.listeners.len() {
-                        self.listeners[listener].paused_until = None;
-                        self.accept_all(now, listener);
-                    }
-                    self.listeners.clear();
+                    self.stop_listening(now);
                     self.worker.start_drain(now, Duration::ZERO);
                     self.stop_at = Some(self.epoch + now + grace);
                 }
@@ -255,6 +253,15 @@ impl EventLoop {
 
     fn is_stopped(&self) -> bool {
         self.listeners.is_empty() && self.worker.is_draining() && self.worker.client_count() == 0
+    }
+
+    /// Closes the listening sockets. Connections that the kernel has completed are served: closing would reset them.
+    fn stop_listening(&mut self, now: Duration) {
+        for listener in 0..self.listeners.len() {
+            self.listeners[listener].paused_until = None;
+            self.accept_all(now, listener);
+        }
+        self.listeners.clear();
     }
 
     fn accept_all(&mut self, now: Duration, listener: usize) {

@@ -89,12 +89,12 @@ impl Threads {
         self.tell_all(|| Command::Apply(Arc::clone(snapshot)));
     }
 
-    /// Begins to drain all clients.
+    /// Stops listening and begins to drain all clients; the threads end once none is left.
     pub fn drain(&self, spread: Duration) {
         self.tell_all(|| Command::Drain { spread });
     }
 
-    /// Stops listening; the threads end once their calls have ended, or after `grace`.
+    /// Drains all clients that are left at once; the threads end once their calls have ended, or after `grace`.
     pub fn stop(&self, grace: Duration) {
         self.tell_all(|| Command::Stop { grace });
     }
@@ -113,7 +113,7 @@ impl Threads {
         report
     }
 
-    /// Whether all threads still run: one that has ended otherwise than by [`Threads::stop`] has failed.
+    /// Whether all threads still run: one that has ended otherwise than by [`Threads::drain`] or [`Threads::stop`] has failed.
     #[must_use]
     pub fn are_running(&self) -> bool {
         let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);

@@ -92,6 +92,7 @@ impl Side {
 pub(super) struct Downstream {
     pub(super) listener: u32,
     pub(super) peer: PeerName,
+    pub(super) accepted_at: Duration,
 }
 
 /// Who a client is, for the access log: its address, without the cost of text before it is wanted.

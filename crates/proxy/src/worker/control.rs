@@ -14,6 +14,13 @@ use super::conn::{ConnId, Side};
 use super::snapshot::{Cluster, Snapshot};
 use super::{TimerKey, Worker};
 
+/// How old a client's connection must be before it is asked to go away.
+///
+/// gRPC's core library (grpcio 1.85 and others) marks a connection as ready once SETTINGS came, and only then begins to
+/// watch it. A GOAWAY that comes with the SETTINGS is not seen by that watch: the client takes the connection for ready for
+/// ever, and repeats its calls on it until their deadline. A quarter of a second is a hundred times what it needs.
+const SETTLE_MIN: Duration = Duration::from_millis(250);
+
 /// A cluster as one worker sees it.
 #[derive(Clone, Debug)]
 pub struct ClusterView {
@@ -126,8 +133,14 @@ impl Worker {
             .collect();
         for id in clients {
             let wait = spread.mul_f64(rng.random_range(0.0..1.0));
-            self.wheel.arm(now + wait, TimerKey::Drain(id));
+            self.schedule_drain(now + wait, ConnId(id));
         }
+    }
+
+    /// Asks a client to go away at this time, but not before it had time to settle.
+    pub(super) fn schedule_drain(&mut self, at: Duration, id: ConnId) {
+        let Some(Side::Downstream(down)) = self.conns.get(id.index()).map(|conn| &conn.side) else { return };
+        self.wheel.arm(at.max(down.accepted_at + SETTLE_MIN), TimerKey::Drain(id.0));
     }
 
     /// Each cluster as this worker sees it.

@@ -17,6 +17,12 @@ use super::{TimerKey, Worker};
 /// How long a call may go without a byte moving while bytes wait for its peer's window (CVE-2019-9517).
 const STREAM_STALL_MAX: Duration = Duration::from_secs(60);
 
+/// How long after its deadline a call is reset in the middle of a message.
+///
+/// A reset carries no status: the client takes it for its deadline only if its own clock, which gRPC's core library reads in
+/// whole milliseconds and not at each event, says so; else for a cancellation.
+const RESET_GRACE: Duration = Duration::from_millis(5);
+
 /// An end that this proxy decides.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Ending {
@@ -186,7 +192,8 @@ impl Worker {
     pub(super) fn on_call_timer(&mut self, now: Duration, id: u32) {
         let call = &mut self.calls[id as usize];
         call.timer = None;
-        if self.end_past_deadline(now, id) {
+        if deadline_end(call).is_some_and(|end| end <= now) {
+            self.end_past_deadline(now, id);
             return;
         }
         let call = &mut self.calls[id as usize];
@@ -196,7 +203,7 @@ impl Worker {
             return;
         }
         let call = &mut self.calls[id as usize];
-        if let Some(next) = call.deadline.into_iter().chain(stall).min() {
+        if let Some(next) = deadline_end(call).into_iter().chain(stall).min() {
             call.timer = Some(self.wheel.arm(next, TimerKey::Call(id)));
         }
     }
@@ -225,6 +232,12 @@ impl Worker {
             self.response_ended(now, id);
         }
     }
+}
+
+/// When the deadline ends a call: later where all that can be said is a reset.
+fn deadline_end(call: &Call) -> Option<Duration> {
+    let is_reset = call.phase == CallPhase::Answering && !call.received.at_boundary();
+    call.deadline.map(|deadline| if is_reset { deadline + RESET_GRACE } else { deadline })
 }
 
 /// What an attempt's end says about its endpoint. The caller's own errors and its leaving say nothing against it.

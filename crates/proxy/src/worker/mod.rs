@@ -192,13 +192,13 @@ impl Worker {
         }
         *count += 1;
         self.count(Event::ConnectionOpened);
-        let mut http2 = Connection::new(Role::Server, settings.limits, now);
-        if self.draining {
-            // Better than a refused connection: the client learns at once that it should go elsewhere.
-            http2.start_drain(now, b"drain");
-        }
-        let side = Side::Downstream(Downstream { listener: listener as u32, peer });
+        let http2 = Connection::new(Role::Server, settings.limits, now);
+        let side = Side::Downstream(Downstream { listener: listener as u32, peer, accepted_at: now });
         let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
+        if self.draining {
+            // Better than a refused connection: the client is served, and soon asked to go elsewhere.
+            self.schedule_drain(now, id);
+        }
         self.touch(id);
         Some(id)
     }

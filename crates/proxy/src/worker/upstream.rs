@@ -40,7 +40,12 @@ impl Worker {
                 }
                 cluster.timer = Some((self.wheel.arm(next, TimerKey::Cluster(cluster_id)), next));
             }
-            (_, None) => {}
+            (timer, None) => {
+                if let Some((timer, _)) = timer {
+                    self.wheel.disarm(timer);
+                    cluster.timer = None;
+                }
+            }
         }
     }
 

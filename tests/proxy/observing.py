@@ -1,0 +1,224 @@
+"""What the proxy tells about itself: admin interface, metrics, access log."""
+
+import json
+import os
+import re
+import signal
+import tempfile
+
+import grpc
+import shared
+from harness import calls, metrics, proxy, wire
+from harness.poll import eventually
+from harness.process import run
+from harness.suite import peer, test
+
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
+
+
+def start(stage, **more):
+    return proxy.start(stage, calls.target(shared.three.get(stage)), policy="round_robin", **more)
+
+
+@test
+def the_admin_interface_answers_on_every_path(stage):
+    running = start(stage)
+    status, text = running.get("/")
+    assert status == 200
+    for path in ("/ready", "/live", "/metrics", "/clusters", "/config"):
+        assert path in text, text
+        assert running.get(path)[0] == 200, path
+    assert running.get("/nowhere")[0] == 404
+
+
+@test
+def only_post_changes_anything(stage):
+    running = start(stage)
+    assert running.get("/drain")[0] == 405
+    assert running.get("/ready")[0] == 200
+
+
+@test
+def the_admin_interface_can_be_off(stage):
+    flags = ["--listen", "127.0.0.1:0", "--to", f"ipv4:{shared.one(stage).address}", "--admin", "off"]
+    done = proxy.Program([proxy.binary(), "proxy", *flags], title="evenkeel proxy")
+    stage.add_program(done)
+    address = done.wait_for_line(r"listening on (\S+)").group(1)
+    calls.connect(stage, address).call()
+    assert not any("admin" in line for line in done.output())
+
+
+@test
+def promtool_accepts_the_metrics(stage):
+    promtool = peer("promtool")
+    running = start(stage)
+    running.wait_until_ready(3)
+    client = calls.connect(stage, running.address)
+    calls.shares(client, 6)
+    client.fails({"code": "NOT_FOUND", "message": "no"})
+    _, text = running.get("/metrics", headers={"Accept": "text/plain; version=0.0.4"})
+    checked = run([promtool, "check", "metrics"], stdin=text.encode())
+    assert checked.returncode == 0, checked.stderr.decode() + checked.stdout.decode()
+    assert checked.stderr == b"", checked.stderr.decode()
+
+
+@test
+def open_metrics_are_to_be_had(stage):
+    running = start(stage)
+    _, text = running.get("/metrics", headers={"Accept": OPEN_METRICS})
+    assert text.endswith("# EOF\n"), text[-100:]
+
+
+@test
+def counts_are_those_of_the_calls_made(stage):
+    running = start(stage)
+    running.wait_until_ready(3)
+    client = calls.connect(stage, running.address)
+    for _ in range(30):
+        client.call()
+    for _ in range(5):
+        client.fails({"code": "NOT_FOUND"})
+    download = client.channel.unary_stream(calls.SERVICE + "Download")
+    assert len(list(download(b'{"messages": 7, "bytes": 10}', timeout=10))) == 7
+    name = {"grpc_service": "evenkeel.test.Probe", "grpc_method": "Unary"}
+    # The last call is counted when its last bytes have left, which may be after the client saw them.
+    eventually(lambda: running.metrics().sum("grpc_server_handled_total") == 36, "all calls are counted")
+    found = running.metrics()
+    assert found.sum("grpc_server_started_total", **name) == 35
+    assert found.sum("grpc_server_handled_total", grpc_code="OK", **name) == 30
+    assert found.sum("grpc_server_handled_total", grpc_code="NotFound", **name) == 5
+    assert found.sum("grpc_server_msg_received_total", **name) == 35
+    assert found.sum("grpc_server_msg_sent_total", **name) == 30
+    assert found.sum("grpc_server_msg_sent_total", grpc_method="Download") == 7
+    assert found.sum("grpc_server_handling_seconds_count", **name) == 35
+    assert found.sum("grpc_client_started_total") == 36
+    for backend in shared.three.get(stage):
+        assert found.sum("grpc_client_started_total", endpoint=backend.address) == 12, backend.address
+    assert found.sum("grpc_client_handled_total") == 36
+    assert found.sum("evenkeel_downstream_connections_active") == 1
+    assert found.sum("evenkeel_downstream_streams_active") == 0
+
+
+@test
+def label_values_that_clients_make_up_are_bounded(stage):
+    backend = shared.one(stage)
+    routes = [{"match": {"service_prefix": "evenkeel."}, "cluster": "default"}]
+    config = proxy.config({"default": f"ipv4:{backend.address}"}, routes=routes)
+    running, _ = proxy.start_with_file(stage, config)
+    with wire.RawClient(running.address) as client:
+        for number in range(3000):
+            stream = client.request(wire.request_headers(f"/evenkeel.Made{number}/Up"))
+            assert client.status(stream)[1] == "12"
+    _, text = running.get("/metrics")
+    rows = re.findall(r"^grpc_server_started_total\{", text, re.MULTILINE)
+    assert len(rows) <= 2000, len(rows)
+    assert running.metrics().sum("grpc_server_started_total") == 3000
+    assert len(text) < 16 << 20, len(text)
+
+
+@test
+def clusters_tell_of_endpoints_and_their_outcomes(stage):
+    running = start(stage)
+    running.wait_until_ready(3)
+    client = calls.connect(stage, running.address)
+    calls.shares(client, 9)
+    eventually(lambda: sum(each["in_flight"] for each in running.endpoints().values()) == 0, "no call in flight")
+    cluster = running.clusters()["default"]
+    assert cluster["target"] == calls.target(shared.three.get(stage)), cluster["target"]
+    assert cluster["policy"] == "round_robin", cluster["policy"]
+    for endpoint in cluster["endpoints"]:
+        assert endpoint["state"] == "READY", endpoint
+        assert endpoint["outcomes"] == {"OK": 3}, endpoint
+        assert 0 < endpoint["latency_mean_ms"] < 10_000, endpoint
+
+
+def with_log(stage, log):
+    target = calls.target(shared.three.get(stage)[:1])
+    running, _ = proxy.start_with_file(stage, proxy.config({"default": target}, access_log=log))
+    return running, calls.connect(stage, running.address)
+
+
+def entries(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+@test
+def each_call_is_a_line_of_json_in_the_access_log(stage):
+    path = os.path.join(stage.enter(tempfile.TemporaryDirectory()), "access.log")
+    running, client = with_log(stage, path)
+    client.call()
+    client.fails({"code": "NOT_FOUND", "message": "no such order"})
+    assert client.fails(seconds=0.2, service="/x.y/", ask={"hold": "logged"})[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+    eventually(lambda: len(entries(path)) == 3, "three lines are written")
+    first, second, third = entries(path)
+    backend = shared.one(stage)
+    assert first["grpc_service"] == "evenkeel.test.Probe" and first["grpc_method"] == "Unary", first
+    assert first["grpc_status"] == 0 and first["response_flags"] == "-", first
+    assert first["upstream_cluster"] == "default" and first["upstream_host"] == backend.address, first
+    assert first["attempts"] == 1, first
+    assert (first["request_messages"], first["response_messages"]) == (1, 1), first
+    assert first["request_bytes"] == 7, first
+    assert first["duration_ms"] >= first["time_to_first_byte_ms"] > 0, first
+    assert 14_000 < first["timeout_ms"] <= 15_100, first
+    assert first["user_agent"].startswith("grpc-python/"), first
+    assert first["downstream_remote_address"].startswith("127.0.0.1:"), first
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["start_time"]), first
+    assert second["grpc_status"] == 5 and second["response_flags"] == "-", second
+    # Client, proxy and backend keep the same deadline, and any of them may be first.
+    assert (third["grpc_status"], third["response_flags"]) in ((4, "UT"), (4, "-"), (1, "DC"), (1, "DR")), third
+    assert {frozenset(entry) for entry in (first, second, third)} == {frozenset(first)}, "the fields are always the same"
+    assert running.metrics().sum("evenkeel_access_log_lines_written_total") == 3
+
+
+@test
+def a_call_that_the_proxy_answered_says_why_in_the_access_log(stage):
+    with wire.RawServer() as server:
+        target = f"ipv4:{server.address}"
+    path = os.path.join(stage.enter(tempfile.TemporaryDirectory()), "access.log")
+    running, _ = proxy.start_with_file(stage, proxy.config({"default": target}, access_log=path))
+    _, details = calls.connect(stage, running.address).fails()
+    (entry,) = eventually(lambda: entries(path), "a line is written")
+    assert entry["grpc_status"] == 14 and entry["response_flags"] == "UF", entry
+    assert entry["details"] == details, (entry, details)
+    assert entry["attempts"] == 0 and entry["upstream_host"] is None, entry
+
+
+@test
+def the_access_log_can_go_to_standard_output(stage):
+    running, client = with_log(stage, "stdout")
+    client.call()
+    eventually(lambda: running.output("stdout"), "a line is written")
+    assert json.loads(running.output("stdout")[0])["grpc_status"] == 0
+
+
+@test
+def sigusr1_opens_a_rotated_access_log_again(stage):
+    path = os.path.join(stage.enter(tempfile.TemporaryDirectory()), "access.log")
+    running, client = with_log(stage, path)
+    client.call()
+    eventually(lambda: len(entries(path)) == 1, "a line is written")
+    os.rename(path, path + ".1")
+    running.signal(signal.SIGUSR1)
+    eventually(lambda: os.path.exists(path), "the file is made anew")
+    client.call()
+    eventually(lambda: len(entries(path)) == 1, "a line is written to the new file")
+    assert len(entries(path + ".1")) == 1
+
+
+@test
+def text_of_clients_cannot_break_a_line_of_the_access_log(stage):
+    path = os.path.join(stage.enter(tempfile.TemporaryDirectory()), "access.log")
+    running, _ = with_log(stage, path)
+    agent = 'a"b\\c' + "x" * 1000
+    with wire.RawClient(running.address) as client:
+        client.status(client.request(wire.request_headers(extra=[("user-agent", agent)])))
+    (entry,) = eventually(lambda: entries(path), "a line is written")
+    assert entry["user_agent"].startswith('a"b\\cxxx') and entry["user_agent"].endswith("…"), entry
+
+
+@test
+def a_metrics_page_is_read_back_whole(stage):
+    """The parser that these tests use refuses what is no sample."""
+    _, text = start(stage).get("/metrics")
+    assert metrics.parse(text).sum("evenkeel_build_info") == 1

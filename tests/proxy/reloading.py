@@ -1,0 +1,112 @@
+"""A new configuration takes effect as a whole, or the old one stays and the reason is told."""
+
+import copy
+
+import shared
+from harness import calls, proxy
+from harness.poll import eventually
+from harness.suite import test
+
+
+def start(stage):
+    """A proxy before b1, with its configuration, and one that would send calls to b2."""
+    first, second = shared.three.get(stage)[:2]
+    old = proxy.config({"default": f"ipv4:{first.address}"})
+    new = copy.deepcopy(old)
+    new["clusters"][0]["target"] = f"ipv4:{second.address}"
+    running, file = proxy.start_with_file(stage, old)
+    running.wait_until_ready(1)
+    return running, file, new
+
+
+def reloads(running, outcome):
+    return running.metrics().sum("evenkeel_config_reloads_total", outcome=outcome)
+
+
+@test
+def sighup_takes_a_new_configuration_over_and_calls_in_flight_go_on(stage):
+    running, file, new = start(stage)
+    client = calls.connect(stage, running.address)
+    held = client.begin({"hold": "reload"})
+    eventually(lambda: sum(each["in_flight"] for each in running.endpoints().values()) == 1, "a call is in flight")
+    file.write(new)
+    running.reload()
+    eventually(lambda: running.configuration()["generation"] == 2, "the second configuration is in force")
+    running.wait_until_ready(1)
+    assert calls.shares(client, 5) == {"b2": 5}
+    assert not held.done()
+    shared.three.get(stage)[0].release("reload")
+    assert b'"b1"' in held.result()
+    assert reloads(running, "accepted") == 1
+    assert running.metrics().sum("evenkeel_config_generation") == 2
+
+
+@test
+def a_changed_file_is_taken_over_without_a_signal(stage):
+    running, file, new = start(stage)
+    file.write(new)
+    eventually(lambda: running.configuration()["generation"] == 2, "the second configuration is in force")
+    running.wait_until_ready(1)
+    assert calls.shares(calls.connect(stage, running.address), 5) == {"b2": 5}
+
+
+@test
+def an_invalid_configuration_changes_nothing_and_the_reason_is_told(stage):
+    running, file, new = start(stage)
+    new["clusters"][0]["polizy"] = "random"
+    file.write(new)
+    running.reload()
+    running.wait_for_line("the old configuration stays in force")
+    error = eventually(lambda: running.configuration()["last_reload_error"], "the reason is in /config")
+    assert "polizy" in error, error
+    assert any("polizy" in line for line in running.output("stderr"))
+    assert running.configuration()["generation"] == 1
+    assert reloads(running, "rejected") >= 1
+    assert calls.shares(calls.connect(stage, running.address), 5) == {"b1": 5}
+    # Once it is right again, it is taken over.
+    del new["clusters"][0]["polizy"]
+    file.write(new)
+    running.reload()
+    eventually(lambda: running.configuration()["generation"] == 2, "the second configuration is in force")
+    assert running.configuration()["last_reload_error"] is None
+
+
+@test
+def what_only_a_restart_can_change_is_refused_by_name(stage):
+    running, file, new = start(stage)
+    new["workers"] = 2
+    file.write(new)
+    status, text = running.get("/reload", method="POST")
+    assert status == 400 and "number of workers" in text and "restart" in text, (status, text)
+    assert running.configuration()["generation"] == 1
+
+
+@test
+def the_admin_interface_reloads_too(stage):
+    running, file, new = start(stage)
+    file.write(new)
+    assert running.get("/reload")[0] == 405, "GET changes nothing"
+    status, text = running.get("/reload", method="POST")
+    assert (status, text) == (200, '{"generation":2}'), (status, text)
+
+
+@test
+def routes_clusters_and_policies_can_all_change_at_once(stage):
+    running, file, new = start(stage)
+    third = shared.three.get(stage)[2]
+    new["clusters"].append({"name": "other", "target": f"ipv4:{third.address}", "policy": "random"})
+    new["listeners"][0]["routes"].insert(0, {"match": {"service": "other.Service"}, "cluster": "other"})
+    file.write(new)
+    assert running.get("/reload", method="POST")[0] == 200
+    client = calls.connect(stage, running.address)
+    eventually(lambda: client.call(service="/other.Service/")["backend"] == "b3", "the new route is in force")
+    assert client.call()["backend"] == "b2"
+    assert set(running.clusters()) == {"default", "other"}
+
+
+@test
+def a_proxy_that_was_started_with_flags_says_that_there_is_nothing_to_reload(stage):
+    running = proxy.start(stage, f"ipv4:{shared.one(stage).address}")
+    running.reload()
+    running.wait_for_line("no configuration file to reload")
+    assert running.is_running()

@@ -1,0 +1,25 @@
+"""What the binary does, seen from outside: balancing, deadlines, bad input, discovery, control plane, limits."""
+
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+from harness import suite  # noqa: E402
+
+# Each module registers its tests.
+import balancing  # noqa: E402, F401
+import deadlines  # noqa: E402, F401
+import routing  # noqa: E402, F401
+import discovery  # noqa: E402, F401
+import bad_input  # noqa: E402, F401
+import large_messages  # noqa: E402, F401
+import starting  # noqa: E402, F401
+import reloading  # noqa: E402, F401
+import observing  # noqa: E402, F401
+import draining  # noqa: E402, F401
+import tools  # noqa: E402, F401
+
+if __name__ == "__main__":
+    sys.exit(suite.main())
