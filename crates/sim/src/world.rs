@@ -165,6 +165,8 @@ impl World {
 
     /// The four parts; returns when the last call had ended.
     fn live(&mut self) -> Result<Duration, Violation> {
+        // What strikes at time zero is how the worker finds the world.
+        self.run_until(Duration::ZERO, |_| false)?;
         self.driver.start(&mut self.net);
         let last_start = self.setup.calls.iter().map(|plan| plan.start_at).max().unwrap_or_default();
         let last_fault = self.setup.faults.last().map_or(Duration::ZERO, |(at, _)| *at);

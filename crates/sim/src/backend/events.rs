@@ -16,7 +16,7 @@ use crate::stats::Happening;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Todo {
     /// A request was received, on this stream.
-    Begin(u32, StreamKey, bool),
+    Begin(u32, StreamKey),
     /// The answer to this call may go on.
     Step(u32),
 }
@@ -47,7 +47,7 @@ impl Backend {
                     peer.http2.set_token(stream, call);
                     // A call begins before anything else of it is looked at.
                     runs.insert(call, Run::new(stream, end));
-                    todo.push(Todo::Begin(call, stream, end));
+                    todo.push(Todo::Begin(call, stream));
                 }
             }
             Event::Data { stream, token, bytes, end } => {
@@ -103,27 +103,26 @@ impl Backend {
 
     fn act(&mut self, net: &mut Net, ledger: &mut Ledger, at: usize, todo: Todo) {
         match todo {
-            Todo::Begin(call, stream, ended) => {
+            Todo::Begin(call, stream) => {
                 ledger.attempted(call, self.index);
-                if self.begin(net, ledger, at, call, stream) && ended {
-                    self.answer(net, ledger, at, call);
-                } else {
-                    self.step(net, ledger, at, call);
+                if self.begin(net, ledger, at, call, stream) {
+                    self.go_on(net, ledger, at, call);
                 }
             }
-            Todo::Step(call) => {
-                let run = self.conns[at].runs.get(&call);
-                if run.is_some_and(|run| run.request_ended) {
-                    self.answer(net, ledger, at, call);
-                } else {
-                    self.step(net, ledger, at, call);
-                }
-            }
+            Todo::Step(call) => self.go_on(net, ledger, at, call),
         }
     }
 
-    /// The request is complete: the answer begins, after the plan's gap.
-    fn answer(&mut self, net: &mut Net, ledger: &mut Ledger, at: usize, call: u32) {
+    /// More of a request has arrived. Once it is complete the answer begins, after a while.
+    fn go_on(&mut self, net: &mut Net, ledger: &mut Ledger, at: usize, call: u32) {
+        let Some(run) = self.conns[at].runs.get_mut(&call) else { return };
+        if !run.request_ended {
+            self.step(net, ledger, at, call);
+            return;
+        }
+        if core::mem::replace(&mut run.answer_begun, true) {
+            return;
+        }
         let gap = ledger.plan(call).response_gap + self.setup.delay;
         if gap.is_zero() {
             self.step(net, ledger, at, call);

@@ -21,6 +21,8 @@ pub(super) struct Run {
     pub(super) stream: StreamKey,
     pub(super) request: Received,
     pub(super) request_ended: bool,
+    /// The request has ended, and what follows of the answer was begun or planned.
+    pub(super) answer_begun: bool,
     response: Received,
     responses_sent: u32,
     headers_sent: bool,
@@ -56,6 +58,7 @@ impl Run {
             stream,
             request: Received::new(),
             request_ended,
+            answer_begun: false,
             response: Received::new(),
             responses_sent: 0,
             headers_sent: false,

@@ -1,3 +1,4 @@
+#![allow(dead_code, reason = "each file of tests uses its part")]
 //! Runs many seeds, on all cores, and prints the line that repeats a failure.
 
 use std::env;
@@ -36,6 +37,19 @@ fn run_one(test: &str, seed: u64, draw: &impl Fn(u64) -> Setup) -> Result<Outcom
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             Err(format!("{replay}\n    panicked: {}", text.unwrap_or_default()))
         }
+    }
+}
+
+/// Runs worlds of one design with some seeds, or with `SEED` only, and looks at what each came to.
+///
+/// # Panics
+/// If a world broke a rule, or `check` does.
+pub(crate) fn each_seed(test: &str, seeds: u64, design: impl Fn(u64) -> Setup, check: impl Fn(&Outcome)) {
+    let seeds = number("SEED").map_or(0..seeds, |seed| seed..seed + 1);
+    for seed in seeds {
+        let outcome = run_one(test, seed, &design).unwrap_or_else(|failure| panic!("\n{failure}"));
+        let checked = catch_unwind(AssertUnwindSafe(|| check(&outcome)));
+        assert!(checked.is_ok(), "SEED={seed} cargo test -p evenkeel-sim {test}");
     }
 }
 
