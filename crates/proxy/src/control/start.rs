@@ -131,7 +131,8 @@ impl Proxy {
         let listeners: Vec<ListenAddress> = bound.iter().map(|listener| listener.address.clone()).collect();
         let resolve_handles = ResolveHandles::default();
         let (requests, inbox) = channel(REQUESTS_MAX);
-        let seed = rand::random();
+        // The standard library's hash keys come from the system's random numbers.
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8);
         let threads = start_threads(bound, workers, seed, &telemetry, access_log.as_ref(), &resolve_handles)?;
         let (threads, epoch) = threads;
         let state = Arc::new(State::new(epoch, telemetry, config, threads));
