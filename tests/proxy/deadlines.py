@@ -70,7 +70,7 @@ def a_reset_by_a_backend_whose_deadline_passed_is_told_as_the_deadline(stage):
             stream = client.request(wire.request_headers(extra=[("grpc-timeout", "20m")]))
             number, headers = backend.expect_request()
             left = seconds(headers["grpc-timeout"])
-            throughout(lambda: True, "waiting for the backend's own deadline", left)
+            throughout(running.is_running, "the proxy runs until the deadline", left)
             try:
                 backend.http2.reset_stream(number, h2.errors.ErrorCodes.CANCEL)
                 backend.flush()
@@ -78,6 +78,29 @@ def a_reset_by_a_backend_whose_deadline_passed_is_told_as_the_deadline(stage):
                 # The proxy's timer was first.
                 pass
             assert client.status(stream)[1] == "4"
+        backend.events.clear()
+
+
+@test
+def a_cancellation_by_a_backend_whose_deadline_passed_is_told_as_the_deadline(stage):
+    """tonic answers CANCELLED at the deadline."""
+    server = stage.enter(wire.RawServer())
+    running = proxy.start(stage, f"ipv4:{server.address}")
+    backend = stage.enter(server.accept())
+    cancelled = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "1")]
+    for timeout, expected in (("20m", "4"), ("10S", "1")):
+        with wire.RawClient(running.address) as client:
+            stream = client.request(wire.request_headers(extra=[("grpc-timeout", timeout)]))
+            number, headers = backend.expect_request()
+            left = seconds(headers["grpc-timeout"])
+            throughout(running.is_running, "the proxy runs until the deadline", left if left < 1 else 0)
+            try:
+                backend.http2.send_headers(number, cancelled, end_stream=True)
+                backend.flush()
+            except h2.exceptions.StreamClosedError:
+                # The proxy's timer was first.
+                pass
+            assert client.status(stream)[1] == expected
         backend.events.clear()
 
 
@@ -105,7 +128,7 @@ def a_backend_is_told_what_is_left_of_the_deadline(stage):
     began = time.monotonic()
     client.request(wire.request_headers(extra=[("grpc-timeout", "10S")]))
     sent = time.monotonic()
-    throughout(lambda: running.is_running(), "the proxy runs", 0.5)
+    throughout(running.is_running, "the proxy runs", 0.5)
     asked = time.monotonic()
     backend.greet()
     _, headers = backend.expect_request()

@@ -257,6 +257,10 @@ impl Worker {
             self.end_call(now, id, &Ending::local(code, ResponseFlag::UpstreamProtocolError, &text));
             return;
         }
+        // tonic tells a passed deadline as CANCELLED; the client would be told of a cancellation that nobody asked for.
+        if end && grpc_status == Some(Code::Cancelled) && self.end_past_deadline(now, id) {
+            return;
+        }
         let call = &mut self.calls[id as usize];
         call.headers_at = Some(now);
         call.phase = CallPhase::Answering;
@@ -300,6 +304,9 @@ impl Worker {
             .index
             .position(Name::GrpcStatus)
             .map(|at| Code::from_wire(fields.block.get(&fields.store, at).value));
+        if status == Some(Code::Cancelled) && self.end_past_deadline(now, id) {
+            return;
+        }
         let call = &mut self.calls[id as usize];
         call.code = Some(status.unwrap_or(Code::Unknown));
         let down = call.down;
