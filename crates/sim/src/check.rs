@@ -24,7 +24,7 @@ pub(crate) fn all_calls_ended(world: &mut World) {
 /// Once every call has ended and everything had time to come to rest, nothing of any call is left, and every window is open.
 pub(crate) fn quiet(world: &mut World) {
     let usage = world.driver.worker.usage();
-    if usage.calls > 0 || usage.held_bytes > 0 {
+    if usage.calls > 0 || usage.held_bytes > 0 || usage.pending > 0 {
         world.net.violate(|| format!("calls have ended, but the worker holds {usage:?}"));
     }
     for endpoint in &world.endpoints {
@@ -42,7 +42,29 @@ pub(crate) fn quiet(world: &mut World) {
             world.net.violate(|| format!("backend {index} said GOAWAY and its connection is still open"));
         }
     }
+    counts(world);
     windows(world);
+}
+
+/// What the worker counts agrees with what happened: every call that began has ended, once, everywhere.
+fn counts(world: &mut World) {
+    let counted = world.driver.telemetry.snapshot();
+    let calls = counted.calls();
+    if calls.started != calls.ended() {
+        let (started, ended) = (calls.started, calls.ended());
+        world.net.violate(|| format!("{started} calls are counted as started, {ended} as ended"));
+    }
+    for endpoint in counted.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
+        let totals = &endpoint.totals;
+        if totals.calls.started != totals.calls.ended() {
+            let address = &endpoint.address;
+            world.net.violate(|| format!("attempts at {address} do not add up: {totals:?}"));
+        }
+    }
+    let (open, clients) = (counted.connections_active(), world.driver.worker.client_count() as u64);
+    if open != clients {
+        world.net.violate(|| format!("{open} client connections are counted, {clients} exist"));
+    }
 }
 
 /// Flow-control credit is conserved: on a quiet connection all but what is not worth announcing is available again.

@@ -12,8 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use evenkeel_balance::Address;
+use evenkeel_http2::Violation;
 use evenkeel_proxy::worker::snapshot::Snapshot;
-use evenkeel_proxy::worker::{Action, ConnId, PeerName, TransportEnd, Worker, WorkerConfig};
+use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, TransportEnd, Worker, WorkerConfig};
+use evenkeel_telemetry::{Options, Telemetry};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
@@ -68,6 +70,8 @@ struct Ready {
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(crate) worker: Worker,
+    /// Where the worker counts.
+    pub(crate) telemetry: Arc<Telemetry>,
     upstream: LinkShape,
     wake_delay_max: Duration,
     /// By connection.
@@ -91,8 +95,13 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(net: &Net, seed: u64, setup: &Setup, snapshot: &Arc<Snapshot>) -> Self {
         let config = WorkerConfig { index: 0, count: 1, seed };
+        let telemetry =
+            Arc::new(Telemetry::new(Options { version: "sim", protocol_rules: Violation::RULES }));
+        let mut worker = Worker::new(config, snapshot, net.now);
+        worker.observe(Observer::new(&telemetry, None, Duration::ZERO));
         Self {
-            worker: Worker::new(config, snapshot, net.now),
+            worker,
+            telemetry,
             upstream: setup.upstream,
             wake_delay_max: setup.wake_delay_max,
             sockets: Vec::new(),

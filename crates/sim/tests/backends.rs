@@ -180,6 +180,45 @@ fn waiting_calls_get_a_further_connection_once_the_backend_accepts_again() {
 }
 
 #[test]
+fn a_call_does_not_wait_for_a_full_backend_while_another_has_room() {
+    let policies = [
+        Policy::RoundRobin,
+        Policy::WeightedRoundRobin,
+        Policy::Random,
+        Policy::LeastRequest(Choice::FullScan),
+        Policy::LeastRequest(Choice::default()),
+    ];
+    for policy in policies {
+        let design = |seed| {
+            let mut setup = Setup::calm(seed, 1, 3);
+            setup.policy = policy;
+            setup.max_connections_per_endpoint = 1;
+            for backend in &mut setup.backends {
+                backend.limits.max_concurrent_streams = 1;
+            }
+            // Two calls keep two backends' only streams for a minute; the third backend serves all the others, in turn.
+            for number in 0..2 {
+                setup.calls.push(CallPlan {
+                    behaviour: Behaviour::Silent(0),
+                    timeout: Some(60 * SEC),
+                    ..CallPlan::unary(0, 20 * MS + number * 5 * MS)
+                });
+            }
+            steady_load(&mut setup, 100 * MS, 5 * MS, 20);
+            setup
+        };
+        let test = "a_call_does_not_wait_for_a_full_backend_while_another_has_room";
+        support::each_seed(test, 10, design, |outcome| {
+            for record in &outcome.calls[2..] {
+                assert!(is_ok(record));
+                let waited = record.ended_at.unwrap() - record.sent_at.unwrap();
+                assert!(waited <= 3 * MS, "it took {waited:?} under {policy:?}");
+            }
+        });
+    }
+}
+
+#[test]
 fn endpoints_that_come_and_go_under_load_cost_no_call_and_take_their_share_at_once() {
     // Which backends discovery finds, every 50 ms.
     let steps: [&[usize]; 6] = [&[0, 1], &[0, 1, 2], &[2, 3], &[3], &[0, 3, 4], &[4]];

@@ -22,7 +22,8 @@ fn status(outcome: &Outcome, call: usize) -> Option<(Code, u32)> {
 /// How long a call took, as its client saw it.
 fn took(outcome: &Outcome, call: usize) -> Duration {
     let record = &outcome.calls[call];
-    record.ended_at.unwrap() - record.sent_at.unwrap()
+    let sent_at = record.sent_at.expect("every call of these plans is sent");
+    record.ended_at.expect("every call ends: the simulation checks it") - sent_at
 }
 
 fn all_ok(outcome: &Outcome) {

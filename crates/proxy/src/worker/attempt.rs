@@ -9,7 +9,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Pick, Slot};
+use evenkeel_balance::{Balancer, Pick, Slot};
 use evenkeel_grpc::{Code, print_timeout};
 use evenkeel_telemetry::{Event, ResponseFlag, TransparentRetry};
 
@@ -19,42 +19,67 @@ use super::cluster::Waiting;
 use super::conn::ConnId;
 use super::reply::Refusal;
 
+/// Endpoints without room that one attempt passes over, besides those that the call was tried on. More would make the
+/// search of an overloaded cluster costly for each call; whoever finds none waits.
+const PASSED_OVER_MAX: usize = 4;
+
+/// Endpoints that an attempt does not want.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unwanted {
+    slots: [Option<Slot>; ATTEMPTS_MAX as usize + PASSED_OVER_MAX],
+    count: usize,
+}
+
+impl Unwanted {
+    /// Adds an endpoint, if there is room for it.
+    fn add(&mut self, slot: Slot) -> bool {
+        let Some(place) = self.slots.get_mut(self.count) else { return false };
+        *place = Some(slot);
+        self.count += 1;
+        true
+    }
+
+    fn pick(&self, balancer: &mut Balancer) -> Pick {
+        let Some(first) = self.slots[0] else { return balancer.pick() };
+        balancer.pick_excluding(&self.slots.map(|slot| slot.unwrap_or(first))[..self.count])
+    }
+}
+
 impl Worker {
     /// Sends a waiting call to an endpoint, or lets it wait for one, or answers it.
+    ///
+    /// An endpoint that the call was tried on, or whose connections are full, is chosen only if there is no other.
     pub(super) fn attempt(&mut self, now: Duration, id: u32) {
         let call = &self.calls[id as usize];
         let cluster_id = call.cluster;
-        let mut tried = [None; ATTEMPTS_MAX as usize];
-        let mut tried_count = 0;
+        let mut unwanted = Unwanted::default();
         for slot in call.tried() {
-            tried[tried_count] = Some(slot);
-            tried_count += 1;
+            unwanted.add(slot);
         }
-        let cluster = &mut self.clusters[cluster_id as usize];
-        let pick = match tried_count {
-            0 => cluster.balancer.pick(),
-            _ => {
-                let slots =
-                    tried.map(|slot| slot.unwrap_or_else(|| tried[0].expect("at least one was tried")));
-                match cluster.balancer.pick_excluding(&slots[..tried_count]) {
-                    Pick::Endpoint(slot) => Pick::Endpoint(slot),
-                    // No other one is ready. This call was not processed where it was tried, so it may go there again:
-                    // a lone backend that refuses one call, or goes away and comes back, costs no call.
-                    Pick::Queue | Pick::Fail => cluster.balancer.pick(),
-                }
-            }
-        };
-        match pick {
-            Pick::Endpoint(slot) => match self.conn_with_room(now, cluster_id, slot) {
-                Some(conn) => self.send_request(now, id, slot, conn),
-                None => self.wait_for_conn(now, id),
-            },
-            Pick::Queue => self.wait_for_conn(now, id),
-            Pick::Fail => {
-                let refusal = self.no_endpoint(cluster_id);
-                self.refuse(now, id, refusal);
-            }
+        let balancer = &mut self.clusters[cluster_id as usize].balancer;
+        let mut pick = unwanted.pick(balancer);
+        if !matches!(pick, Pick::Endpoint(_)) && unwanted.count > 0 {
+            // No other one is ready. This call was not processed where it was tried, so it may go there again: a lone
+            // backend that refuses one call, or goes away and comes back, costs no call.
+            pick = balancer.pick();
         }
+        if pick == Pick::Fail {
+            let refusal = self.no_endpoint(cluster_id);
+            self.refuse(now, id, refusal);
+            return;
+        }
+        while let Pick::Endpoint(slot) = pick {
+            if let Some(conn) = self.conn_with_room(now, cluster_id, slot) {
+                self.send_request(now, id, slot, conn);
+                return;
+            }
+            // Its calls may be long ones: this call must not wait for their ends while another endpoint idles.
+            if !unwanted.add(slot) {
+                break;
+            }
+            pick = unwanted.pick(&mut self.clusters[cluster_id as usize].balancer);
+        }
+        self.wait_for_conn(now, id);
     }
 
     /// A ready connection of this endpoint that may open one more stream. Without one, another connection is begun if
@@ -110,9 +135,7 @@ impl Worker {
     /// Takes calls that ended while they waited out of the queue.
     fn drop_ended_waiters(&mut self, cluster: u32) {
         let calls = &self.calls;
-        self.clusters[cluster as usize].pending.retain(|waiting| {
-            calls.get(waiting.call as usize).is_some_and(|call| call.serial == waiting.serial)
-        });
+        self.clusters[cluster as usize].pending.retain(|waiting| waiting.is_live(calls));
     }
 
     /// Gives waiting calls another try: a connection became ready or has room again, or all endpoints fail.
@@ -124,13 +147,12 @@ impl Worker {
             if call.serial != waiting.serial || call.phase != CallPhase::Waiting {
                 continue;
             }
-            let before = self.clusters[cluster as usize].pending.len();
             self.attempt(now, waiting.call);
             // The order of arrival is kept: when one cannot go, those behind it cannot either.
-            if self.clusters[cluster as usize].pending.len() > before
-                && let Some(same) = self.clusters[cluster as usize].pending.pop_back()
-            {
-                self.clusters[cluster as usize].pending.push_front(same);
+            let pending = &mut self.clusters[cluster as usize].pending;
+            if pending.back() == Some(&waiting) {
+                pending.pop_back();
+                pending.push_front(waiting);
                 break;
             }
         }

@@ -8,16 +8,25 @@ use evenkeel_balance::{Balancer, BalancerConfig, Slot, WorkerShare};
 use evenkeel_telemetry::EndpointStats;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use slab::Slab;
 
+use super::call::Call;
 use super::conn::ConnId;
 use super::snapshot::Cluster;
 use super::timer::TimerId;
 
 /// A call that waits for a connection: its place among the worker's calls, and its serial number against reuse.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Waiting {
     pub(super) call: u32,
     pub(super) serial: u32,
+}
+
+impl Waiting {
+    /// Whether the call still exists.
+    pub(super) fn is_live(&self, calls: &Slab<Call>) -> bool {
+        calls.get(self.call as usize).is_some_and(|call| call.serial == self.serial)
+    }
 }
 
 /// The connections of one worker to one endpoint.

@@ -158,6 +158,13 @@ impl Worker {
         if let Some(conn) = self.conns.get_mut(call.down.conn.index()) {
             conn.http2.release(&mut self.fields, call.down.stream);
         }
+        // A call that ended while it waited is still in the queue; once no call waits, nothing is.
+        let (calls, cluster) = (&self.calls, self.clusters.get_mut(call.cluster as usize));
+        if let Some(cluster) = cluster {
+            while cluster.pending.front().is_some_and(|first| !first.is_live(calls)) {
+                cluster.pending.pop_front();
+            }
+        }
     }
 
     /// Notes that bytes of a call wait for a window. If none moves for [`STREAM_STALL_MAX`] the call ends.
