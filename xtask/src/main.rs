@@ -7,6 +7,7 @@
 
 mod bench;
 mod console;
+mod fuzz;
 mod peers;
 mod process;
 mod stages;
@@ -47,6 +48,8 @@ enum Command {
     Tidy,
     /// Measure: beside other proxies, or parts alone.
     Bench(bench::BenchArgs),
+    /// Search for inputs that break a property, with cargo-fuzz.
+    Fuzz(fuzz::FuzzArgs),
     /// Install foreign programs for tests and benchmarks under target/peers.
     Peers(peers::PeersArgs),
 }
@@ -69,6 +72,7 @@ fn run(command: &Command) -> Result<bool> {
         Command::Test(args) => stages::run(&workspace, args),
         Command::Tidy => tidy::run(&workspace),
         Command::Bench(args) => bench::run(&workspace, args),
+        Command::Fuzz(args) => fuzz::run(&workspace, args),
         Command::Peers(args) => peers::run(&workspace, args),
     }
 }

@@ -1,0 +1,4 @@
+//! Fuzz target: see `evenkeel_oracle::hpack::hpack_round_trip`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| evenkeel_oracle::hpack::hpack_round_trip(data));
