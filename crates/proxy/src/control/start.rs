@@ -18,7 +18,7 @@ use super::drain::DrainReport;
 use super::reload::{ConfigSource, ReloadError};
 use super::state::State;
 use super::supervisor::{REQUESTS_MAX, Request, ResolveHandles, Supervisor};
-use crate::driver::{BindError, BoundListener, Threads, ThreadsConfig, bind};
+use crate::driver::{BindError, BoundListener, ClientSeats, OpenFiles, Threads, ThreadsConfig, bind};
 use crate::worker::Observer;
 use crate::worker::snapshot::Snapshot;
 
@@ -109,6 +109,7 @@ impl Proxy {
         source: ConfigSource,
         options: StartOptions,
     ) -> Result<Self, StartError> {
+        let seats = take_open_files();
         let workers =
             config.workers.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from);
         let mut bound = Vec::with_capacity(config.listeners.len());
@@ -133,7 +134,8 @@ impl Proxy {
         let (requests, inbox) = channel(REQUESTS_MAX);
         // The standard library's hash keys come from the system's random numbers.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8);
-        let threads = start_threads(bound, workers, seed, &telemetry, access_log.as_ref(), &resolve_handles)?;
+        let threads =
+            start_threads(bound, workers, seed, seats, &telemetry, access_log.as_ref(), &resolve_handles)?;
         let (threads, epoch) = threads;
         let state = Arc::new(State::new(epoch, telemetry, config, threads));
         state.telemetry.control().set_config_generation(1);
@@ -188,6 +190,19 @@ impl Proxy {
     }
 }
 
+/// Takes as many open files as the process may have, and gives clients their share of them.
+fn take_open_files() -> Arc<ClientSeats> {
+    let files = OpenFiles::raise();
+    let seats = ClientSeats::new(files.client_connections_max());
+    tracing::info!(
+        limit = files.now,
+        before = files.before,
+        client_connections = seats.most(),
+        "open files: the limit, and the connections that clients may have of it"
+    );
+    seats
+}
+
 fn open_access_log(config: Option<&AccessLog>, telemetry: &Telemetry) -> Result<Option<Writer>, StartError> {
     let stats = Arc::clone(telemetry.access_log());
     let on_error = |error: &std::io::Error| tracing::warn!(%error, "the access log cannot be written");
@@ -206,6 +221,7 @@ fn start_threads(
     bound: Vec<BoundListener>,
     workers: usize,
     seed: u64,
+    seats: Arc<ClientSeats>,
     telemetry: &Arc<Telemetry>,
     access_log: Option<&Writer>,
     handles: &ResolveHandles,
@@ -226,6 +242,7 @@ fn start_threads(
     let config = ThreadsConfig {
         seed,
         epoch,
+        seats,
         observer: Box::new(move || {
             let log = logs.lock().unwrap_or_else(PoisonError::into_inner).pop().flatten();
             Observer::new(&telemetry, log, epoch_unix)

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use evenkeel_telemetry::LogLimiter;
-use mio::net::{TcpListener, UnixListener};
-use mio::{Events, Interest, Poll, Token, Waker};
+use evenkeel_telemetry::{LogLimiter, Refused};
+use mio::{Events, Poll, Registry, Token, Waker};
 
+use super::accept::{Accepted, Acceptor};
 use super::command::{Command, WorkerView};
-use super::listen::ListenSocket;
+use super::files::Seat;
 use super::socket::Stream;
 use super::threads::StopReport;
 use crate::worker::{Action, ConnId, PeerName, TransportEnd, Worker};
@@ -31,25 +31,8 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// Reads from one connection before others get their turn.
 const READS_PER_TURN: usize = 4;
 
-/// The pause after accept failed for want of file descriptors: doubled each time, up to the second value (tonic's accept
-/// loop spins here).
-const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-
 const WAKER: Token = Token(usize::MAX);
 const FIRST_LISTENER: usize = usize::MAX - 1024;
-
-struct Listening {
-    socket: Accepting,
-    /// More connections may wait although no further event says so.
-    pending: bool,
-    paused_until: Option<Instant>,
-    pause: Duration,
-}
-
-enum Accepting {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
 
 struct Socket {
     id: ConnId,
@@ -62,6 +45,8 @@ struct Socket {
     hung_up: bool,
     /// Stands in the list of sockets to read again.
     listed: bool,
+    /// A client's place among all clients' connections.
+    _seat: Option<Seat>,
 }
 
 /// One worker, its sockets, and its epoll instance.
@@ -71,7 +56,7 @@ pub(super) struct EventLoop {
     waker: Arc<Waker>,
     inbox: Receiver<Command>,
     epoch: Instant,
-    listeners: Vec<Listening>,
+    acceptor: Acceptor,
     sockets: Vec<Option<Socket>>,
     unread: Vec<usize>,
     buffer: Vec<u8>,
@@ -82,39 +67,24 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
+    /// An event loop for `worker`; `listen` registers its listening sockets.
     pub(super) fn new(
         worker: Worker,
-        sockets: Vec<ListenSocket>,
+        listen: impl FnOnce(&Registry, fn(usize) -> Token) -> io::Result<Acceptor>,
         inbox: Receiver<Command>,
         epoch: Instant,
         on_lost: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let mut listeners = Vec::with_capacity(sockets.len());
-        for (index, socket) in sockets.into_iter().enumerate() {
-            let token = Token(FIRST_LISTENER + index);
-            let socket = match socket {
-                ListenSocket::Tcp(socket) => {
-                    let mut socket = TcpListener::from_std(socket);
-                    poll.registry().register(&mut socket, token, Interest::READABLE)?;
-                    Accepting::Tcp(socket)
-                }
-                ListenSocket::Unix(socket) => {
-                    let mut socket = UnixListener::from_std(socket);
-                    poll.registry().register(&mut socket, token, Interest::READABLE)?;
-                    Accepting::Unix(socket)
-                }
-            };
-            listeners.push(Listening { socket, pending: false, paused_until: None, pause: ACCEPT_PAUSE.0 });
-        }
+        let acceptor = listen(poll.registry(), |index| Token(FIRST_LISTENER + index))?;
         Ok(Self {
             worker,
             poll,
             waker,
             inbox,
             epoch,
-            listeners,
+            acceptor,
             sockets: Vec::new(),
             unread: Vec::new(),
             buffer: vec![0; READ_BYTES],
@@ -180,17 +150,15 @@ impl EventLoop {
 
     /// How long to wait for events.
     fn timeout(&self) -> Option<Duration> {
-        let busy = self.worker.has_unfinished_input()
-            || !self.unread.is_empty()
-            || self.listeners.iter().any(|listener| listener.pending && listener.paused_until.is_none());
+        let busy =
+            self.worker.has_unfinished_input() || !self.unread.is_empty() || self.acceptor.is_any_due();
         if busy {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
-        let worker = self.worker.deadline().map(|at| at.saturating_sub(now.duration_since(self.epoch)));
-        let accept = self.listeners.iter().filter_map(|listener| listener.paused_until);
-        let instants = accept.chain(self.stop_at).map(|at| at.saturating_duration_since(now));
-        worker.into_iter().chain(instants).min()
+        let deadlines = self.worker.deadline().into_iter().chain(self.acceptor.deadline());
+        let waits = deadlines.map(|at| at.saturating_sub(now.duration_since(self.epoch)));
+        waits.chain(self.stop_at.map(|at| at.saturating_duration_since(now))).min()
     }
 
     /// What each turn does besides events: timers, input that was put off, accepts that were put off.
@@ -205,17 +173,13 @@ impl EventLoop {
                 self.read(now, socket);
             }
         }
-        let instant = self.epoch + now;
-        for listener in 0..self.listeners.len() {
-            let record = &mut self.listeners[listener];
-            if record.paused_until.is_some_and(|at| at <= instant) {
-                record.paused_until = None;
-            }
-            if record.pending && record.paused_until.is_none() {
+        self.acceptor.handle_timeout(now);
+        for listener in 0..self.acceptor.len() {
+            if self.acceptor.is_due(listener) {
                 self.accept(now, listener);
             }
         }
-        if self.stop_at.is_some_and(|at| at <= instant) {
+        if self.stop_at.is_some_and(|at| at <= self.epoch + now) {
             self.stop_at = None;
             self.report.aborted_calls += self.worker.abort(now);
         }
@@ -252,73 +216,60 @@ impl EventLoop {
     }
 
     fn is_stopped(&self) -> bool {
-        self.listeners.is_empty() && self.worker.is_draining() && self.worker.client_count() == 0
+        self.acceptor.is_empty() && self.worker.is_draining() && self.worker.client_count() == 0
     }
 
     /// Closes the listening sockets. Connections that the kernel has completed are served: closing would reset them.
     fn stop_listening(&mut self, now: Duration) {
-        for listener in 0..self.listeners.len() {
-            self.listeners[listener].paused_until = None;
-            self.accept_all(now, listener);
-        }
-        self.listeners.clear();
-    }
-
-    fn accept_all(&mut self, now: Duration, listener: usize) {
-        loop {
+        for listener in 0..self.acceptor.len() {
+            self.acceptor.end_pause(listener);
             self.accept(now, listener);
-            let record = &self.listeners[listener];
-            if !record.pending || record.paused_until.is_some() {
-                return;
+            while self.acceptor.is_due(listener) {
+                self.accept(now, listener);
             }
         }
+        self.acceptor.close();
     }
 
     fn accept(&mut self, now: Duration, listener: usize) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(record) = self.listeners.get_mut(listener) else { return };
-            let accepted = match &record.socket {
-                Accepting::Tcp(socket) => {
-                    socket.accept().map(|(stream, peer)| (Stream::Tcp(stream), PeerName::Ip(peer)))
-                }
-                Accepting::Unix(socket) => {
-                    socket.accept().map(|(stream, _)| (Stream::Unix(stream), PeerName::Unix))
-                }
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    record.pause = ACCEPT_PAUSE.0;
-                    self.on_accepted(now, listener, stream, peer);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    record.pending = false;
-                    return;
-                }
-                Err(error) if is_gone(&error) => {}
-                Err(error) => {
-                    record.pending = true;
-                    record.paused_until = Some(Instant::now() + record.pause);
-                    record.pause = (record.pause * 2).min(ACCEPT_PAUSE.1);
-                    tracing::warn!(%error, pause = ?record.pause, "cannot accept connections; raise the limit of open files");
-                    return;
-                }
+            match self.acceptor.accept(now, listener) {
+                Accepted::Client(stream, peer, seat) => self.on_accepted(now, listener, stream, peer, seat),
+                Accepted::Refused(reason) => self.worker.note_refused(reason),
+                Accepted::Nothing => return,
             }
         }
-        if let Some(record) = self.listeners.get_mut(listener) {
-            record.pending = true;
+        self.acceptor.put_off(listener);
+    }
+
+    fn on_accepted(&mut self, now: Duration, listener: usize, stream: Stream, peer: PeerName, seat: Seat) {
+        // A peer that is gone already shows when its connection is read.
+        let _ = stream.tune();
+        match self.worker.accepted(now, listener, peer) {
+            Some(id) => self.insert(now, id, stream, false, Some(seat)),
+            None => self.log_refused(now),
         }
     }
 
-    fn on_accepted(&mut self, now: Duration, listener: usize, stream: Stream, peer: PeerName) {
-        // A peer that is gone already shows when its connection is read.
-        let _ = stream.tune();
-        if let Some(id) = self.worker.accepted(now, listener, peer) {
-            self.insert(now, id, stream, false);
+    /// The listener has as many connections as it may have on this worker; the one too many was just dropped.
+    fn log_refused(&mut self, now: Duration) {
+        if let Some(suppressed) = self.log_limiter.allow(Refused::ListenerLimit.as_str(), now) {
+            tracing::warn!(
+                suppressed,
+                "a client's connection was closed at once: the listener's limits.max_connections_per_worker"
+            );
         }
     }
 
     /// Registers a socket under its connection's identifier.
-    fn insert(&mut self, now: Duration, id: ConnId, mut stream: Stream, connecting: bool) {
+    fn insert(
+        &mut self,
+        now: Duration,
+        id: ConnId,
+        mut stream: Stream,
+        connecting: bool,
+        seat: Option<Seat>,
+    ) {
         if let Err(error) = stream.register(self.poll.registry(), Token(id.index())) {
             tracing::error!(%error, "a socket cannot be watched");
             self.worker.ended(now, id, TransportEnd::Reset);
@@ -327,8 +278,15 @@ impl EventLoop {
         if self.sockets.len() <= id.index() {
             self.sockets.resize_with(id.index() + 1, || None);
         }
-        self.sockets[id.index()] =
-            Some(Socket { id, stream, connecting, readable: true, hung_up: false, listed: false });
+        self.sockets[id.index()] = Some(Socket {
+            id,
+            stream,
+            connecting,
+            readable: true,
+            hung_up: false,
+            listed: false,
+            _seat: seat,
+        });
     }
 
     fn on_socket(&mut self, now: Duration, index: usize, event: &mio::event::Event) {
@@ -417,7 +375,7 @@ impl EventLoop {
         while let Some(action) = self.worker.poll_action(now) {
             match action {
                 Action::Connect { conn, address } => match Stream::connect(&address) {
-                    Ok(stream) => self.insert(now, conn, stream, true),
+                    Ok(stream) => self.insert(now, conn, stream, true, None),
                     Err(error) => self.worker.connect_failed(now, conn, &error.to_string()),
                 },
                 Action::Write { conn } => self.write(now, conn),
@@ -452,18 +410,4 @@ impl EventLoop {
             self.list_unread(id.index());
         }
     }
-}
-
-/// Whether accept failed for the sake of one connection only (accept(2), "Error handling").
-fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::NetworkDown
-            | io::ErrorKind::TimedOut
-    )
 }

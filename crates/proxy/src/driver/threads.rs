@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
+use super::accept::Acceptor;
 use super::command::{Command, WorkerView};
 use super::epoll::EventLoop;
+use super::files::ClientSeats;
 use super::listen::BoundListener;
 use crate::worker::snapshot::Snapshot;
 use crate::worker::{Observer, Worker, WorkerConfig};
@@ -23,6 +25,8 @@ pub struct ThreadsConfig {
     pub seed: u64,
     /// The moment from which all workers count time.
     pub epoch: Instant,
+    /// Connections that clients may have, over all workers.
+    pub seats: Arc<ClientSeats>,
     /// Makes the observer of each worker.
     pub observer: Box<dyn Fn() -> Observer>,
     /// Called on a worker's thread with a cluster's name when endpoints of it were lost, so that discovery looks again.
@@ -72,8 +76,14 @@ impl Threads {
             let mut worker = Worker::new(worker_config, snapshot, config.epoch.elapsed());
             worker.observe((config.observer)());
             let (commands, inbox): (Sender<Command>, Receiver<Command>) = mpsc::channel();
-            let event_loop =
-                EventLoop::new(worker, sockets, inbox, config.epoch, Arc::clone(&config.on_lost))?;
+            let seats = Arc::clone(&config.seats);
+            let event_loop = EventLoop::new(
+                worker,
+                |registry, token| Acceptor::new(sockets, seats, registry, token),
+                inbox,
+                config.epoch,
+                Arc::clone(&config.on_lost),
+            )?;
             let waker = event_loop.waker();
             let handle = std::thread::Builder::new()
                 .name(format!("worker-{index}"))

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use evenkeel_balance::Address;
 use evenkeel_http2::field::{FieldBlock, FieldId};
 use evenkeel_http2::{Connection, Event as Http2Event, Fields, Role, Violation};
-use evenkeel_telemetry::Event;
+use evenkeel_telemetry::{Event, Refused};
 use slab::Slab;
 
 use self::call::Call;
@@ -187,7 +187,7 @@ impl Worker {
         let settings = Arc::clone(self.snapshot.listeners.get(listener)?);
         let count = self.accepted.get_mut(listener)?;
         if *count >= settings.max_connections {
-            self.count(Event::ConnectionRefused);
+            self.count(Event::ConnectionRefused(Refused::ListenerLimit));
             return None;
         }
         *count += 1;
@@ -201,6 +201,11 @@ impl Worker {
         }
         self.touch(id);
         Some(id)
+    }
+
+    /// The driver closed a client's connection as soon as it was accepted.
+    pub fn note_refused(&self, reason: Refused) {
+        self.count(Event::ConnectionRefused(reason));
     }
 
     /// How many bytes of earlier input [`Worker::take_leftover`] would put in front of the next read.

@@ -62,6 +62,18 @@ labels! {
 }
 
 labels! {
+    /// Why a client's connection was closed as soon as it was accepted.
+    Refused {
+        /// The listener has `max_connections_per_worker` on this worker.
+        ListenerLimit = "listener_limit",
+        /// Clients have the share of the open files that is theirs.
+        ProcessLimit = "process_limit",
+        /// The process, or the system, had no file descriptor left.
+        OpenFiles = "open_files",
+    }
+}
+
+labels! {
     /// What became of a reload of the configuration.
     Reload {
         /// The new configuration is in force.

@@ -7,7 +7,7 @@
 mod label;
 
 pub(crate) use label::Label;
-pub use label::{Reload, ResponseFlag, ResponseFlags, Side, TransparentRetry};
+pub use label::{Refused, Reload, ResponseFlag, ResponseFlags, Side, TransparentRetry};
 
 /// A metric made of events.
 pub(crate) struct Family {
@@ -83,8 +83,8 @@ events! {
     /// A client's connection ended, for whatever reason.
     ConnectionClosed = "evenkeel_downstream_connections_closed", "Connections of clients that ended.";
     /// A client's connection was closed at once because of a limit.
-    ConnectionRefused = "evenkeel_downstream_connections_refused",
-        "Connections of clients that a limit closed at once.";
+    ConnectionRefused(reason: Refused) = "evenkeel_downstream_connections_refused",
+        "Connections of clients that a limit closed at once, by limit.";
     /// A client spoke HTTP/1 and was told so.
     Http1Request = "evenkeel_http1_requests", "Connections that began with HTTP/1 instead of HTTP/2.";
     /// A request was not gRPC by its content-type.

@@ -5,7 +5,7 @@ use evenkeel_grpc::Code;
 use super::*;
 use crate::{
     CallEnd, ClusterTelemetry, EndpointStats, Event, MAX_CLUSTER_SERIES, MAX_METHODS, Messages, MethodId,
-    Options, Reload, ResponseFlag, Side, Telemetry, TransparentRetry, WorkerStats,
+    Options, Refused, Reload, ResponseFlag, Side, Telemetry, TransparentRetry, WorkerStats,
 };
 
 const RULES: &[&str] = &["stream_id", "abuse", "stream_id"];
@@ -38,7 +38,7 @@ fn busy() -> Busy {
     a.count(Event::ConnectionOpened);
     b.add(Event::ConnectionOpened, 2);
     a.count(Event::ConnectionClosed);
-    b.count(Event::ConnectionRefused);
+    b.count(Event::ConnectionRefused(Refused::ProcessLimit));
     a.count(Event::Http1Request);
     b.count(Event::NonGrpcRequest);
     a.count(Event::LocalReply(ResponseFlag::NoRoute));
