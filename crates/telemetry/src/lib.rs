@@ -38,7 +38,7 @@ pub use cluster::{
 };
 pub use counter::SharedCounter;
 pub use event::{Event, Refused, Reload, ResponseFlag, ResponseFlags, Side, TransparentRetry};
-pub use exposition::{EndpointState, Format, Scrape, render};
+pub use exposition::{EndpointState, Format, ProcessSample, Scrape, render};
 pub use histogram::{LATENCY_BOUNDS, LATENCY_BUCKETS, LatencyTotals};
 pub use limiter::{LogLimiter, MAX_CAUSES, PERIOD};
 pub use method::{MAX_METHODS, MAX_NAME_BYTES, MethodId, MethodName, MethodRegistry};

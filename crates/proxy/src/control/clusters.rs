@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evenkeel_balance::EndpointSet;
-use evenkeel_config::Cluster;
+use evenkeel_config::{Cluster, Target};
 use evenkeel_discovery::{ResolveNow, ResolveOptions, ResolverState, Watch, watch};
 use evenkeel_telemetry::ClusterTelemetry;
 use rand::SeedableRng;
@@ -43,6 +43,10 @@ impl ClusterRuntime {
         if let Some(dns) = config.dns {
             options.min_refresh = dns.min_refresh;
             options.max_refresh = dns.max_refresh;
+        }
+        if is_fixed(&config.target) {
+            // Before a reload the cluster of this name may have had one that is resolved.
+            telemetry.resolver_ended();
         }
         let watch = watch(&config.target, &options, SmallRng::seed_from_u64(seed));
         let mut receiver = watch.subscribe();
@@ -97,6 +101,9 @@ impl ClusterRuntime {
 
     /// Counts resolutions since the last time. Discovery itself warns of the first failure of a row.
     fn count(&self, state: &ResolverState, now: Duration) {
+        if is_fixed(&self.config.target) {
+            return;
+        }
         let (successes, failures) = &self.counted;
         if successes.swap(state.successes, Ordering::Relaxed) != state.successes {
             self.telemetry.resolver_updated(now);
@@ -104,5 +111,13 @@ impl ClusterRuntime {
         if failures.swap(state.failures, Ordering::Relaxed) != state.failures {
             self.telemetry.resolver_failed();
         }
+    }
+}
+
+/// Whether a target lists its endpoints. There is nothing to resolve then: its one answer would only seem to grow old.
+fn is_fixed(target: &Target) -> bool {
+    match target {
+        Target::Ip(_) | Target::Unix(_) => true,
+        Target::Dns { .. } | Target::Srv { .. } | Target::File(_) => false,
     }
 }

@@ -249,6 +249,11 @@ impl ClusterTelemetry {
         resolver.last_success_at = Some(now);
     }
 
+    /// Notes that there is nothing to resolve any more: the configuration lists the endpoints, and no answer grows old.
+    pub fn resolver_ended(&self) {
+        lock(&self.resolver).last_success_at = None;
+    }
+
     /// Notes a failed resolution.
     pub fn resolver_failed(&self) {
         let mut resolver = lock(&self.resolver);

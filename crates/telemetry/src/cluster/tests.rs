@@ -138,4 +138,6 @@ fn the_resolver_keeps_the_time_of_its_last_answer() {
     cluster.resolver_failed();
     let expected = ResolverTotals { updates: 1, failures: 2, last_success_at: Some(Duration::from_secs(3)) };
     assert_eq!(cluster.resolver(), expected);
+    cluster.resolver_ended();
+    assert_eq!(cluster.resolver(), ResolverTotals { last_success_at: None, ..expected });
 }

@@ -5,7 +5,9 @@ use std::fmt;
 
 use evenkeel_grpc::Code;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
@@ -31,6 +33,7 @@ impl Collector for Metrics {
         self.encode_upstream(families)?;
         self.encode_clusters(families)?;
         self.encode_workers(families)?;
+        self.encode_control(families)?;
         self.encode_process(families)
     }
 }
@@ -193,7 +196,7 @@ impl Metrics {
         families.gauge("evenkeel_downstream_streams_active", help, snapshot.calls().in_flight())
     }
 
-    fn encode_process(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+    fn encode_control(&self, families: &mut Families<'_, '_>) -> fmt::Result {
         let snapshot = &self.snapshot;
         let help = "Registrations of methods that the bounds on labels refused.";
         families.counter("evenkeel_methods_overflow", help, snapshot.methods_overflow)?;
@@ -212,6 +215,24 @@ impl Metrics {
         let mut metric =
             families.encoder.encode_descriptor("evenkeel_build", help, None, MetricType::Info)?;
         metric.encode_info(&[("version", snapshot.version)])
+    }
+
+    /// `process_*`, with the help texts of Prometheus' own libraries.
+    fn encode_process(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let Some(process) = &self.scrape.process else { return Ok(()) };
+        let help = "Total user and system CPU time spent in seconds.";
+        families.counter("process_cpu_seconds", help, process.cpu_seconds)?;
+        let help = "Resident memory size in bytes.";
+        families.gauge("process_resident_memory_bytes", help, process.resident_bytes)?;
+        let help = "Virtual memory size in bytes.";
+        families.gauge("process_virtual_memory_bytes", help, process.virtual_bytes)?;
+        families.gauge("process_open_fds", "Number of open file descriptors.", process.open_files)?;
+        if let Some(most) = process.open_files_max {
+            families.gauge("process_max_fds", "Maximum number of open file descriptors.", most)?;
+        }
+        let help = "Start time of the process since unix epoch in seconds.";
+        families.gauge("process_start_time_seconds", help, process.start_time_seconds)?;
+        families.gauge("process_threads", "Number of OS threads in the process.", process.threads)
     }
 }
 
@@ -234,12 +255,12 @@ struct Families<'a, 'e> {
 }
 
 impl Families<'_, '_> {
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue + Copy) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue + Copy) -> fmt::Result {
         self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     }
 

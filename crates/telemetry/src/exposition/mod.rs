@@ -28,6 +28,27 @@ pub struct Scrape {
     /// How many endpoints of which cluster are in which state. Equal labels are added up; clusters beyond
     /// [`crate::MAX_CLUSTER_SERIES`] are added up under `cluster="other"`.
     pub endpoint_states: Vec<EndpointState>,
+    /// What the system says about the process; `None` leaves its metrics out.
+    pub process: Option<ProcessSample>,
+}
+
+/// What the system says about the process, under the names that all client libraries of Prometheus use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProcessSample {
+    /// `process_cpu_seconds_total`: in user and system mode.
+    pub cpu_seconds: f64,
+    /// `process_resident_memory_bytes`.
+    pub resident_bytes: u64,
+    /// `process_virtual_memory_bytes`.
+    pub virtual_bytes: u64,
+    /// `process_open_fds`.
+    pub open_files: u64,
+    /// `process_max_fds`; `None` if there is no limit.
+    pub open_files_max: Option<u64>,
+    /// `process_start_time_seconds`, since the Unix epoch.
+    pub start_time_seconds: f64,
+    /// `process_threads`.
+    pub threads: u64,
 }
 
 /// The number of a cluster's endpoints in one state.

@@ -86,7 +86,16 @@ fn busy() -> Busy {
 fn scrape() -> Scrape {
     let state = |state, endpoints| EndpointState { cluster: "orders".into(), state, endpoints };
     let endpoint_states = vec![state("READY", 1), state("TRANSIENT_FAILURE", 1), state("READY", 1)];
-    Scrape { now: Duration::from_millis(12_500), endpoint_states }
+    let process = ProcessSample {
+        cpu_seconds: 12.25,
+        resident_bytes: 9_000_000,
+        virtual_bytes: 800_000_000,
+        open_files: 25,
+        open_files_max: Some(1_048_576),
+        start_time_seconds: 1_795_000_000.5,
+        threads: 4,
+    };
+    Scrape { now: Duration::from_millis(12_500), endpoint_states, process: Some(process) }
 }
 
 #[test]
@@ -153,11 +162,20 @@ fn names_cannot_break_out_of_their_label() {
 fn clusters_beyond_the_bound_share_a_state_series() {
     let state = |n: usize| EndpointState { cluster: format!("c{n:03}"), state: "READY", endpoints: 1 };
     let endpoint_states = (0..MAX_CLUSTER_SERIES + 2).map(state).collect();
-    let scrape = Scrape { now: Duration::ZERO, endpoint_states };
+    let scrape = Scrape { endpoint_states, ..Scrape::default() };
     let text = render(telemetry().snapshot(), scrape, Format::ClassicText);
     assert_eq!(values(&text, "evenkeel_endpoints{").len(), MAX_CLUSTER_SERIES + 1);
     assert_eq!(values(&text, r#"evenkeel_endpoints{cluster="c255""#), [1]);
     assert_eq!(values(&text, r#"evenkeel_endpoints{cluster="other""#), [2]);
+}
+
+#[test]
+fn what_the_system_does_not_say_is_left_out() {
+    let text = render(telemetry().snapshot(), Scrape::default(), Format::OpenMetrics);
+    assert!(!text.contains("\nprocess_"), "{text}");
+    let process = scrape().process.map(|process| ProcessSample { open_files_max: None, ..process });
+    let text = render(telemetry().snapshot(), Scrape { process, ..Scrape::default() }, Format::OpenMetrics);
+    assert!(text.contains("process_open_fds 25\n") && !text.contains("process_max_fds"), "{text}");
 }
 
 /// What Prometheus refuses a whole scrape for.

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use evenkeel_balance::Connectivity;
 use evenkeel_telemetry::{EndpointState, Format, Scrape, render};
 
-use super::Admin;
+use super::{Admin, process};
 
 /// All metrics, in the format that the scraper prefers.
 pub(super) async fn metrics(Shared(admin): Shared<Admin>, headers: HeaderMap) -> Response {
@@ -26,7 +26,9 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>, headers: HeaderMap) ->
         .into_iter()
         .map(|((cluster, state), endpoints)| EndpointState { cluster, state, endpoints })
         .collect();
-    let scrape = Scrape { now: admin.state.now(), endpoint_states };
+    // Reading /proc blocks; a task that was lost leaves its metrics out.
+    let process = tokio::task::spawn_blocking(process::sample).await.ok().flatten();
+    let scrape = Scrape { now: admin.state.now(), endpoint_states, process };
     let text = render(admin.state.telemetry.snapshot(), scrape, format);
     ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }

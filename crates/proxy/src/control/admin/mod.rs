@@ -6,6 +6,7 @@
 
 mod clusters;
 mod metrics;
+mod process;
 
 use std::io;
 use std::net::SocketAddr;
