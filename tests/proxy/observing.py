@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import re
 import signal
 import tempfile
@@ -97,6 +98,27 @@ def counts_are_those_of_the_calls_made(stage):
     assert found.sum("grpc_client_handled_total") == 36
     assert found.sum("evenkeel_downstream_connections_active") == 1
     assert found.sum("evenkeel_downstream_streams_active") == 0
+
+
+@test
+def messages_of_a_stream_are_counted_while_it_goes_on(stage):
+    running = start(stage)
+    running.wait_until_ready(3)
+    client = calls.connect(stage, running.address)
+    requests = queue.Queue()
+    answers = client.channel.stream_stream(calls.SERVICE + "Chat")(iter(requests.get, None), timeout=calls.CALL_SECONDS)
+    for _ in range(6):
+        requests.put(b"ping")
+        assert next(answers) == b"ping"
+    names = ("grpc_server_msg_received_total", "grpc_server_msg_sent_total", "grpc_client_msg_received_total")
+    for name in names:
+        eventually(lambda name=name: running.metrics().sum(name) == 6, f"{name} counts an open stream")
+    assert running.metrics().sum("grpc_server_handled_total") == 0
+    requests.put(None)
+    assert list(answers) == []
+    eventually(lambda: running.metrics().sum("grpc_server_handled_total") == 1, "the stream is counted")
+    for name in names:
+        assert running.metrics().sum(name) == 6, name
 
 
 @test

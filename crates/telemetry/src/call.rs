@@ -30,6 +30,18 @@ pub struct Messages {
     pub response: u64,
 }
 
+impl Messages {
+    /// Those that came after `earlier`.
+    #[inline]
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            request: self.request.saturating_sub(earlier.request),
+            response: self.response.saturating_sub(earlier.response),
+        }
+    }
+}
+
 /// How a call, or an attempt of one, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallEnd {
@@ -48,6 +60,13 @@ impl CallEnd {
     #[must_use]
     pub fn new(code: Code, latency: Duration, messages: Messages) -> Self {
         Self { code, latency, messages, reported: Messages::default() }
+    }
+
+    /// The same, of a call that reported some of its messages before.
+    #[inline]
+    #[must_use]
+    pub fn after(self, reported: Messages) -> Self {
+        Self { reported, ..self }
     }
 }
 
@@ -136,8 +155,9 @@ impl CallRow {
     pub(crate) fn call_finished(&self, end: &CallEnd) {
         self.handled[usize::from(u8::from(end.code))].add(1);
         self.latency.observe(end.latency);
-        self.request_messages.add(end.messages.request.saturating_sub(end.reported.request));
-        self.response_messages.add(end.messages.response.saturating_sub(end.reported.response));
+        let fresh = end.messages.since(end.reported);
+        self.request_messages.add(fresh.request);
+        self.response_messages.add(fresh.response);
         self.learn(CallKind::observed(end.messages));
     }
 

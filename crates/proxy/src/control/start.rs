@@ -109,7 +109,6 @@ impl Proxy {
         source: ConfigSource,
         options: StartOptions,
     ) -> Result<Self, StartError> {
-        let seats = take_open_files();
         let workers =
             config.workers.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from);
         let mut bound = Vec::with_capacity(config.listeners.len());
@@ -132,6 +131,8 @@ impl Proxy {
         let listeners: Vec<ListenAddress> = bound.iter().map(|listener| listener.address.clone()).collect();
         let resolve_handles = ResolveHandles::default();
         let (requests, inbox) = channel(REQUESTS_MAX);
+        // Told once nothing but threads can fail: what a failed start prints is why it failed.
+        let seats = take_open_files();
         // The standard library's hash keys come from the system's random numbers.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8);
         let threads =

@@ -13,7 +13,7 @@ use evenkeel_balance::Slot;
 use evenkeel_grpc::{Code, MessageScanner};
 use evenkeel_http2::StreamKey;
 use evenkeel_http2::field::FieldBlock;
-use evenkeel_telemetry::ResponseFlag;
+use evenkeel_telemetry::{Messages, ResponseFlag};
 
 use super::conn::ConnId;
 use super::observe::LogFields;
@@ -117,6 +117,8 @@ pub(super) struct Call {
     pub(super) credited: u64,
     pub(super) sent: Traffic,
     pub(super) received: Traffic,
+    /// Messages that were counted while the call goes on.
+    pub(super) reported: Messages,
     /// The status that the call ends with, once it is known.
     pub(super) code: Option<Code>,
     /// Why it ends otherwise than by the backend's answer, and that in words.
@@ -156,6 +158,7 @@ impl Call {
             credited: 0,
             sent: Traffic::new(),
             received: Traffic::new(),
+            reported: Messages::default(),
             code: None,
             flag: None,
             details: None,
@@ -175,6 +178,11 @@ impl Call {
     /// The endpoints that failed this call, newest last.
     pub(super) fn tried(&self) -> impl Iterator<Item = Slot> + '_ {
         self.tried.iter().copied().flatten()
+    }
+
+    /// Messages so far.
+    pub(super) fn messages(&self) -> Messages {
+        Messages { request: self.sent.messages, response: self.received.messages }
     }
 
     /// Request bytes whose credit goes back to the client after `bytes` more have left.

@@ -209,9 +209,10 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         call.request_ended |= end;
         call.sent.scan(bytes);
-        match call.phase {
+        self.on_messages(id);
+        match self.calls[id as usize].phase {
             CallPhase::Draining => {
-                call.credit_for(bytes.len() as u64);
+                self.calls[id as usize].credit_for(bytes.len() as u64);
                 self.consume(leg.conn, leg.stream, bytes.len() as u32);
                 return;
             }

@@ -9,11 +9,10 @@ use evenkeel_http2::field::Name;
 use evenkeel_http2::{ConnectionError, Violation};
 use evenkeel_telemetry::access_log::{AccessLog, Entry};
 use evenkeel_telemetry::{
-    CallEnd, EndpointStats, Event, Messages, MethodId, ResponseFlag, ResponseFlags, Telemetry, WorkerStats,
+    CallEnd, EndpointStats, Event, MethodId, ResponseFlag, ResponseFlags, Telemetry, WorkerStats,
 };
 use hashbrown::HashMap;
 
-use super::call::Call;
 use super::conn::{PeerName, Side};
 use super::{ConnId, Worker};
 
@@ -172,14 +171,37 @@ impl Worker {
         }
     }
 
+    /// Messages passed. Those of a call that streams are counted as they pass, so that a stream of hours shows; the one
+    /// message each way of a unary call is counted at its end. A call that may still be tried again waits, since its
+    /// attempts are counted apart.
+    pub(super) fn on_messages(&mut self, id: u32) {
+        let call = &mut self.calls[id as usize];
+        let seen = call.messages();
+        if seen == call.reported || call.replayable || seen.request.max(seen.response) < 2 {
+            return;
+        }
+        let fresh = seen.since(call.reported);
+        call.reported = seen;
+        let (cluster, slot, method) = (call.cluster, call.slot, call.method);
+        if let Some(observer) = &self.observer {
+            observer.stats.call_progressed(observer.methods[usize::from(method)], fresh);
+        }
+        if let Some(slot) = slot
+            && let Some(stats) = self.endpoint_stats(cluster, slot)
+        {
+            stats.call_progressed(fresh);
+        }
+    }
+
     pub(super) fn on_attempt_finished(&mut self, now: Duration, id: u32) {
         let call = &self.calls[id as usize];
         let Some(slot) = call.slot else { return };
         let end = CallEnd::new(
             call.code.unwrap_or(Code::Unavailable),
             now.saturating_sub(call.attempt_at),
-            messages(call),
-        );
+            call.messages(),
+        )
+        .after(call.reported);
         if let Some(stats) = self.endpoint_stats(call.cluster, slot) {
             stats.call_finished(&end);
         }
@@ -192,7 +214,8 @@ impl Worker {
         }
         let Some(observer) = &self.observer else { return };
         let code = call.code.unwrap_or(Code::Unknown);
-        let end = CallEnd::new(code, now.saturating_sub(call.started_at), messages(call));
+        let end =
+            CallEnd::new(code, now.saturating_sub(call.started_at), call.messages()).after(call.reported);
         observer.stats.call_finished(observer.methods[usize::from(call.method)], &end);
         if let Some(flag) = call.flag {
             observer.stats.count(Event::LocalReply(flag));
@@ -307,10 +330,6 @@ impl Worker {
     pub fn poll_violation(&mut self) -> Option<(String, Violation)> {
         self.violations.pop()
     }
-}
-
-fn messages(call: &Call) -> Messages {
-    Messages { request: call.sent.messages, response: call.received.messages }
 }
 
 /// The service and method of a path without its leading slash; the path of a refused call may be anything.

@@ -285,6 +285,7 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         call.received.scan(bytes);
         let down = call.down;
+        self.on_messages(id);
         self.touch(down.conn);
         let http2 = &mut self.conns[down.conn.index()].http2;
         let sent = http2.send_data(now, down.stream, bytes, false).unwrap_or(bytes.len());
