@@ -84,11 +84,10 @@ pub fn check(
     *index = FieldIndex::default();
     let mut head = Head::default();
     let mut regular = false;
-    for (position, field) in block.iter(store).enumerate() {
-        if field.fault.is_some() {
+    for (position, (name, fault)) in block.names(store).enumerate() {
+        if fault.is_some() {
             return Err(Violation::MalformedMessage);
         }
-        let name = field.name_token;
         if name.is_pseudo() {
             let allowed = match section {
                 Section::Request => {
@@ -103,7 +102,7 @@ pub fn check(
         } else {
             regular = true;
             if name == Name::ContentLength {
-                let length = parse_content_length(field.value)?;
+                let length = parse_content_length(block.get(store, position).value)?;
                 if head.content_length.is_some_and(|other| other != length) {
                     return Err(Violation::MalformedMessage);
                 }

@@ -354,14 +354,16 @@ impl Connection {
 
     /// Removes a closed and released stream and settles what it held.
     fn forget(&mut self, fields: &mut Fields, stream: StreamKey) {
-        let Some(record) = self.streams.remove(stream) else { return };
-        self.window.release(record.window.held());
+        let Some(record) = self.streams.get_mut(stream) else { return };
+        let (held, cut, queue) = (record.window.held(), record.cut, record.queue.take());
+        self.streams.remove(stream);
+        self.window.release(held);
         self.announce_connection();
-        if let Some(queue) = record.queue {
+        if let Some(queue) = queue {
             discard(fields, *queue);
         }
         self.emptied |= self.streams.is_empty();
-        if self.role == Role::Server && record.cut == Cut::No {
+        if self.role == Role::Server && cut == Cut::No {
             self.ledger.credit();
         }
     }

@@ -127,7 +127,6 @@ impl Connection {
         header: FrameHeader,
         payload: &'a [u8],
     ) -> Handled<'a> {
-        header.check(MAX_FRAME_SIZE)?;
         match header.kind {
             kind::DATA => self.on_data(now, header, payload),
             kind::HEADERS => self.on_headers(fields, now, header, payload),
@@ -138,6 +137,8 @@ impl Connection {
             kind::SETTINGS => self.on_settings(now, header, payload),
             kind::GOAWAY => self.on_goaway(now, payload),
             kind::PRIORITY => {
+                // The one type whose wrong length is the stream's error, which `admit` lets pass.
+                header.check(MAX_FRAME_SIZE)?;
                 self.charge(now, cost::PRIORITY, Violation::Abuse).map_err(Fault::Connection)?;
                 refuse_self_dependency(header.stream, payload)?;
                 Ok(None)

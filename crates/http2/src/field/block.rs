@@ -102,11 +102,12 @@ impl FieldBlock {
 
     /// Removes all fields and gives their references back.
     pub fn clear(&mut self, store: &mut FieldStore) {
-        for entry in self.entries.drain(..) {
-            if let Entry::Interned { id, .. } = entry {
+        for entry in &self.entries {
+            if let Entry::Interned { id, .. } = *entry {
                 store.release(id);
             }
         }
+        self.entries.clear();
         self.bytes.clear();
         self.size = 0;
         if self.bytes.capacity() > SPARE_BYTES_MAX {
@@ -127,7 +128,13 @@ impl FieldBlock {
     /// Adds an interned field whose reference the caller hands over.
     #[inline]
     pub(crate) fn push_retained(&mut self, store: &FieldStore, id: FieldId, by_reference: bool) {
-        self.size += store.meaning(id).size as usize;
+        self.push_sized(id, store.meaning(id).size, by_reference);
+    }
+
+    /// As [`FieldBlock::push_retained`], for a caller who has looked the size up.
+    #[inline]
+    pub(crate) fn push_sized(&mut self, id: FieldId, size: u32, by_reference: bool) {
+        self.size += size as usize;
         self.entries.push(Entry::Interned { id, by_reference });
     }
 
@@ -167,6 +174,30 @@ impl FieldBlock {
     #[must_use]
     pub fn get<'a>(&'a self, store: &'a FieldStore, position: usize) -> Field<'a> {
         self.field(store, &self.entries[position])
+    }
+
+    /// The identifier of the field at a position, if it is interned.
+    #[inline]
+    pub(crate) fn id(&self, position: usize) -> Option<FieldId> {
+        match self.entries[position] {
+            Entry::Interned { id, .. } => Some(id),
+            Entry::Literal { .. } => None,
+        }
+    }
+
+    /// What the fields mean, in order: without their bytes, which most checks need not touch.
+    #[inline]
+    pub(crate) fn names<'a>(
+        &'a self,
+        store: &'a FieldStore,
+    ) -> impl Iterator<Item = (Name, Option<FieldFault>)> + 'a {
+        self.entries.iter().map(|entry| match *entry {
+            Entry::Interned { id, .. } => {
+                let Meaning { name, fault, .. } = store.meaning(id);
+                (name, fault)
+            }
+            Entry::Literal { name, fault, .. } => (name, fault),
+        })
     }
 
     #[inline]

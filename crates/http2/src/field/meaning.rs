@@ -66,16 +66,26 @@ impl Meaning {
     #[must_use]
     pub fn of(name: &[u8], value: &[u8]) -> Self {
         let token = Name::of(name);
-        Self {
-            name: token,
-            fault: fault(token, name, value),
-            size: u32::try_from(name.len() + value.len()).unwrap_or(u32::MAX).saturating_add(FIELD_OVERHEAD),
-            binary: name.ends_with(b"-bin"),
-        }
+        let fault = name_fault(token, name).or_else(|| value_fault(token, value));
+        Self { name: token, fault, size: size(name, value), binary: name.ends_with(b"-bin") }
+    }
+
+    /// As [`Meaning::of`], for a field whose name is that of a field with this meaning: a table entry's, as a rule, whose
+    /// name need not be looked at again.
+    pub(crate) fn of_value(self, name: &[u8], value: &[u8]) -> Self {
+        let fault = match self.fault {
+            Some(FieldFault::EmptyName | FieldFault::UppercaseName | FieldFault::BadNameByte) => self.fault,
+            _ => value_fault(self.name, value),
+        };
+        Self { fault, size: size(name, value), ..self }
     }
 }
 
-fn fault(token: Name, name: &[u8], value: &[u8]) -> Option<FieldFault> {
+fn size(name: &[u8], value: &[u8]) -> u32 {
+    u32::try_from(name.len() + value.len()).unwrap_or(u32::MAX).saturating_add(FIELD_OVERHEAD)
+}
+
+fn name_fault(token: Name, name: &[u8]) -> Option<FieldFault> {
     let rest = if token.is_pseudo() { &name[1..] } else { name };
     if rest.is_empty() {
         return Some(FieldFault::EmptyName);
@@ -84,6 +94,10 @@ fn fault(token: Name, name: &[u8], value: &[u8]) -> Option<FieldFault> {
         let upper = byte.is_ascii_uppercase();
         return Some(if upper { FieldFault::UppercaseName } else { FieldFault::BadNameByte });
     }
+    None
+}
+
+fn value_fault(token: Name, value: &[u8]) -> Option<FieldFault> {
     // No early exit: the loop is then done many bytes at a time.
     if value.iter().fold(false, |bad, &byte| bad | (byte < b' ' && byte != b'\t') | (byte == 0x7f)) {
         return Some(FieldFault::BadValueByte);

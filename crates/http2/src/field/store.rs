@@ -6,7 +6,7 @@ use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use hashbrown::HashTable;
 
-use super::Meaning;
+use super::{Meaning, Name};
 use crate::hpack::STATIC_TABLE;
 
 /// Names an interned field. 0 to 60 are the static table of RFC 7541 Appendix A.
@@ -42,6 +42,8 @@ struct Slot {
     hash: u64,
     note: u64,
     meaning: Meaning,
+    /// Whether it stands in the hash table, so that it is found again by its bytes.
+    shared: bool,
 }
 
 const _: () = assert!(size_of::<Slot>() <= 64, "a slot takes one cache line");
@@ -81,14 +83,32 @@ impl FieldStore {
             scratch: Vec::new(),
         };
         for (name, value) in STATIC_TABLE {
-            store.insert(name.as_bytes(), value.as_bytes());
+            store.intern(name.as_bytes(), value.as_bytes());
         }
         store
     }
 
     /// The identifier of a field; the caller gets one reference to it.
     pub fn intern(&mut self, name: &[u8], value: &[u8]) -> FieldId {
-        let id = self.find(name, value).unwrap_or_else(|| self.insert(name, value));
+        let hash = self.hash(name, value);
+        let found = self.find_hashed(hash, name, value);
+        let id = found.unwrap_or_else(|| self.insert(name, value, Meaning::of(name, value), Some(hash)));
+        self.retain(id);
+        id
+    }
+
+    /// As [`FieldStore::intern`], for a field that a table refers to and whose name is that of `like`, if there is one.
+    ///
+    /// One whose value differs call by call is kept for its table alone: nobody will look for it by its bytes.
+    pub(crate) fn adopt(&mut self, name: &[u8], value: &[u8], like: Option<FieldId>) -> FieldId {
+        let meaning = |store: &Self| match like {
+            Some(like) => store.meaning(like).of_value(name, value),
+            None => Meaning::of(name, value),
+        };
+        let volatile = like.map_or_else(|| Name::of(name), |like| self.meaning(like).name).is_volatile();
+        let hash = (!volatile).then(|| self.hash(name, value));
+        let found = hash.and_then(|hash| self.find_hashed(hash, name, value));
+        let id = found.unwrap_or_else(|| self.insert(name, value, meaning(self), hash));
         self.retain(id);
         id
     }
@@ -96,7 +116,11 @@ impl FieldStore {
     /// The identifier of a field that is interned already; no reference is taken.
     #[must_use]
     pub fn find(&self, name: &[u8], value: &[u8]) -> Option<FieldId> {
-        let found = self.table.find(self.hash(name, value), |&index| {
+        self.find_hashed(self.hash(name, value), name, value)
+    }
+
+    fn find_hashed(&self, hash: u64, name: &[u8], value: &[u8]) -> Option<FieldId> {
+        let found = self.table.find(hash, |&index| {
             let slot = &self.slots[index as usize];
             slot.name_len as usize == name.len()
                 && slot.bytes.len() == name.len() + value.len()
@@ -106,13 +130,15 @@ impl FieldStore {
         found.map(|&index| FieldId(index))
     }
 
-    fn insert(&mut self, name: &[u8], value: &[u8]) -> FieldId {
-        let hash = self.hash(name, value);
-        let meaning = Meaning::of(name, value);
+    /// Stores a field; without a hash it will not be found by its bytes.
+    fn insert(&mut self, name: &[u8], value: &[u8], meaning: Meaning, hash: Option<u64>) -> FieldId {
+        let shared = hash.is_some();
+        let hash = hash.unwrap_or_default();
         let index = match self.warm.pop().or_else(|| self.cold.pop()) {
             Some(index) => index,
             None => {
-                let slot = Slot { bytes: Vec::new(), name_len: 0, references: 0, hash, note: 0, meaning };
+                let slot =
+                    Slot { bytes: Vec::new(), name_len: 0, references: 0, hash, note: 0, meaning, shared };
                 self.slots.push(slot);
                 (self.slots.len() - 1) as u32
             }
@@ -125,8 +151,11 @@ impl FieldStore {
         slot.hash = hash;
         slot.note = 0;
         slot.meaning = meaning;
-        let slots = &self.slots;
-        self.table.insert_unique(hash, index, |&other| slots[other as usize].hash);
+        slot.shared = shared;
+        if shared {
+            let slots = &self.slots;
+            self.table.insert_unique(hash, index, |&other| slots[other as usize].hash);
+        }
         FieldId(index)
     }
 
@@ -161,7 +190,9 @@ impl FieldStore {
 
     fn free(&mut self, id: FieldId) {
         let slot = &mut self.slots[id.0 as usize];
-        if let Ok(entry) = self.table.find_entry(slot.hash, |&index| index == id.0) {
+        if slot.shared
+            && let Ok(entry) = self.table.find_entry(slot.hash, |&index| index == id.0)
+        {
             entry.remove();
         }
         slot.bytes.clear();
@@ -229,7 +260,7 @@ impl FieldStore {
     /// Fields beyond the static table.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.len() - STATIC_TABLE.len()
+        self.slots.len() - STATIC_TABLE.len() - self.warm.len() - self.cold.len()
     }
 
     /// Whether only the static table is there.

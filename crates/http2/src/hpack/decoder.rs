@@ -35,12 +35,20 @@ impl Charge<'_> {
     fn field(&mut self, size: usize) -> Result<bool, HpackError> {
         self.bytes += size;
         self.fields += 1;
+        if self.bytes > self.limits.list_bytes || self.fields > self.limits.fields {
+            self.exceed()?;
+        }
+        Ok(self.within)
+    }
+
+    #[cold]
+    fn exceed(&mut self) -> Result<(), HpackError> {
+        self.within = false;
         let far = |limit: usize| limit.saturating_mul(FAR_TOO_LARGE);
         if self.bytes > far(self.limits.list_bytes) || self.fields > far(self.limits.fields) {
             return Err(HpackError::ListFarTooLarge);
         }
-        self.within &= self.bytes <= self.limits.list_bytes && self.fields <= self.limits.fields;
-        Ok(self.within)
+        Ok(())
     }
 
     /// Charges a string's length; one that is too long makes the list too large.
@@ -95,32 +103,36 @@ impl Decoder {
         out: &mut FieldBlock,
     ) -> Result<ListVerdict, HpackError> {
         let mut charge = Charge { limits, bytes: 0, fields: 0, within: true };
-        let mut at = 0;
-        let mut begun = false;
+        let mut at = self.begin_block(block, store)?;
         while let Some(&first) = block.get(at) {
-            if first & 0xe0 == 0x20 {
-                if begun {
-                    return Err(HpackError::TableSizeUpdateLate);
-                }
-                let bytes = integer::decode(block, &mut at, 5)?;
-                self.resize(store, bytes)?;
-                continue;
-            }
-            if self.must_shrink_to.is_some() {
-                return Err(HpackError::TableSizeUpdateMissing);
-            }
-            begun = true;
             if first & 0x80 != 0 {
                 let index = integer::decode(block, &mut at, 7)?;
                 let id = self.entry(index)?;
-                if charge.field(store.meaning(id).size as usize)? {
-                    out.push_id(store, id, true);
+                let size = store.meaning(id).size;
+                if charge.field(size as usize)? {
+                    store.retain(id);
+                    out.push_sized(id, size, true);
                 }
+            } else if first & 0xe0 == 0x20 {
+                return Err(HpackError::TableSizeUpdateLate);
             } else {
                 self.decode_literal(block, &mut at, first, &mut charge, store, out)?;
             }
         }
         Ok(if charge.within { ListVerdict::Accepted } else { ListVerdict::TooLarge })
+    }
+
+    /// Takes the size updates with which a block begins; the place of its first field.
+    fn begin_block(&mut self, block: &[u8], store: &mut FieldStore) -> Result<usize, HpackError> {
+        let mut at = 0;
+        while block.get(at).is_some_and(|first| first & 0xe0 == 0x20) {
+            let bytes = integer::decode(block, &mut at, 5)?;
+            self.resize(store, bytes)?;
+        }
+        if self.must_shrink_to.is_some() && at < block.len() {
+            return Err(HpackError::TableSizeUpdateMissing);
+        }
+        Ok(at)
     }
 
     fn decode_literal(
@@ -157,7 +169,7 @@ impl Decoder {
 
         if indexing && size <= self.table.max_bytes() as usize {
             let (name, value) = scratch.split_at(name_len);
-            let id = store.intern(name, value);
+            let id = store.adopt(name, value, name_of);
             self.table.insert(store, id, |_| {});
             if within {
                 out.push_retained(store, id, false);

@@ -47,7 +47,6 @@ pub struct Encoder {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Representation {
-    Indexed(u32),
     Incremental(FieldId),
     Plain,
     Never,
@@ -105,9 +104,13 @@ impl Encoder {
     /// If the block has no such field.
     #[inline]
     pub fn field(&mut self, store: &mut FieldStore, block: &FieldBlock, position: usize, out: &mut Vec<u8>) {
+        // In steady state nearly every field has an index, for which its bytes need not be looked at.
+        if let Some(index) = block.id(position).and_then(|id| self.index_of(store, id)) {
+            integer::encode(index, 7, 0x80, out);
+            return;
+        }
         let field = block.get(store, position);
         match self.representation(&field) {
-            Representation::Indexed(index) => integer::encode(index, 7, 0x80, out),
             Representation::Incremental(id) => {
                 write_name(field.name_token, field.name, 6, 0x40, write_shorter, out);
                 write_shorter(field.value, out);
@@ -118,19 +121,13 @@ impl Encoder {
         }
     }
 
-    /// How a field is written.
+    /// How a field without an index is written.
     #[inline]
     fn representation(&self, field: &Field<'_>) -> Representation {
         if field.never_index || field.name_token.is_secret() {
             return Representation::Never;
         }
         let Some(id) = field.id else { return Representation::Plain };
-        if let Some(index) = id.static_index() {
-            return Representation::Indexed(index);
-        }
-        if let Some(index) = self.index_of(id) {
-            return Representation::Indexed(index);
-        }
         let worth = field.by_reference && !field.name_token.is_volatile();
         if worth && field.size <= self.table.max_bytes() / 2 {
             Representation::Incremental(id)
@@ -139,8 +136,13 @@ impl Encoder {
         }
     }
 
+    /// The index of a field that may be sent as one. Secrets have none: they never enter the table, and those of the
+    /// static table, whose values are empty, are written out all the same.
     #[inline]
-    fn index_of(&self, id: FieldId) -> Option<u32> {
+    fn index_of(&self, store: &FieldStore, id: FieldId) -> Option<u32> {
+        if let Some(index) = id.static_index() {
+            return (!store.meaning(id).name.is_secret()).then_some(index);
+        }
         let &(_, insertion) = self.position.find(spread(id), |&(other, _)| other == id)?;
         Some(STATIC_TABLE.len() as u32 + 1 + self.inserted.wrapping_sub(insertion))
     }

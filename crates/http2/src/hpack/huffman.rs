@@ -99,24 +99,26 @@ pub(super) fn decode_up_to(src: &[u8], most: usize, dst: &mut Vec<u8>) -> Result
         bits |= u64::from(u32::from_be_bytes(*word)) << (32 - count);
         count += 32;
         rest = behind;
+        text.make_room();
         // With more than 32 bits left every code is whole.
         while count > 32 {
-            let (symbol, length) = front(bits);
-            text.push(symbol)?;
+            let (symbol, length) = front(bits)?;
+            text.push(symbol);
             bits <<= length;
             count -= length;
         }
     }
+    text.make_room();
     for byte in rest {
         bits |= u64::from(*byte) << (56 - count);
         count += 8;
     }
     while count > 0 {
-        let (symbol, length) = front(bits);
+        let (symbol, length) = front(bits)?;
         if length > count {
             break;
         }
-        text.push(symbol)?;
+        text.push(symbol);
         bits <<= length;
         count -= length;
     }
@@ -128,6 +130,11 @@ pub(super) fn decode_up_to(src: &[u8], most: usize, dst: &mut Vec<u8>) -> Result
 
 /// Bytes that are put together before they are appended.
 const CHUNK: usize = 64;
+
+/// Symbols that 64 bits hold at most: the shortest code has five.
+const SYMBOLS_AT_ONCE: usize = 64 / 5;
+
+const _: () = assert!(SYMBOLS_AT_ONCE < CHUNK, "a chunk takes what is decoded between two looks at its room");
 
 /// The decoded text on its way into a vector, up to a limit.
 struct Text<'a> {
@@ -141,14 +148,19 @@ struct Text<'a> {
 }
 
 impl Text<'_> {
+    /// Makes room for [`SYMBOLS_AT_ONCE`].
     #[inline]
-    fn push(&mut self, symbol: u16) -> Result<(), HpackError> {
-        self.chunk[self.filled] = u8::try_from(symbol).map_err(|_| HpackError::BadHuffman)?;
-        self.filled += 1;
-        if self.filled == CHUNK {
+    fn make_room(&mut self) {
+        if self.filled > CHUNK - SYMBOLS_AT_ONCE {
             self.flush();
         }
-        Ok(())
+    }
+
+    /// Adds a symbol, for which there is room.
+    #[inline]
+    fn push(&mut self, symbol: u8) {
+        self.chunk[self.filled] = symbol;
+        self.filled += 1;
     }
 
     fn flush(&mut self) {
@@ -167,18 +179,22 @@ impl Text<'_> {
 
 /// The symbol at the front of `bits`, and its code's length.
 #[inline]
-fn front(bits: u64) -> (u16, u32) {
+fn front(bits: u64) -> Result<(u8, u32), HpackError> {
     let (symbol, length) = FRONT[(bits >> (64 - FRONT_BITS)) as usize];
-    if length > 0 { (u16::from(symbol), u32::from(length)) } else { long(bits) }
+    if length > 0 { Ok((symbol, u32::from(length))) } else { long(bits) }
 }
 
-/// A code of more than [`FRONT_BITS`] bits at the front of `bits`.
+/// A code of more than [`FRONT_BITS`] bits at the front of `bits`; EOS is none.
 #[cold]
-fn long(bits: u64) -> (u16, u32) {
+fn long(bits: u64) -> Result<(u8, u32), HpackError> {
     for (length, &(first, codes, before)) in LENGTHS.iter().enumerate().skip(FRONT_BITS as usize + 1) {
         let code = (bits >> (64 - length)) as u32;
         if codes > 0 && code < first + codes {
-            return (SYMBOLS[usize::from(before) + (code - first) as usize], length as u32);
+            let symbol = SYMBOLS[usize::from(before) + (code - first) as usize];
+            return match u8::try_from(symbol) {
+                Ok(symbol) => Ok((symbol, length as u32)),
+                Err(_) => Err(HpackError::BadHuffman),
+            };
         }
     }
     unreachable!("the code is complete: every 30 bits begin with a code")

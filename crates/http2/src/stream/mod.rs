@@ -171,13 +171,13 @@ impl StreamStore {
         self.slots.get_mut(key.slot as usize)?.as_mut().filter(|stream| stream.id == key.id)
     }
 
-    /// Removes a stream; its record is returned so that what it holds can be settled.
-    pub fn remove(&mut self, key: StreamKey) -> Option<Stream> {
-        let place = self.slots.get_mut(key.slot as usize)?;
-        if place.as_ref()?.id != key.id {
-            return None;
+    /// Removes a stream, if it is there. What it holds is to be settled before.
+    pub fn remove(&mut self, key: StreamKey) {
+        let Some(place) = self.slots.get_mut(key.slot as usize) else { return };
+        if place.as_ref().is_none_or(|stream| stream.id != key.id) {
+            return;
         }
-        let stream = place.take();
+        *place = None;
         if let Ok(entry) = self.by_id.find_entry(spread(key.id), |&(other, _)| other == key.id) {
             entry.remove();
         }
@@ -185,7 +185,6 @@ impl StreamStore {
         if self.by_id.is_empty() {
             self.shrink();
         }
-        stream
     }
 
     /// Streams that exist.
@@ -247,9 +246,11 @@ mod tests {
     fn a_stale_key_finds_nothing_even_when_its_slot_is_used_again() {
         let mut streams = StreamStore::default();
         let old = streams.insert(1, 7, NOW, 10);
-        assert_eq!(streams.remove(old).map(|s| s.token), Some(7));
+        streams.remove(old);
+        assert!(streams.is_empty());
         let new = streams.insert(3, 8, NOW, 10);
-        assert!(streams.get(old).is_none() && streams.remove(old).is_none());
+        streams.remove(old);
+        assert!(streams.get(old).is_none() && streams.len() == 1);
         assert_eq!(streams.get(new).map(|s| s.token), Some(8));
         assert_eq!(streams.key(1), None);
         assert_eq!(streams.key(3), Some(new));
@@ -263,7 +264,7 @@ mod tests {
             live.push(streams.insert(id, id, NOW, 10));
             if live.len() > 100 {
                 let gone = live.remove((id as usize * 7) % live.len());
-                assert!(streams.remove(gone).is_some());
+                streams.remove(gone);
             }
             assert_eq!(streams.len(), live.len());
         }
