@@ -20,6 +20,7 @@ mod control;
 mod drain;
 mod event;
 mod headers;
+mod memory;
 mod receive;
 mod send;
 #[cfg(test)]
@@ -42,7 +43,7 @@ use crate::hpack::{Decoder, Encoder};
 use crate::ledger::{Ledger, Verdict, cost};
 use crate::limits::{ACKS_QUEUED_STOP, DECODER_TABLE_BYTES, ENCODER_TABLE_BYTES, Limits, OUTPUT_STOP_BYTES};
 use crate::settings::{INITIAL_WINDOW, PeerSettings, id};
-use crate::stream::{Cut, Half, Queue, QueueTail, StreamKey, StreamStore};
+use crate::stream::{Cut, Half, StreamKey, StreamStore};
 
 /// Which end of the connection this side is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +101,8 @@ pub struct Connection {
     peer_goaway: Option<(u32, ErrorCode)>,
     output: Vec<u8>,
     output_sent: usize,
+    /// Bytes of memory that all streams' queues hold.
+    queued_memory: usize,
     acks_queued: u32,
     settings_sent_at: Option<Duration>,
     settings_period: (Duration, u32),
@@ -146,6 +149,7 @@ impl Connection {
             peer_goaway: None,
             output: Vec::new(),
             output_sent: 0,
+            queued_memory: 0,
             acks_queued: 0,
             settings_sent_at: Some(now),
             settings_period: (now, 0),
@@ -360,7 +364,7 @@ impl Connection {
         self.window.release(held);
         self.announce_connection();
         if let Some(queue) = queue {
-            discard(fields, *queue);
+            memory::discard(fields, &mut self.queued_memory, *queue);
         }
         self.emptied |= self.streams.is_empty();
         if self.role == Role::Server && cut == Cut::No {
@@ -420,7 +424,7 @@ impl Connection {
         self.encoder.clear(&mut fields.store);
         for stream in self.streams.iter_mut() {
             if let Some(queue) = stream.queue.take() {
-                discard(fields, *queue);
+                memory::discard(fields, &mut self.queued_memory, *queue);
             }
         }
     }
@@ -429,12 +433,5 @@ impl Connection {
     #[must_use]
     pub fn held_bytes(&self) -> u32 {
         self.window.held()
-    }
-}
-
-/// Drops queued output; trailers give their field references back.
-fn discard(fields: &mut Fields, queue: Queue) {
-    if let QueueTail::Trailers(mut block) = queue.tail {
-        block.clear(&mut fields.store);
     }
 }

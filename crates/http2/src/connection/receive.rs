@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::memory::discard;
 use super::{Connection, Event, Fields, Phase, Role};
 use crate::error::{ConnectionError, ErrorCode, StreamFailure, Violation};
 use crate::frame::{
@@ -292,7 +293,7 @@ impl Connection {
         let queue = stream.cut_off(by);
         let event = Event::Failed { stream: key, token: stream.token, failure };
         if let Some(queue) = queue {
-            super::discard(fields, *queue);
+            discard(fields, &mut self.queued_memory, *queue);
         }
         if by == Cut::ByUs {
             self.remember_reset(key.id());

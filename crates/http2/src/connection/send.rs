@@ -7,6 +7,7 @@
 
 use core::time::Duration;
 
+use super::memory::discard;
 use super::{Connection, Fields, Phase, Role};
 use crate::error::ErrorCode;
 use crate::field::{FieldBlock, FieldStore};
@@ -156,6 +157,7 @@ impl Connection {
             }
             let mut kept = FieldBlock::new();
             kept.copy_from(store, block);
+            self.queued_memory += kept.size();
             queue.tail = QueueTail::Trailers(kept);
             return Ok(());
         }
@@ -220,7 +222,10 @@ impl Connection {
             return Err(SendError::Closed);
         }
         let alone = queue.waiting().is_empty();
+        let before = queue.memory_bytes();
         queue.push(bytes);
+        self.queued_memory += queue.memory_bytes();
+        self.queued_memory -= before;
         if end {
             queue.tail = QueueTail::End;
         }
@@ -276,8 +281,9 @@ impl Connection {
         self.credit.spend(count);
         if ends {
             record.send = Half::Closed;
-            record.queue = None;
-        } else if queue.is_done() {
+        }
+        if ends || queue.is_done() {
+            self.queued_memory -= queue.memory_bytes();
             record.queue = None;
         }
         if count == 0 && !ends {
@@ -360,9 +366,9 @@ impl Connection {
             return;
         }
         record.send = Half::Closed;
-        if let Some(queue) = record.queue.take()
-            && let Queue { tail: QueueTail::Trailers(mut block), .. } = *queue
-        {
+        let Some(queue) = record.queue.take() else { return };
+        self.queued_memory -= queue.memory_bytes();
+        if let Queue { tail: QueueTail::Trailers(mut block), .. } = *queue {
             self.write_block(&mut fields.store, stream.id(), &block, &[], true);
             block.clear(&mut fields.store);
         }
@@ -400,7 +406,7 @@ impl Connection {
         if !record.is_closed() {
             let unsent = self.role == Role::Client && record.send == Half::Head;
             if let Some(queue) = record.cut_off(Cut::ByUs) {
-                super::discard(fields, *queue);
+                discard(fields, &mut self.queued_memory, *queue);
             }
             // A stream whose HEADERS were never written does not exist for the peer.
             if !unsent && self.phase != Phase::Ended {

@@ -86,6 +86,10 @@ fn size(name: &[u8], value: &[u8]) -> u32 {
 }
 
 fn name_fault(token: Name, name: &[u8]) -> Option<FieldFault> {
+    // Every known name is a legal one.
+    if !matches!(token, Name::Other | Name::UnknownPseudo) {
+        return None;
+    }
     let rest = if token.is_pseudo() { &name[1..] } else { name };
     if rest.is_empty() {
         return Some(FieldFault::EmptyName);

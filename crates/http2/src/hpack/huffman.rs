@@ -90,7 +90,8 @@ pub fn decode(src: &[u8], dst: &mut Vec<u8>) -> Result<(), HpackError> {
 /// Decodes a string, appends its first `most` bytes to `dst`, and tells how long the whole string is: one that is too
 /// long is still checked to its end, but takes no memory.
 pub(super) fn decode_up_to(src: &[u8], most: usize, dst: &mut Vec<u8>) -> Result<usize, HpackError> {
-    let mut text = Text { chunk: [0; CHUNK], filled: 0, room: most, len: 0, dst };
+    let mut text = Text { room: most, len: 0, dst };
+    let (mut chunk, mut filled) = ([0; CHUNK], 0);
     let mut rest = src;
     // The next bits, from the top; below `count` of them there are zeros.
     let mut bits: u64 = 0;
@@ -99,16 +100,21 @@ pub(super) fn decode_up_to(src: &[u8], most: usize, dst: &mut Vec<u8>) -> Result
         bits |= u64::from(u32::from_be_bytes(*word)) << (32 - count);
         count += 32;
         rest = behind;
-        text.make_room();
+        if filled > CHUNK - SYMBOLS_AT_ONCE {
+            text.append(&chunk[..filled]);
+            filled = 0;
+        }
         // With more than 32 bits left every code is whole.
         while count > 32 {
             let (symbol, length) = front(bits)?;
-            text.push(symbol);
+            chunk[filled] = symbol;
+            filled += 1;
             bits <<= length;
             count -= length;
         }
     }
-    text.make_room();
+    text.append(&chunk[..filled]);
+    filled = 0;
     for byte in rest {
         bits |= u64::from(*byte) << (56 - count);
         count += 8;
@@ -118,12 +124,14 @@ pub(super) fn decode_up_to(src: &[u8], most: usize, dst: &mut Vec<u8>) -> Result
         if length > count {
             break;
         }
-        text.push(symbol);
+        chunk[filled] = symbol;
+        filled += 1;
         bits <<= length;
         count -= length;
     }
+    text.append(&chunk[..filled]);
     if count == 0 || bits >> (64 - count) == (1 << count) - 1 {
-        return if count < 8 { Ok(text.finish()) } else { Err(HpackError::HuffmanPadding) };
+        return if count < 8 { Ok(text.len) } else { Err(HpackError::HuffmanPadding) };
     }
     Err(if count < 8 { HpackError::HuffmanPadding } else { HpackError::BadHuffman })
 }
@@ -138,42 +146,20 @@ const _: () = assert!(SYMBOLS_AT_ONCE < CHUNK, "a chunk takes what is decoded be
 
 /// The decoded text on its way into a vector, up to a limit.
 struct Text<'a> {
-    chunk: [u8; CHUNK],
-    filled: usize,
     /// How much more may be appended.
     room: usize,
-    /// How long the text is up to the last chunk, appended or not.
+    /// How long the text is, appended or not.
     len: usize,
     dst: &'a mut Vec<u8>,
 }
 
 impl Text<'_> {
-    /// Makes room for [`SYMBOLS_AT_ONCE`].
     #[inline]
-    fn make_room(&mut self) {
-        if self.filled > CHUNK - SYMBOLS_AT_ONCE {
-            self.flush();
-        }
-    }
-
-    /// Adds a symbol, for which there is room.
-    #[inline]
-    fn push(&mut self, symbol: u8) {
-        self.chunk[self.filled] = symbol;
-        self.filled += 1;
-    }
-
-    fn flush(&mut self) {
-        let appended = self.filled.min(self.room);
-        self.dst.extend_from_slice(&self.chunk[..appended]);
+    fn append(&mut self, chunk: &[u8]) {
+        let appended = chunk.len().min(self.room);
+        self.dst.extend_from_slice(&chunk[..appended]);
         self.room -= appended;
-        self.len += self.filled;
-        self.filled = 0;
-    }
-
-    fn finish(mut self) -> usize {
-        self.flush();
-        self.len
+        self.len += chunk.len();
     }
 }
 

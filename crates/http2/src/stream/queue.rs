@@ -33,6 +33,16 @@ impl Queue {
         &self.bytes[self.sent..]
     }
 
+    /// Bytes of memory that the queue holds, trailers as RFC 7541 section 4.1 counts them.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let trailers = match &self.tail {
+            QueueTail::Trailers(block) => block.size(),
+            QueueTail::Open | QueueTail::End => 0,
+        };
+        self.bytes.capacity() + trailers
+    }
+
     /// Adds bytes to the end.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.sent > 0 && self.sent * 2 >= self.bytes.len() {
