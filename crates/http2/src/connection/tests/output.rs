@@ -55,6 +55,38 @@ fn output_leaves_in_pieces_of_any_size() {
 }
 
 #[test]
+fn memory_rises_with_what_waits_and_falls_when_it_leaves_or_is_dropped() {
+    let mut server = Subject::server_with(Limits::edge(), &[(id::INITIAL_WINDOW_SIZE, 0)]);
+    for stream in [1, 3] {
+        server.feed(wire().call(stream));
+        server.headers(stream, OK, false).unwrap();
+    }
+    server.sent();
+    server.http2.reclaim_output();
+    let before = server.http2.memory_bytes();
+    server.data(1, &[7; 10_000], false).unwrap();
+    server.data(3, &[7; 5_000], false).unwrap();
+    server.trailers(3).unwrap();
+    let (first, second) =
+        (server.http2.queued_memory(server.key(1)), server.http2.queued_memory(server.key(3)));
+    assert!((10_000..20_000).contains(&first), "{first}");
+    assert!((5_033..10_000).contains(&second), "its trailers count too: {second}");
+    assert_eq!(server.http2.memory_bytes(), before + first + second);
+
+    server.reset(1, crate::ErrorCode::CANCEL);
+    server.sent();
+    server.http2.reclaim_output();
+    assert_eq!(server.http2.memory_bytes(), before + second);
+    server.feed(wire().window_update(3, 5_000));
+    server.flush();
+    server.sent();
+    server.http2.reclaim_output();
+    // What trailers leave in the encoder's table is all that may stay.
+    let after = server.http2.memory_bytes();
+    assert!(after <= before + 100, "{before} before, {after} after");
+}
+
+#[test]
 fn reading_stops_while_a_hundred_acknowledgements_wait() {
     // CVE-2019-9512: the peer sends PINGs and does not read the answers. grpc-go stops reading at the same number.
     let mut server = Subject::server_with(Limits { ping_strikes: u32::MAX, ..Limits::mesh() }, &[]);

@@ -155,6 +155,9 @@ impl Schedule {
             let http2 = &self.ends[end].http2;
             let held: u32 = unread.iter().map(|(_, bytes)| bytes).sum();
             assert_eq!(http2.held_bytes(), held, "what is held is what was not read");
+            let streams = http2.streams.keys();
+            let queued: usize = streams.map(|stream| http2.queued_memory(stream)).sum();
+            assert_eq!(http2.queued_memory, queued, "queues are summed as they come and go");
             assert!(http2.window.available() + held <= INITIAL_WINDOW);
         }
     }
