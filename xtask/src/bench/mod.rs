@@ -1,5 +1,9 @@
 //! `cargo xtask bench`: measurements, never part of the tests (a shared machine would make them fail for nothing).
 
+mod engine;
+
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
@@ -17,8 +21,9 @@ const PROXIES: [&str; 4] = ["haproxy", "nginx", "nghttp2", "envoy"];
   cargo xtask bench peers --out docs/benchmarks/peers.json
   cargo xtask bench peers --quick --only evenkeel,haproxy
   cargo xtask bench pick              cost of a pick for each policy
+  cargo xtask bench engine            instructions for each call beside the h2 crate
 
-The machine should be quiet: both cores are used, and what else runs shows in the spread.")]
+But for `engine`, which counts, the machine should be quiet: both cores are used, and what else runs shows in the spread.")]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     bench: Bench,
@@ -32,6 +37,12 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Instructions of the engine beside the h2 crate, and of the whole worker; two minutes. Needs Valgrind.
+    Engine {
+        /// Where to write the figures: JSON here, Markdown beside it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Nanoseconds for each pick, by policy, with 3 and with 10,000 endpoints.
     Pick,
 }
@@ -40,6 +51,7 @@ enum Bench {
 pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<bool> {
     match &args.bench {
         Bench::Peers { args } => compare(workspace, args),
+        Bench::Engine { out } => engine::run(workspace, out.as_deref()),
         Bench::Pick => cargo(
             workspace,
             &["run", "--release", "--quiet", "-p", "evenkeel-balance", "--example", "pick_cost"],
