@@ -1,5 +1,7 @@
 """Routes by service, method and authority, in order."""
 
+import json
+
 import grpc
 import shared
 from harness import calls, proxy, wire
@@ -60,6 +62,54 @@ def names_are_case_sensitive(stage):
     with calls.Client(routed.get(stage).address) as client:
         code, _ = client.fails(service="/Shop.Orders/")
     assert code == grpc.StatusCode.UNIMPLEMENTED, code
+
+
+def _start_with_metadata(stage):
+    clusters = {backend.name: f"ipv4:{backend.address}" for backend in shared.three.get(stage)}
+    routes = [
+        {"match": {"metadata": [{"name": "x-tester", "present": True}]}, "cluster": "b3"},
+        {"match": {"metadata": [{"name": "x-tag", "regex": "a,b|c"}]}, "cluster": "b2"},
+        {"match": {"path_regex": "/shop\\.(Orders|Catalog)/.*"}, "cluster": "b1"},
+        {
+            "split": [{"cluster": "b1", "weight": 90}, {"cluster": "b2", "weight": 10}],
+            "sticky_by": "x-user",
+        },
+    ]
+    running, _ = proxy.start_with_file(stage, proxy.config(clusters, routes=routes))
+    return running
+
+
+by_metadata = Shared(_start_with_metadata)
+
+
+@test
+def a_route_matches_metadata_and_regular_expressions(stage):
+    with calls.Client(by_metadata.get(stage).address) as client:
+
+        def backend(service, *metadata):
+            return client.call(service=service, metadata=metadata)["backend"]
+
+        assert backend("/shop.Orders/", ("x-tester", "")) == "b3"
+        assert backend("/shop.Orders/", ("x-tag", "a"), ("x-tag", "b")) == "b2"
+        assert backend("/shop.Orders/", ("x-tag", "c")) == "b2"
+        assert backend("/shop.Orders/", ("x-tag", "ac")) == "b1"
+        assert backend("/shop.Catalog/") == "b1"
+
+
+@test
+def a_split_keeps_its_weights_and_a_key_its_cluster(stage):
+    count = 2000
+    with calls.Client(by_metadata.get(stage).address) as client:
+
+        def meet(metadata):
+            begun = [client.begin(service="/other.Service/", metadata=metadata(number)) for number in range(count)]
+            return [json.loads(call.result())["backend"] for call in begun]
+
+        by_chance = meet(lambda _: ()).count("b2")
+        assert 0.07 * count < by_chance < 0.13 * count, by_chance
+        first, again = (meet(lambda number: (("x-user", f"user-{number}"),)) for _ in range(2))
+        assert 0.07 * count < first.count("b2") < 0.13 * count, first.count("b2")
+        assert first == again
 
 
 @test

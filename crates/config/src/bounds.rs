@@ -50,6 +50,15 @@ pub const MAX_ROUTES: usize = 1024;
 /// Authorities that one route may list.
 pub const MAX_AUTHORITIES: usize = 64;
 
+/// Conditions on metadata that one route may have: each costs a look at the fields of every call it is tried on.
+pub const MAX_METADATA_MATCHES: usize = 16;
+
+/// Clusters that one route may split its calls over.
+pub const MAX_SHARES: usize = 32;
+
+/// Weight of one cluster in a split: fine enough for a millionth. It must be given; the default is not used.
+pub const SHARE_WEIGHT: Bounds<u32> = count(0, 1_000_000, 1);
+
 /// Letters of a cluster's name: it is a label in the metrics.
 pub const MAX_NAME_CHARS: usize = 128;
 

@@ -41,8 +41,9 @@ pub use errors::{ConfigError, ConfigErrors, Fault, MAX_ERRORS, Place};
 pub use flags::Flags;
 pub use listen::{ListenAddress, ListenAddressError, ListenAddressProblem};
 pub use model::{
-    AccessLog, Cluster, ClusterRef, Config, DEFAULT_ADMIN_PORT, DnsRefresh, Drain, Limits, Listener,
-    PathMatch, Profile, Route, RouteMatch,
+    AccessLog, Cluster, ClusterRef, Config, DEFAULT_ADMIN_PORT, Destination, DnsRefresh, Drain, Limits,
+    Listener, MAX_REGEX_BYTES, MetadataMatch, PathMatch, Profile, Route, RouteMatch, Share, ValueMatch,
+    whole_regex,
 };
 pub use policy::{UnknownPolicy, policy_from_str, policy_name};
 pub use schema::{endpoints_schema, schema};

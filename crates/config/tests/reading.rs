@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use evenkeel_balance::{Address, Choice, MAX_ENDPOINTS, Policy};
 use evenkeel_config::{
-    AccessLog, Config, Fault, Flags, ListenAddress, PathMatch, Profile, RouteMatch, Target, bounds, parse,
-    parse_endpoints,
+    AccessLog, Config, Fault, Flags, ListenAddress, MetadataMatch, PathMatch, Profile, RouteMatch, Target,
+    ValueMatch, bounds, parse, parse_endpoints,
 };
 use proptest::prelude::*;
 
@@ -48,7 +48,8 @@ fn defaults_are_filled_in() {
     assert_eq!(listener.limits.profile, Profile::Edge);
     assert_eq!(listener.limits.idle_timeout, Some(Duration::from_secs(3600)));
     let route = &listener.routes[0];
-    assert_eq!((route.cluster.position, route.timeout), (0, None));
+    assert_eq!(route.destination.only().map(|cluster| cluster.position), Some(0));
+    assert_eq!(route.timeout, None);
     assert!(route.conditions.is_any());
 }
 
@@ -102,7 +103,8 @@ fn conditions_become_a_match() {
         matched("{authority: [Shop.Example, 'b:1', '[::1]:5']}"),
         RouteMatch {
             authorities: vec!["shop.example".into(), "b:1".into(), "[::1]:5".into()],
-            path: PathMatch::Any
+            path: PathMatch::Any,
+            metadata: Vec::new()
         }
     );
 }
@@ -129,12 +131,98 @@ fn conditions_that_no_call_can_meet_are_refused() {
         "{path_prefix: /a/b/c}",
         "{path_prefix: //}",
         "{path_prefix: '/a?b'}",
+        "{metadata: [{name: '', present: true}]}",
+        "{metadata: [{name: ':path', present: true}]}",
+        "{metadata: [{name: 'x y', present: true}]}",
+        "{metadata: [{name: trace-bin, present: true}]}",
+        "{metadata: [{name: x, exact: 'a '}]}",
+        "{metadata: [{name: x, prefix: 'ä'}]}",
     ];
     for written in refused {
         let found = faults(&with_routes(&format!("{{match: {written}, cluster: orders}}")));
         assert_eq!(found.len(), 1, "{written}: {found:?}");
         assert_eq!(found[0].0, "unmatchable", "{written}");
     }
+}
+
+#[test]
+fn conditions_on_metadata_are_read() {
+    let matched = |written: &str| {
+        let text = with_routes(&format!("{{match: {{metadata: [{written}]}}, cluster: orders}}"));
+        parse("metadata", &text).unwrap().listeners[0].routes[0].conditions.metadata[0].clone()
+    };
+    let condition = |value, invert| MetadataMatch { name: "x-user".into(), value, invert };
+    let exact = condition(ValueMatch::Exact("anna".into()), false);
+    assert_eq!(matched("{name: X-User, exact: anna}"), exact);
+    assert_eq!(matched("{name: x-user, exact: anna, invert: false}"), exact);
+    let prefix = condition(ValueMatch::Prefix("an".into()), true);
+    assert_eq!(matched("{name: x-user, prefix: an, invert: true}"), prefix);
+    assert_eq!(matched("{name: x-user, present: true}"), condition(ValueMatch::Present, false));
+    assert_eq!(matched("{name: x-user, present: false}"), condition(ValueMatch::Present, true));
+    assert_eq!(
+        matched("{name: x-user, present: false, invert: true}"),
+        condition(ValueMatch::Present, false)
+    );
+    let regex = condition(ValueMatch::Regex("a|b".into()), false);
+    assert_eq!(matched("{name: x-user, regex: a|b}"), regex);
+}
+
+#[test]
+fn impossible_conditions_and_splits_are_refused_with_their_reason() {
+    let route = |written: &str| faults(&with_routes(&format!("{{{written}}}")));
+    let at = |path: &str| format!("listeners[0].routes[0]{path}");
+    let refused = [
+        ("match: {metadata: [{name: x}]}, cluster: orders", "missing_key", ".match.metadata[0]"),
+        ("match: {metadata: []}, cluster: orders", "empty_list", ".match.metadata"),
+        (
+            "match: {metadata: [{name: x, exact: a, prefix: a}]}, cluster: orders",
+            "exclusive",
+            ".match.metadata[0].prefix",
+        ),
+        (
+            "match: {metadata: [{name: x, regex: '('}]}, cluster: orders",
+            "invalid_regex",
+            ".match.metadata[0].regex",
+        ),
+        (
+            "match: {path_regex: '((a{100}){100}){100}'}, cluster: orders",
+            "invalid_regex",
+            ".match.path_regex",
+        ),
+        ("match: {path_regex: a, service: a.B}, cluster: orders", "exclusive", ".match.path_regex"),
+        ("timeout: 1s", "missing_key", ""),
+        ("cluster: orders, split: [{cluster: catalog, weight: 1}]", "exclusive", ".split"),
+        ("split: []", "empty_list", ".split"),
+        ("split: [{cluster: orders, weight: 0}]", "all_weights_zero", ".split"),
+        ("split: [{cluster: orders, weight: 1000001}]", "out_of_bounds", ".split[0].weight"),
+        ("split: [{cluster: ordrs, weight: 1}]", "unknown_cluster", ".split[0].cluster"),
+        (
+            "split: [{cluster: orders, weight: 1}, {cluster: orders, weight: 2}]",
+            "duplicate_share",
+            ".split[1].cluster",
+        ),
+        ("cluster: orders, sticky_by: x-user", "needs", ".sticky_by"),
+        ("split: [{cluster: orders, weight: 1}], sticky_by: 'x y'", "unmatchable", ".sticky_by"),
+    ];
+    for (written, code, path) in refused {
+        assert_eq!(route(written), [(code, at(path))], "{written}");
+    }
+}
+
+#[test]
+fn a_split_is_read_and_shown_as_it_is_written() {
+    let text = with_routes(
+        "{split: [{cluster: orders, weight: 90}, {cluster: catalog, weight: 10}], sticky_by: x-user}",
+    );
+    let config = parse("split", &text).unwrap();
+    let destination = &config.listeners[0].routes[0].destination;
+    let weights: Vec<(&str, u32)> =
+        destination.shares.iter().map(|share| (share.cluster.name.as_str(), share.weight)).collect();
+    assert_eq!(weights, [("orders", 90), ("catalog", 10)]);
+    assert_eq!(destination.sticky_by.as_deref(), Some("x-user"));
+    assert_eq!(destination.only(), None);
+    let shown = serde_json::to_string(&config).unwrap();
+    assert_eq!(parse("shown", &shown).unwrap(), config);
 }
 
 #[test]
@@ -148,6 +236,16 @@ fn a_route_behind_one_that_takes_all_its_calls_is_refused() {
     assert!(unreachable("match: {service: a.B}, ", "match: {service: a.B, authority: x}, "));
     assert!(!unreachable("match: {service: a.B, authority: x}, ", "match: {service: a.B}, "));
     assert!(!unreachable("match: {service: a.B}, ", ""));
+    let by_user = "match: {metadata: [{name: x, exact: a}]}, ";
+    assert!(unreachable(by_user, by_user));
+    assert!(unreachable(
+        by_user,
+        "match: {service: a.B, metadata: [{name: y, present: true}, {name: x, exact: a}]}, "
+    ));
+    assert!(!unreachable(by_user, ""));
+    assert!(!unreachable(by_user, "match: {metadata: [{name: x, exact: b}]}, "));
+    assert!(unreachable("match: {path_regex: a}, ", "match: {path_regex: a}, "));
+    assert!(!unreachable("match: {path_regex: a}, ", "match: {path_regex: b}, "));
 }
 
 #[test]

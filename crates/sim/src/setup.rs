@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::{Address, BackoffConfig, EndpointSet, Policy};
 use evenkeel_http2::Limits;
-use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable};
+use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable, Split};
 use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
 
 use crate::backend::BackendSetup;
@@ -107,7 +107,7 @@ impl Setup {
     /// The worker's configuration with these endpoints; without any cluster if there are none.
     pub(crate) fn snapshot(&self, generation: u32, endpoints: Option<&Arc<EndpointSet>>) -> Arc<Snapshot> {
         let route =
-            Route { name: "sim".into(), conditions: RouteMatch::default(), cluster: 0, timeout: None };
+            Route { name: "sim".into(), conditions: RouteMatch::default(), destination: Split::to(0), timeout: None };
         let routes = if endpoints.is_some() { vec![route] } else { Vec::new() };
         let listener = Listener {
             name: "sim".into(),

@@ -219,9 +219,26 @@ pub enum Fault {
     /// A route that no call can reach, because an earlier one takes all it could match.
     #[error("no call reaches this route: an earlier one takes them all")]
     UnreachableRoute,
-    /// A list of endpoints none of which would get a call.
-    #[error("all weights are 0: no endpoint would get a call")]
-    AllWeightsZero,
+    /// A list of endpoints, or of clusters, none of which would get a call.
+    #[error("all weights are 0: no {of} would get a call")]
+    AllWeightsZero {
+        /// `endpoint` or `cluster`.
+        of: &'static str,
+    },
+    /// A cluster that stands twice in one split.
+    #[error("the cluster {} stands in this split twice", quoted(.name))]
+    DuplicateShare {
+        /// The cluster's name.
+        name: String,
+    },
+    /// Text that is no regular expression, or one that is too large.
+    #[error("{} is no regular expression that can be used: {message}", quoted(.pattern))]
+    InvalidRegex {
+        /// The text.
+        pattern: String,
+        /// What is wrong with it.
+        message: String,
+    },
 }
 
 /// Names listed in a help text at most; a longer list helps nobody.
@@ -259,7 +276,9 @@ impl Fault {
             Self::DuplicateCluster { .. } => "duplicate_cluster",
             Self::AddressTaken { .. } => "address_taken",
             Self::UnreachableRoute => "unreachable_route",
-            Self::AllWeightsZero => "all_weights_zero",
+            Self::AllWeightsZero { .. } => "all_weights_zero",
+            Self::DuplicateShare { .. } => "duplicate_share",
+            Self::InvalidRegex { .. } => "invalid_regex",
         }
     }
 
@@ -301,7 +320,11 @@ impl Fault {
             Self::DuplicateCluster { .. } => "give each cluster a name of its own",
             Self::AddressTaken { .. } => "give each its own port",
             Self::UnreachableRoute => "move it before the other one, or remove it",
-            Self::AllWeightsZero => "give at least one endpoint a weight above 0",
+            Self::AllWeightsZero { of } => return Some(format!("give at least one {of} a weight above 0")),
+            Self::DuplicateShare { .. } => "add the weights up, and keep one of the two",
+            Self::InvalidRegex { .. } => {
+                "write it in the syntax of the crate `regex`: no look-around, no back-references"
+            }
         };
         Some(text.to_owned())
     }

@@ -4,7 +4,9 @@
 //! build one by hand, in a test, answer for its values. It serializes to the form that is read: what the admin interface
 //! shows can be saved and used, and means the same.
 
+mod destination;
 mod listener;
+mod metadata;
 mod route;
 
 use core::num::NonZeroUsize;
@@ -19,7 +21,9 @@ use crate::listen::ListenAddress;
 use crate::target::Target;
 use crate::units::format_duration;
 
+pub use destination::{Destination, Share};
 pub use listener::{Limits, Listener, Profile};
+pub use metadata::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
 pub use route::{ClusterRef, PathMatch, Route, RouteMatch};
 
 /// The admin interface's default port, Envoy's.

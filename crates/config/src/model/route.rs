@@ -3,27 +3,44 @@
 //! Rule: the first route whose conditions all hold takes the call, as in Envoy. gRPC's and the Gateway API's rule, that
 //! the most specific one wins, needs an order of precedence between kinds of conditions that nobody remembers; in a file
 //! the order is there to see. What the order makes unreachable is refused, see [`RouteMatch::covers`].
-//!
-//! Both types have room for what is to come: more conditions beside the path, and more than one cluster by weight.
 
 use core::time::Duration;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::{Destination, MetadataMatch};
 use crate::units::format_duration;
 
 /// Where calls go, and which.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Route {
     /// What a call must be like.
-    #[serde(rename = "match", skip_serializing_if = "RouteMatch::is_any")]
     pub conditions: RouteMatch,
     /// Where it goes.
-    pub cluster: ClusterRef,
+    pub destination: Destination,
     /// The longest it may take; `None`, the default: as long as the client lets it.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "serialize_timeout")]
     pub timeout: Option<Duration>,
+}
+
+impl Serialize for Route {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if !self.conditions.is_any() {
+            map.serialize_entry("match", &self.conditions)?;
+        }
+        match self.destination.only() {
+            Some(cluster) => map.serialize_entry("cluster", cluster)?,
+            None => map.serialize_entry("split", &self.destination.shares)?,
+        }
+        if let Some(field) = &self.destination.sticky_by {
+            map.serialize_entry("sticky_by", field)?;
+        }
+        if let Some(timeout) = self.timeout {
+            map.serialize_entry("timeout", &format_duration(timeout))?;
+        }
+        map.end()
+    }
 }
 
 /// A cluster of the same configuration, by name and position.
@@ -49,6 +66,8 @@ pub struct RouteMatch {
     pub authorities: Vec<String>,
     /// The path.
     pub path: PathMatch,
+    /// The metadata; all must hold. At most [`MAX_METADATA_MATCHES`](crate::bounds::MAX_METADATA_MATCHES).
+    pub metadata: Vec<MetadataMatch>,
 }
 
 /// A condition on a call's path `/service/method`.
@@ -75,19 +94,26 @@ pub enum PathMatch {
         /// How the method's name begins.
         prefix: String,
     },
+    /// All paths `/service/method` that this regular expression describes, each as a whole.
+    Regex(String),
 }
 
 impl RouteMatch {
     /// Whether every call fits.
     #[must_use]
     pub fn is_any(&self) -> bool {
-        self.authorities.is_empty() && self.path == PathMatch::Any
+        self.authorities.is_empty() && self.path == PathMatch::Any && self.metadata.is_empty()
     }
 
     /// Whether every call that fits `other` fits this as well.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        self.path.covers(&other.path) && self.covers_authorities(other)
+        self.path.covers(&other.path) && self.covers_metadata(other) && self.covers_authorities(other)
+    }
+
+    /// Whether the other asks for all that this asks of the metadata, word by word.
+    pub(crate) fn covers_metadata(&self, other: &Self) -> bool {
+        self.metadata.iter().all(|condition| other.metadata.contains(condition))
     }
 
     fn covers_authorities(&self, other: &Self) -> bool {
@@ -115,6 +141,8 @@ impl PathMatch {
         match (self, other) {
             (Self::Any, _) => true,
             (_, Self::Any) => false,
+            // What an expression describes is not compared with anything but itself.
+            (Self::Regex(_), _) | (_, Self::Regex(_)) => self == other,
             (Self::ServicePrefix(prefix), other) => other.service_or_prefix().starts_with(prefix.as_str()),
             (_, Self::ServicePrefix(_)) => false,
             (Self::Service(service), other) => other.service_or_prefix() == service,
@@ -129,7 +157,7 @@ impl PathMatch {
 
     fn service_or_prefix(&self) -> &str {
         match self {
-            Self::Any => "",
+            Self::Any | Self::Regex(_) => "",
             Self::Service(service) | Self::ServicePrefix(service) => service,
             Self::Method { service, .. } | Self::MethodPrefix { service, .. } => service,
         }
@@ -154,15 +182,12 @@ impl Serialize for RouteMatch {
                 map.serialize_entry("service", service)?;
                 map.serialize_entry("method_prefix", prefix)?;
             }
+            PathMatch::Regex(pattern) => map.serialize_entry("path_regex", pattern)?,
+        }
+        if !self.metadata.is_empty() {
+            map.serialize_entry("metadata", &self.metadata)?;
         }
         map.end()
-    }
-}
-
-fn serialize_timeout<S: Serializer>(timeout: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    match timeout {
-        Some(timeout) => serializer.serialize_str(&format_duration(*timeout)),
-        None => serializer.serialize_none(),
     }
 }
 
@@ -211,7 +236,7 @@ mod tests {
     fn authorities_are_covered_one_by_one() {
         let any_path = |authorities: &[&str]| RouteMatch {
             authorities: authorities.iter().map(|&authority| authority.into()).collect(),
-            path: PathMatch::Any,
+            ..RouteMatch::default()
         };
         let covers = |a: &[&str], b: &[&str]| any_path(a).covers(&any_path(b));
         assert!(covers(&[], &["a"]));

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use super::leaf::Flag;
 use super::{Integer, List, Off, OneOrMany, RawDuration, RawSize, Read, Text, raw_mapping};
 use crate::bounds;
 use crate::errors::Reports;
@@ -32,18 +33,69 @@ raw_mapping! {
 
 raw_mapping! {
     /// Where calls go, and which.
-    RawRoute as "Route", expected "a mapping with `cluster`";
-    required {
-        /// The name of the cluster that answers the calls.
-        cluster: Text,
-    }
+    #[schemars(extend("oneOf" = [{ "required": ["cluster"] }, { "required": ["split"] }]))]
+    RawRoute as "Route", expected "a mapping with `cluster` or `split`";
+    required {}
     optional {
+        /// The name of the cluster that answers the calls. Needed unless there is a `split`.
+        cluster: Text,
+
+        /// Several clusters instead of one, each with its part of the calls.
+        #[schemars(extend("minItems" = 1, "maxItems" = bounds::MAX_SHARES))]
+        split: List<RawShare>,
+
+        /// The field of the metadata that decides where in a split a call goes: the same value always meets the same
+        /// cluster. Needs `split`. Without it, and for calls without the field, chance decides.
+        #[schemars(extend("pattern" = "^[0-9a-z_.-]+$"))]
+        sticky_by: Text,
+
         /// Conditions, all of which must hold. Without any the route takes every call.
         r#match: RawMatch,
 
         /// The longest a call may take, retries included; a shorter deadline of the client counts. 1ms to 365d. Without it
         /// only the client's deadline counts: there is no hidden timeout.
         timeout: RawDuration,
+    }
+}
+
+raw_mapping! {
+    /// A cluster's part of a split.
+    RawShare as "Share", expected "a mapping with `cluster` and `weight`";
+    required {
+        /// The name of the cluster.
+        cluster: Text,
+
+        /// Its part of the sum of all weights of the split. 0 to 1000000.
+        #[schemars(range(min = bounds::SHARE_WEIGHT.min, max = bounds::SHARE_WEIGHT.max))]
+        weight: Integer,
+    }
+    optional {}
+}
+
+raw_mapping! {
+    /// A condition on one field of a call's metadata: exactly one of `present`, `exact`, `prefix` and `regex`.
+    RawMetadataMatch as "MetadataMatch", expected "a mapping with `name` and a condition";
+    required {
+        /// The field's name, in lower case. Values of a field that occurs more than once are joined with commas.
+        #[schemars(extend("pattern" = "^[0-9a-z_.-]+$"))]
+        name: Text,
+    }
+    optional {
+        /// The field is there (`true`) or not (`false`).
+        present: Flag,
+
+        /// Its value, letter by letter.
+        exact: Text,
+
+        /// How its value begins.
+        prefix: Text,
+
+        /// A regular expression that describes all of its value; without look-around and back-references.
+        regex: Text,
+
+        /// Turns the condition round; it holds for calls without the field, then.
+        #[schemars(extend("default" = false))]
+        invert: Flag,
     }
 }
 
@@ -76,6 +128,14 @@ raw_mapping! {
         /// How the path `/service/method` begins, as other proxies write it. Excludes the four above.
         #[schemars(extend("pattern" = "^/[^%?#\\\\\\s]*$"))]
         path_prefix: Text,
+
+        /// A regular expression that describes all of the path `/service/method`; without look-around and
+        /// back-references. Excludes the five above.
+        path_regex: Text,
+
+        /// Conditions on the metadata, all of which must hold.
+        #[schemars(extend("minItems" = 1, "maxItems" = bounds::MAX_METADATA_MATCHES))]
+        metadata: List<RawMetadataMatch>,
     }
 }
 

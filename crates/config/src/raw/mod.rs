@@ -22,7 +22,9 @@ use crate::tree::{Key, Node, Value};
 pub(crate) use cluster::{RawBackoff, RawCluster, RawDns, RawLeastRequest, RawPolicy};
 pub(crate) use endpoint::RawEndpoint;
 pub(crate) use leaf::{Integer, Number, Off, OneOrMany, RawDuration, RawSize, Text};
-pub(crate) use listener::{RawLimitValues, RawLimits, RawListener, RawMatch, RawRoute};
+pub(crate) use listener::{
+    RawLimitValues, RawLimits, RawListener, RawMatch, RawMetadataMatch, RawRoute, RawShare,
+};
 pub(crate) use top::{RawAdmin, RawConfig, RawDrain};
 
 /// Something that can be read from a node.
@@ -232,9 +234,9 @@ macro_rules! raw_mapping {
         required { $($(#[$required_meta:meta])* $required:ident: $required_type:ty,)* }
         optional { $($(#[$optional_meta:meta])* $optional:ident: $optional_type:ty,)* }
     ) => {
-        $(#[$meta])*
         #[derive(Debug, Default, schemars::JsonSchema)]
         #[schemars(deny_unknown_fields, rename = $schema_name)]
+        $(#[$meta])*
         pub(crate) struct $name {
             $($(#[$required_meta])* pub(crate) $required: $crate::raw::Field<$required_type>,)*
             $($(#[$optional_meta])* #[schemars(default)]

@@ -30,7 +30,7 @@ pub(crate) fn resolve_endpoints(list: &At<List<RawEndpoint>>, reports: &mut Repo
     }
     // A list without entries says that there are no endpoints. One whose weights are all 0 is more likely a slip.
     if endpoints.is_empty() && count > 0 && reports.is_empty() {
-        reports.add(list.span, Fault::AllWeightsZero);
+        reports.add(list.span, Fault::AllWeightsZero { of: "endpoint" });
     }
     endpoints
 }

@@ -4,8 +4,10 @@
 //! so that the rest can be checked as well; as soon as anything has been recorded, the result is thrown away.
 
 mod cluster;
+mod destination;
 mod endpoints;
 mod listener;
+mod metadata;
 mod reach;
 mod route;
 mod value;

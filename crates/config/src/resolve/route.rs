@@ -4,6 +4,7 @@ use super::cluster::ClusterNames;
 use super::listener::check_length;
 use super::reach::Reach;
 use super::value;
+use super::{destination, metadata};
 use crate::bounds::{self, MAX_AUTHORITIES, MAX_ROUTES};
 use crate::errors::{Fault, Reports};
 use crate::model::{PathMatch, Route, RouteMatch};
@@ -22,14 +23,14 @@ pub(super) fn resolve_routes(
     for route in list.value.entries.iter().take(MAX_ROUTES) {
         let timeout = route.value.timeout.given();
         let timeout = timeout.map(|_| value::duration(&route.value.timeout, bounds::ROUTE_TIMEOUT, reports));
-        let cluster = route.value.cluster.given().and_then(|name| clusters.find(name, reports));
+        let destination = destination::resolve_destination(route, clusters, reports);
         let matched = resolve_match(&route.value.r#match, reports);
         // A misspelt condition would make the route look as if it took every call.
         let Some(matched) = matched.filter(|_| route.is_whole) else { continue };
         if let Some(earlier) = reach.add(route.span, &matched) {
             reports.add_related(route.span, Fault::UnreachableRoute, earlier);
         }
-        routes.extend(cluster.map(|cluster| Route { conditions: matched, cluster, timeout }));
+        routes.extend(destination.map(|destination| Route { conditions: matched, destination, timeout }));
     }
     routes
 }
@@ -42,7 +43,8 @@ fn resolve_match(raw: &Field<RawMatch>, reports: &mut Reports) -> Option<RouteMa
         Field::Given { value: At { value, .. }, .. } => {
             let authorities = resolve_authorities(&value.authority, reports);
             let path = resolve_path(value, reports);
-            Some(RouteMatch { authorities: authorities?, path: path? })
+            let metadata = metadata::resolve_metadata(&value.metadata, reports);
+            Some(RouteMatch { authorities: authorities?, path: path?, metadata: metadata? })
         }
     }
 }
@@ -66,7 +68,7 @@ fn resolve_authorities(raw: &Field<OneOrMany<Text>>, reports: &mut Reports) -> O
     (!authorities.is_empty() && authorities.len() == list.value.written).then_some(authorities)
 }
 
-fn report_text(
+pub(super) fn report_text(
     text: &At<Text>,
     kind: &'static str,
     reason: &'static str,
@@ -109,6 +111,9 @@ fn resolve_path(raw: &RawMatch, reports: &mut Reports) -> Option<PathMatch> {
         ("method", &raw.method, "method_prefix", &raw.method_prefix),
         ("service", &raw.service, "path_prefix", &raw.path_prefix),
         ("service_prefix", &raw.service_prefix, "path_prefix", &raw.path_prefix),
+        ("service", &raw.service, "path_regex", &raw.path_regex),
+        ("service_prefix", &raw.service_prefix, "path_regex", &raw.path_regex),
+        ("path_prefix", &raw.path_prefix, "path_regex", &raw.path_regex),
     ];
     let mut sound = true;
     for (other, first, key, second) in exclusive {
@@ -130,6 +135,11 @@ fn resolve_path(raw: &RawMatch, reports: &mut Reports) -> Option<PathMatch> {
     let path_prefix = resolve_path_prefix(&raw.path_prefix, reports);
     if !sound {
         return None;
+    }
+    match &raw.path_regex {
+        Field::Absent => {}
+        Field::Refused => return None,
+        Field::Given { value, .. } => return metadata::expression(value, reports).map(PathMatch::Regex),
     }
     Some(match (service?, service_prefix?, method?, method_prefix?, path_prefix?) {
         (Some(service), _, Some(method), ..) => PathMatch::Method { service, method },

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_config::{Config, Listener as ListenerConfig, PathMatch as PathCondition};
+use evenkeel_config::{
+    Config, Destination, Listener as ListenerConfig, MetadataMatch as MetadataCondition,
+    PathMatch as PathCondition, ValueMatch as ValueCondition, whole_regex,
+};
 use evenkeel_http2::Limits;
 use evenkeel_http2::hpack::HeaderListLimits;
+use regex::bytes::Regex;
 
 use super::clusters::ClusterRuntime;
-use crate::worker::route::{PathMatch, Route, RouteMatch, RouteTable};
+use crate::worker::route::{MetadataMatch, PathMatch, Route, RouteMatch, RouteTable, Split, ValueMatch};
 use crate::worker::snapshot::{Cluster, Listener, Snapshot};
 
 /// Builds the snapshot of a configuration. `clusters` are in the configuration's order.
@@ -46,12 +50,13 @@ fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
 
 fn build_listener(listener: &ListenerConfig) -> Listener {
     let routes = listener.routes.iter().map(|route| Route {
-        name: route.cluster.name.as_str().into(),
+        name: route.destination.shares[0].cluster.name.as_str().into(),
         conditions: RouteMatch {
             authorities: route.conditions.authorities.iter().map(|name| name.as_str().into()).collect(),
             path: build_path(&route.conditions.path),
+            metadata: route.conditions.metadata.iter().map(build_metadata).collect(),
         },
-        cluster: route.cluster.position,
+        destination: build_split(&route.destination),
         timeout: route.timeout,
     });
     let limits = &listener.limits;
@@ -88,5 +93,29 @@ fn build_path(condition: &PathCondition) -> PathMatch {
         PathCondition::MethodPrefix { service, prefix } => {
             PathMatch::MethodPrefix { service: service.as_str().into(), prefix: prefix.as_str().into() }
         }
+        PathCondition::Regex(pattern) => PathMatch::Regex(build_regex(pattern)),
     }
+}
+
+fn build_metadata(condition: &MetadataCondition) -> MetadataMatch {
+    let bytes = |text: &str| text.as_bytes().into();
+    MetadataMatch {
+        name: bytes(&condition.name),
+        value: match &condition.value {
+            ValueCondition::Present => ValueMatch::Present,
+            ValueCondition::Exact(text) => ValueMatch::Exact(bytes(text)),
+            ValueCondition::Prefix(text) => ValueMatch::Prefix(bytes(text)),
+            ValueCondition::Regex(pattern) => ValueMatch::Regex(build_regex(pattern)),
+        },
+        invert: condition.invert,
+    }
+}
+
+fn build_regex(pattern: &str) -> Regex {
+    whole_regex(pattern).expect("the configuration refuses what cannot be compiled")
+}
+
+fn build_split(destination: &Destination) -> Split {
+    let weights = destination.shares.iter().map(|share| (share.cluster.position, share.weight));
+    Split::new(weights, destination.sticky_by.as_deref())
 }

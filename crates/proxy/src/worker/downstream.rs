@@ -4,13 +4,16 @@ use core::time::Duration;
 
 use evenkeel_grpc::{Code, ContentType, Path, parse_timeout};
 use evenkeel_http2::field::Name;
-use evenkeel_http2::{Event, ListSize, StreamFailure, StreamKey};
+use evenkeel_http2::{Event, Fields, ListSize, StreamFailure, StreamKey};
 use evenkeel_telemetry::ResponseFlag;
+use rand::Rng;
+use rand::rngs::SmallRng;
 
 use super::Worker;
 use super::call::{Call, CallPhase, Leg, REPLAY_BYTES_MAX};
 use super::conn::{ConnId, Side};
 use super::reply::Refusal;
+use super::route::{Asked, FieldSource, Split, joined};
 
 /// Set in a note that holds a decision.
 const NOTE_KNOWN: u64 = 1;
@@ -43,6 +46,23 @@ impl PathDecision {
             method: (note >> 32) as u16,
         })
     }
+}
+
+/// The request's header list, as routes look at it.
+#[derive(Debug)]
+struct HeaderFields<'a>(&'a Fields);
+
+impl FieldSource for HeaderFields<'_> {
+    fn each(&self, name: &[u8], found: &mut dyn FnMut(&[u8])) {
+        let Fields { block, store, .. } = self.0;
+        block.iter(store).filter(|field| field.name == name).for_each(|field| found(field.value));
+    }
+}
+
+/// The cluster that a call of a split goes to: by its key if there is one, else by chance.
+fn share(split: &Split, fields: &Fields, rng: &mut SmallRng) -> usize {
+    let key = |name| joined(&HeaderFields(fields), name, |value| Some(Split::point(value)));
+    split.choose(split.sticky_by().and_then(key).unwrap_or_else(|| rng.next_u64()))
 }
 
 impl Worker {
@@ -114,6 +134,9 @@ impl Worker {
                 "metadata larger than max: the listener's limits.max_header_list_size or limits.max_headers_count",
             ));
         }
+        if let Some(refusal) = self.refuses_stream(self.calls[id as usize].down.conn) {
+            return Err(refusal);
+        }
         if value(Name::Method).is_some_and(|field| field.value != b"POST") {
             return Err(Refusal::NotPost);
         }
@@ -133,7 +156,11 @@ impl Worker {
             return Err(Refusal::grpc(Code::Unimplemented, ResponseFlag::NoRoute, "no route matched"));
         };
         call.route = at;
-        call.cluster = self.cluster_of[route.cluster];
+        let cluster = match route.destination.only() {
+            Some(cluster) => cluster,
+            None => share(&route.destination, &self.fields, &mut self.rng),
+        };
+        call.cluster = self.cluster_of[cluster];
         let longest = match (timeout, route.timeout) {
             (Some(timeout), Some(cap)) => Some(timeout.min(cap)),
             (timeout, cap) => timeout.or(cap),
@@ -170,7 +197,8 @@ impl Worker {
             .position(Name::Authority)
             .or_else(|| fields.index.position(Name::Host))
             .map_or(&[][..], |at| fields.block.get(&fields.store, at).value);
-        let route = listener.routes.find(authority, &path).map(|at| at as u16);
+        let asked = Asked { authority, whole_path: field.value, path: &path, fields: &HeaderFields(fields) };
+        let route = listener.routes.find(&asked).map(|at| at as u16);
         // Only a path that is routed gets a row of its own: others are whatever a client wrote.
         let method = match (&mut self.observer, route) {
             (Some(observer), Some(_)) => observer.position(field.value, &path),
@@ -194,6 +222,8 @@ impl Worker {
         }
         let call = &mut self.calls[id as usize];
         call.request = block;
+        self.charge_call(id);
+        let call = &mut self.calls[id as usize];
         if let Some(deadline) = call.deadline {
             call.timer = Some(self.wheel.arm(deadline, super::TimerKey::Call(id)));
         }
@@ -252,6 +282,7 @@ impl Worker {
             let buffer = core::mem::take(&mut call.replay);
             self.give_buffer(buffer);
         }
+        self.charge_call(id);
     }
 
     /// Gives receive credit back to a peer.

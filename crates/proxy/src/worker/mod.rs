@@ -29,6 +29,7 @@ mod http1;
 mod inspect;
 mod observe;
 mod output;
+pub mod overload;
 mod reply;
 pub mod route;
 pub mod snapshot;
@@ -42,6 +43,8 @@ use evenkeel_balance::Address;
 use evenkeel_http2::field::{FieldBlock, FieldId};
 use evenkeel_http2::{Connection, Event as Http2Event, Fields, Role, Violation};
 use evenkeel_telemetry::{Event, Refused};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use slab::Slab;
 
 use self::call::Call;
@@ -51,6 +54,7 @@ pub use self::conn::{ConnId, PeerName, TransportEnd};
 pub use self::control::{ClusterView, EndpointView};
 pub use self::inspect::Usage;
 pub use self::observe::Observer;
+use self::overload::{Account, Accountant, Level};
 use self::snapshot::Snapshot;
 use self::timer::Wheel;
 
@@ -108,6 +112,9 @@ pub struct WorkerConfig {
     pub seed: u64,
 }
 
+/// Keeps the choices of splits apart from the worker's others, which are seeded alike.
+const SPLIT_SEED: u64 = 0x0073_706c_6974;
+
 /// The data path of one thread. The module's documentation shows how to drive it.
 #[derive(Debug)]
 pub struct Worker {
@@ -123,6 +130,8 @@ pub struct Worker {
     /// Client connections of each listener.
     accepted: Vec<u32>,
     wheel: Wheel<TimerKey>,
+    /// Decides where calls of a split go.
+    rng: SmallRng,
     dirty: Vec<u32>,
     settled: usize,
     /// Connections whose input was cut short for the sake of others.
@@ -137,6 +146,7 @@ pub struct Worker {
     /// Peers that broke the protocol, for the log.
     violations: Vec<(String, Violation)>,
     observer: Option<Observer>,
+    memory: Account,
 }
 
 /// Fields of our own answers, interned once.
@@ -166,6 +176,7 @@ impl Worker {
             cluster_of: Vec::new(),
             accepted: Vec::new(),
             wheel: Wheel::new(now),
+            rng: SmallRng::seed_from_u64(config.seed ^ SPLIT_SEED),
             dirty: Vec::new(),
             settled: 0,
             unfinished: Vec::new(),
@@ -177,6 +188,7 @@ impl Worker {
             lost: Vec::new(),
             violations: Vec::new(),
             observer: None,
+            memory: Account::new(Accountant::new(u64::MAX)),
         };
         worker.apply(snapshot, now);
         worker
@@ -192,7 +204,7 @@ impl Worker {
         }
         *count += 1;
         self.count(Event::ConnectionOpened);
-        let http2 = Connection::new(Role::Server, settings.limits, now);
+        let http2 = Connection::new(Role::Server, self.memory.level().limits(settings.limits), now);
         let side = Side::Downstream(Downstream { listener: listener as u32, peer, accepted_at: now });
         let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
         if self.draining {
@@ -321,6 +333,7 @@ impl Worker {
         if !conn.http2.has_output_buffer()
             && let Some(buffer) = self.spare_buffers.pop()
         {
+            self.memory.remove_spare(buffer.capacity());
             conn.http2.lend_output(buffer);
         }
     }
@@ -328,12 +341,13 @@ impl Worker {
     /// When [`Worker::timeout`] is due, if nothing happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.wheel.deadline().into_iter().chain(self.log_deadline()).min()
+        self.wheel.deadline().into_iter().chain(self.log_deadline()).chain(self.memory_deadline()).min()
     }
 
     /// Fires the timers that are due.
     pub fn timeout(&mut self, now: Duration) {
         self.flush_log(now);
+        self.relieve(now);
         while let Some(key) = self.wheel.expire(now) {
             match key {
                 TimerKey::Call(call) => self.on_call_timer(now, call),
@@ -368,13 +382,16 @@ impl Worker {
     }
 
     fn take_buffer(&mut self) -> Vec<u8> {
-        self.spare_buffers.pop().unwrap_or_default()
+        let buffer = self.spare_buffers.pop().unwrap_or_default();
+        self.memory.remove_spare(buffer.capacity());
+        buffer
     }
 
     fn give_buffer(&mut self, mut buffer: Vec<u8>) {
         let useful = (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity());
-        if useful && self.spare_buffers.len() < SPARE_BUFFERS_MAX {
+        if useful && self.spare_buffers.len() < SPARE_BUFFERS_MAX && self.memory.level() == Level::Calm {
             buffer.clear();
+            self.memory.add_spare(buffer.capacity());
             self.spare_buffers.push(buffer);
         }
     }

@@ -1,4 +1,4 @@
-//! Routes: which cluster a call goes to, by authority, service and method.
+//! Routes: which cluster a call goes to, by authority, service, method and metadata.
 //!
 //! Rule: the first route whose conditions all hold takes the call, as Envoy does it, so that the order in the file is
 //! the order of decision. The number of routes of one listener is bounded by [`ROUTES_MAX`], which makes a linear
@@ -9,6 +9,14 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_grpc::Path;
+use regex::bytes::Regex;
+
+mod metadata;
+mod split;
+
+pub(crate) use metadata::joined;
+pub use metadata::{MetadataMatch, ValueMatch};
+pub use split::Split;
 
 /// Routes that one listener may have: positions are cached in 16 bits, and more would want an index.
 pub const ROUTES_MAX: usize = 4096;
@@ -18,7 +26,7 @@ pub const ROUTES_MAX: usize = 4096;
 pub struct RouteTable {
     routes: Vec<Route>,
     /// Whether any route asks for more than the path, so that a path alone does not decide.
-    needs_authority: bool,
+    needs_more: bool,
 }
 
 /// One route.
@@ -28,23 +36,44 @@ pub struct Route {
     pub name: Arc<str>,
     /// What a call must be like.
     pub conditions: RouteMatch,
-    /// Position of the cluster in the snapshot.
-    pub cluster: usize,
+    /// Where its calls go.
+    pub destination: Split,
     /// The longest a call may take; a shorter grpc-timeout of the client counts. `None`: no limit of ours.
     pub timeout: Option<Duration>,
 }
 
 /// Conditions of a route; all must hold.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RouteMatch {
     /// One of these authorities, lower case, with or without a port; empty means any.
     pub authorities: Vec<Box<str>>,
     /// The path.
     pub path: PathMatch,
+    /// The metadata; all must hold.
+    pub metadata: Vec<MetadataMatch>,
+}
+
+/// What routes look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The authority, or what stands for it; empty if there is none.
+    pub authority: &'a [u8],
+    /// The path as a whole: `/service/method`.
+    pub whole_path: &'a [u8],
+    /// The same in its parts.
+    pub path: &'a Path<'a>,
+    /// The fields of the header list, in order.
+    pub fields: &'a dyn FieldSource,
+}
+
+/// The fields of a header list.
+pub trait FieldSource: core::fmt::Debug {
+    /// Calls `found` with each value of the fields of this name, in order.
+    fn each(&self, name: &[u8], found: &mut dyn FnMut(&[u8]));
 }
 
 /// A condition on a call's path `/service/method`.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub enum PathMatch {
     /// Any path.
     #[default]
@@ -67,10 +96,13 @@ pub enum PathMatch {
         /// How the method's name begins.
         prefix: Box<str>,
     },
+    /// All paths that this expression describes.
+    Regex(Regex),
 }
 
 impl PathMatch {
-    fn accepts(&self, path: &Path<'_>) -> bool {
+    fn accepts(&self, asked: &Asked<'_>) -> bool {
+        let path = asked.path;
         match self {
             Self::Any => true,
             Self::Service(service) => path.service() == &**service,
@@ -79,7 +111,17 @@ impl PathMatch {
             Self::MethodPrefix { service, prefix } => {
                 path.service() == &**service && path.method().starts_with(&**prefix)
             }
+            Self::Regex(regex) => regex.is_match(asked.whole_path),
         }
+    }
+}
+
+impl RouteMatch {
+    fn accepts(&self, asked: &Asked<'_>) -> bool {
+        self.path.accepts(asked)
+            && (self.authorities.is_empty()
+                || self.authorities.iter().any(|wanted| same_authority(wanted, asked.authority)))
+            && self.metadata.iter().all(|condition| condition.holds(asked.fields))
     }
 }
 
@@ -88,8 +130,10 @@ impl RouteTable {
     #[must_use]
     pub fn new(mut routes: Vec<Route>) -> Self {
         routes.truncate(ROUTES_MAX);
-        let needs_authority = routes.iter().any(|route| !route.conditions.authorities.is_empty());
-        Self { routes, needs_authority }
+        let needs_more = routes
+            .iter()
+            .any(|route| !route.conditions.authorities.is_empty() || !route.conditions.metadata.is_empty());
+        Self { routes, needs_more }
     }
 
     /// A table that sends every call to one cluster.
@@ -98,25 +142,21 @@ impl RouteTable {
         Self::new(vec![Route {
             name: "default".into(),
             conditions: RouteMatch::default(),
-            cluster,
+            destination: Split::to(cluster),
             timeout: None,
         }])
     }
 
     /// The position of the route that takes a call.
     #[must_use]
-    pub fn find(&self, authority: &[u8], path: &Path<'_>) -> Option<usize> {
-        self.routes.iter().position(|route| {
-            route.conditions.path.accepts(path)
-                && (route.conditions.authorities.is_empty()
-                    || route.conditions.authorities.iter().any(|wanted| same_authority(wanted, authority)))
-        })
+    pub fn find(&self, asked: &Asked<'_>) -> Option<usize> {
+        self.routes.iter().position(|route| route.conditions.accepts(asked))
     }
 
     /// Whether the path alone decides.
     #[must_use]
     pub fn decides_by_path(&self) -> bool {
-        !self.needs_authority
+        !self.needs_more
     }
 
     /// The route at a position that [`RouteTable::find`] gave.
@@ -149,13 +189,29 @@ mod tests {
 
     fn route(cluster: usize, authorities: &[&str], path: PathMatch) -> Route {
         let authorities = authorities.iter().map(|authority| Box::from(*authority)).collect();
-        let conditions = RouteMatch { authorities, path };
-        Route { name: "r".into(), conditions, cluster, timeout: None }
+        let conditions = RouteMatch { authorities, path, metadata: Vec::new() };
+        Route { name: "r".into(), conditions, destination: Split::to(cluster), timeout: None }
     }
 
     fn found(table: &RouteTable, authority: &str, path: &str) -> Option<usize> {
-        let path = Path::parse(path.as_bytes()).unwrap();
-        table.find(authority.as_bytes(), &path).and_then(|at| table.get(at)).map(|route| route.cluster)
+        found_with(table, authority, path, &[])
+    }
+
+    /// The name and value of each field.
+    type Metadata = [(&'static str, &'static str)];
+
+    impl FieldSource for &Metadata {
+        fn each(&self, name: &[u8], found: &mut dyn FnMut(&[u8])) {
+            let same = self.iter().filter(|(field, _)| field.as_bytes() == name);
+            same.for_each(|(_, value)| found(value.as_bytes()));
+        }
+    }
+
+    fn found_with(table: &RouteTable, authority: &str, path: &str, fields: &Metadata) -> Option<usize> {
+        let whole_path = path.as_bytes();
+        let path = Path::parse(whole_path).unwrap();
+        let asked = Asked { authority: authority.as_bytes(), whole_path, path: &path, fields: &fields };
+        table.find(&asked).and_then(|at| table.get(at)).map(|route| route.destination.choose(0))
     }
 
     #[test]
@@ -188,5 +244,52 @@ mod tests {
         assert_eq!(found(&table, "b:2", "/a/b"), None);
         assert_eq!(found(&table, "b", "/a/b"), None);
         assert!(!table.decides_by_path());
+    }
+
+    #[test]
+    fn a_condition_on_metadata_is_one_on_all_values_of_a_field() {
+        let with = |value, invert| {
+            let conditions = RouteMatch {
+                metadata: vec![MetadataMatch { name: b"x-user"[..].into(), value, invert }],
+                ..RouteMatch::default()
+            };
+            let destination = Split::to(0);
+            RouteTable::new(vec![Route { name: "r".into(), conditions, destination, timeout: None }])
+        };
+        let fits = |table: &RouteTable, fields: &Metadata| found_with(table, "x", "/a/b", fields).is_some();
+        let regex = || Regex::new("^(?:a|b)$").unwrap();
+        let cases: [(ValueMatch, &[&Metadata], &[&Metadata]); 4] = [
+            (ValueMatch::Present, &[&[("x-user", "")], &[("a", "b"), ("x-user", "c")]], &[&[], &[("x", "")]]),
+            (
+                ValueMatch::Exact(b"a,b"[..].into()),
+                &[&[("x-user", "a,b")], &[("x-user", "a"), ("c", "d"), ("x-user", "b")]],
+                &[&[], &[("x-user", "a")], &[("x-user", "b"), ("x-user", "a")]],
+            ),
+            (
+                ValueMatch::Prefix(b"an"[..].into()),
+                &[&[("x-user", "anna")], &[("x-user", "an")]],
+                &[&[], &[("x-user", "a")], &[("x-user", "b"), ("x-user", "anna")]],
+            ),
+            (ValueMatch::Regex(regex()), &[&[("x-user", "a")]], &[&[], &[("x-user", "a"), ("x-user", "b")]]),
+        ];
+        for (value, fitting, unfitting) in cases {
+            let (plain, inverted) = (with(value.clone(), false), with(value, true));
+            for fields in fitting {
+                assert!(fits(&plain, fields) && !fits(&inverted, fields), "{fields:?}");
+            }
+            for fields in unfitting {
+                assert!(!fits(&plain, fields) && fits(&inverted, fields), "{fields:?}");
+            }
+            assert!(!plain.decides_by_path());
+        }
+    }
+
+    #[test]
+    fn an_expression_decides_by_the_whole_path_alone() {
+        let gets = Regex::new("^(?:/a\\.(B|C)/Get.*)$").unwrap();
+        let table = RouteTable::new(vec![route(0, &[], PathMatch::Regex(gets))]);
+        assert_eq!(found(&table, "x", "/a.B/GetAll"), Some(0));
+        assert_eq!(found(&table, "x", "/a.D/GetAll"), None);
+        assert!(table.decides_by_path());
     }
 }

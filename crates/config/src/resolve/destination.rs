@@ -1,0 +1,64 @@
+//! Where a route's calls go.
+
+use super::cluster::ClusterNames;
+use super::listener::check_length;
+use super::{metadata, value};
+use crate::bounds::{MAX_SHARES, SHARE_WEIGHT};
+use crate::errors::{Fault, Reports};
+use crate::model::{Destination, Share};
+use crate::raw::{At, List, RawRoute, RawShare};
+
+/// The destination; `None` if it is at fault.
+pub(super) fn resolve_destination(
+    route: &At<RawRoute>,
+    clusters: &ClusterNames,
+    reports: &mut Reports,
+) -> Option<Destination> {
+    let RawRoute { cluster, split, sticky_by, .. } = &route.value;
+    if let (Some((at, _)), true) = (sticky_by.with_key(), split.is_absent()) {
+        reports.add(at, Fault::Needs { key: "sticky_by", needed: "split" });
+    }
+    match (cluster.given(), split.with_key()) {
+        (Some(_), Some((at, _))) => {
+            reports.add(at, Fault::Exclusive { key: "split", other: "cluster" });
+            None
+        }
+        (Some(name), None) => clusters.find(name, reports).map(Destination::of),
+        (None, Some((_, split))) => {
+            let shares = resolve_shares(split, clusters, reports)?;
+            let sticky_by = sticky_by.given().and_then(|name| metadata::field_name(name, reports));
+            Some(Destination { shares, sticky_by })
+        }
+        (None, None) => {
+            if route.is_whole {
+                reports.add(route.span, Fault::MissingKey { key: "cluster" });
+            }
+            None
+        }
+    }
+}
+
+fn resolve_shares(
+    split: &At<List<RawShare>>,
+    clusters: &ClusterNames,
+    reports: &mut Reports,
+) -> Option<Vec<Share>> {
+    let help = "add a share: `- {cluster: orders, weight: 1}`";
+    check_length(split.as_ref(), "shares", MAX_SHARES, help, reports);
+    let mut shares: Vec<Share> = Vec::new();
+    for entry in split.value.entries.iter().take(MAX_SHARES) {
+        let weight = value::count(&entry.value.weight, SHARE_WEIGHT, reports);
+        let Some(name) = entry.value.cluster.given() else { continue };
+        let Some(cluster) = clusters.find(name, reports) else { continue };
+        if shares.iter().any(|share| share.cluster == cluster) {
+            reports.add(name.span, Fault::DuplicateShare { name: cluster.name });
+            continue;
+        }
+        shares.push(Share { cluster, weight });
+    }
+    let is_whole = split.is_whole && shares.len() == split.value.written;
+    if is_whole && !shares.is_empty() && shares.iter().all(|share| share.weight == 0) {
+        reports.add(split.span, Fault::AllWeightsZero { of: "cluster" });
+    }
+    (is_whole && !shares.is_empty()).then_some(shares)
+}

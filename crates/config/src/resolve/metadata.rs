@@ -1,0 +1,118 @@
+//! Conditions on metadata, and names of its fields.
+
+use super::listener::check_length;
+use super::route::report_text;
+use crate::bounds::MAX_METADATA_MATCHES;
+use crate::errors::{Fault, Reports};
+use crate::model::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
+use crate::raw::{At, Field, List, RawMetadataMatch, Text};
+use crate::units::format_size;
+
+/// Bytes of a field's name or of text that is compared with its value.
+const MAX_TEXT_BYTES: usize = 4096;
+
+/// The conditions; `None` if one is at fault, so that nothing is concluded from the others.
+pub(super) fn resolve_metadata(
+    raw: &Field<List<RawMetadataMatch>>,
+    reports: &mut Reports,
+) -> Option<Vec<MetadataMatch>> {
+    let given = match raw {
+        Field::Absent => return Some(Vec::new()),
+        Field::Refused => return None,
+        Field::Given { value, .. } => value,
+    };
+    let help = "add a condition: `- {name: x-user, exact: anna}`";
+    check_length(given.as_ref(), "conditions on metadata", MAX_METADATA_MATCHES, help, reports);
+    let entries = given.value.entries.iter().take(MAX_METADATA_MATCHES);
+    let conditions: Vec<MetadataMatch> = entries.filter_map(|entry| resolve_one(entry, reports)).collect();
+    (!conditions.is_empty() && conditions.len() == given.value.written).then_some(conditions)
+}
+
+fn resolve_one(raw: &At<RawMetadataMatch>, reports: &mut Reports) -> Option<MetadataMatch> {
+    let RawMetadataMatch { name, present, exact, prefix, regex, invert } = &raw.value;
+    let keys = [
+        ("present", present.with_key().map(|(at, _)| at)),
+        ("exact", exact.with_key().map(|(at, _)| at)),
+        ("prefix", prefix.with_key().map(|(at, _)| at)),
+        ("regex", regex.with_key().map(|(at, _)| at)),
+    ];
+    let mut given = keys.iter().filter_map(|(key, at)| at.map(|at| (*key, at)));
+    match (given.next(), given.next()) {
+        (Some((other, _)), Some((key, at))) => {
+            reports.add(at, Fault::Exclusive { key, other });
+            return None;
+        }
+        (None, _) => {
+            if raw.is_whole {
+                reports.add(raw.span, Fault::MissingKey { key: "exact" });
+            }
+            return None;
+        }
+        _ => {}
+    }
+    let mut invert = invert.given().is_some_and(|invert| invert.value.0);
+    let value = if let Some(present) = present.given() {
+        invert ^= !present.value.0;
+        ValueMatch::Present
+    } else if let Some(exact) = exact.given() {
+        ValueMatch::Exact(text(exact, reports)?)
+    } else if let Some(prefix) = prefix.given() {
+        ValueMatch::Prefix(text(prefix, reports)?)
+    } else {
+        ValueMatch::Regex(expression(regex.given()?, reports)?)
+    };
+    let name = field_name(name.given()?, reports)?;
+    raw.is_whole.then_some(MetadataMatch { name, value, invert })
+}
+
+/// A name that a field of the metadata can have, in lower case.
+pub(super) fn field_name(name: &At<Text>, reports: &mut Reports) -> Option<String> {
+    let text = name.value.0.to_ascii_lowercase();
+    let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte);
+    let (reason, help) = if text.is_empty() || text.len() > MAX_TEXT_BYTES {
+        ("it is empty or too long", "write the name of a field, such as `x-user-id`")
+    } else if text.starts_with(':') {
+        ("it is a part of the request line", "use `authority`, `service` or `method` for these")
+    } else if !text.bytes().all(is_token) {
+        ("gRPC lets it have letters, digits, `_`, `-` and dots only", "write it as the client sends it")
+    } else if text.ends_with("-bin") {
+        ("values of `-bin` fields are bytes", "use a field whose values are text")
+    } else {
+        return Some(text);
+    };
+    report_text(name, "field of the metadata", reason, help, reports);
+    None
+}
+
+fn text(given: &At<Text>, reports: &mut Reports) -> Option<String> {
+    let text = &given.value.0;
+    let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    let reason = if text.len() > MAX_TEXT_BYTES {
+        "it is too long"
+    } else if !text.bytes().all(is_visible) {
+        "gRPC lets it have visible ASCII characters and spaces only"
+    } else if text.trim() != text {
+        "blanks at the ends are cut off on the way"
+    } else {
+        return Some(text.clone());
+    };
+    report_text(given, "value of a field", reason, "write the value as the client sends it", reports);
+    None
+}
+
+/// A regular expression that can be compiled within its bound.
+pub(super) fn expression(given: &At<Text>, reports: &mut Reports) -> Option<String> {
+    let pattern = &given.value.0;
+    let Err(error) = whole_regex(pattern) else { return Some(pattern.clone()) };
+    let message = match error {
+        regex::Error::CompiledTooBig(_) => {
+            format!("it takes more than {} when compiled", format_size(MAX_REGEX_BYTES as u64))
+        }
+        // The parser draws the place over several lines; the last one says what is wrong.
+        other => {
+            other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        }
+    };
+    reports.add(given.span, Fault::InvalidRegex { pattern: pattern.clone(), message });
+    None
+}
