@@ -11,11 +11,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use evenkeel_balance::{
-    Address, Balancer, Choice, Connectivity, EndpointSet, Pick, Policy, SampleSize, Slot,
+    Address, Ask, Balancer, CallReport, Choice, Connectivity, EndpointSet, Outcome, Pick, Policy, SampleSize,
+    Slot,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+const ASK: Ask = Ask { now: Duration::ZERO, hash: None };
+const REPORT: CallReport = CallReport {
+    now: Duration::from_millis(1),
+    outcome: Outcome::Success,
+    latency: Duration::from_millis(1),
+    load: None,
+};
 const RUNS: usize = 15;
 /// Picks per run; fewer for a full scan of many, as each looks at all.
 const PICKS: u32 = 200_000;
@@ -40,10 +48,10 @@ fn connected(policy: Policy, set: &Arc<EndpointSet>) -> Balancer {
 fn run(balancer: &mut Balancer, open: &mut [Option<Slot>; IN_FLIGHT], picks: u32) -> f64 {
     let start = Instant::now();
     for place in (0..IN_FLIGHT).cycle().take(picks as usize) {
-        let Pick::Endpoint(slot) = balancer.pick() else { panic!("all endpoints are ready") };
-        balancer.endpoint(slot).call_started();
+        let Pick::Endpoint(slot) = balancer.pick(&ASK) else { panic!("all endpoints are ready") };
+        balancer.call_started(slot, ASK.now);
         if let Some(done) = open[place].replace(slot) {
-            balancer.endpoint(done).call_finished();
+            balancer.call_finished(done, &REPORT);
         }
     }
     start.elapsed().as_secs_f64() * 1e9 / f64::from(picks)

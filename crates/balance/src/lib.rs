@@ -21,6 +21,7 @@
 mod address;
 mod backoff;
 mod balancer;
+mod call;
 mod candidates;
 mod connectivity;
 mod endpoint;
@@ -31,6 +32,7 @@ mod subset;
 pub use address::Address;
 pub use backoff::{Backoff, BackoffConfig};
 pub use balancer::{Balancer, BalancerConfig, Changes, Pick, Slot, SlotStatus};
+pub use call::{Ask, CallReport, LoadReport};
 pub use connectivity::Connectivity;
 pub use endpoint::{Endpoint, EndpointSet, MAX_ENDPOINTS, Outcome};
 pub use policy::{Choice, Policy, SampleSize, SampleSizeError};

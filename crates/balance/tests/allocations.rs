@@ -5,12 +5,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use evenkeel_balance::{
-    Address, Balancer, Choice, Connectivity, EndpointSet, Outcome, Pick, Policy, SampleSize,
+    Address, Ask, Balancer, CallReport, Choice, Connectivity, EndpointSet, Outcome, Pick, Policy, SampleSize,
 };
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 const NOW: Duration = Duration::from_secs(1);
+const ASK: Ask = Ask { now: NOW, hash: None };
+const REPORT: CallReport = CallReport {
+    now: Duration::from_millis(1_001),
+    outcome: Outcome::Success,
+    latency: Duration::from_millis(1),
+    load: None,
+};
 
 fn policies() -> Vec<Policy> {
     let sample =
@@ -61,11 +68,9 @@ fn a_call_allocates_nothing() {
         let mut balancer = connected(policy);
         let count = allocations(|| {
             for _ in 0..10_000 {
-                let Pick::Endpoint(slot) = balancer.pick() else { panic!("all endpoints are ready") };
-                let endpoint = balancer.endpoint(slot);
-                endpoint.call_started();
-                endpoint.record(Outcome::Success, Duration::from_millis(1));
-                endpoint.call_finished();
+                let Pick::Endpoint(slot) = balancer.pick(&ASK) else { panic!("all endpoints are ready") };
+                balancer.call_started(slot, NOW);
+                balancer.call_finished(slot, &REPORT);
             }
         });
         assert_eq!(count, 0, "{policy:?}");
@@ -81,7 +86,7 @@ fn a_retry_allocates_nothing() {
             for _ in 0..1_000 {
                 tried.clear();
                 while tried.len() < 5
-                    && let Pick::Endpoint(slot) = balancer.pick_excluding(&tried)
+                    && let Pick::Endpoint(slot) = balancer.pick_excluding(&ASK, &tried)
                 {
                     tried.push(slot);
                 }
@@ -100,7 +105,7 @@ fn noticing_that_endpoints_drain_and_come_back_allocates_nothing() {
             for draining in [true, false, true, false] {
                 endpoints.iter().skip(1).for_each(|endpoint| endpoint.set_draining(draining));
                 for _ in 0..2_000 {
-                    assert!(matches!(balancer.pick(), Pick::Endpoint(_)));
+                    assert!(matches!(balancer.pick(&ASK), Pick::Endpoint(_)));
                 }
             }
         });
@@ -117,7 +122,7 @@ fn endpoints_that_were_draining_from_the_start_come_back_without_an_allocation()
         let count = allocations(|| {
             set.endpoints().iter().for_each(|endpoint| endpoint.set_draining(false));
             for _ in 0..2_000 {
-                assert!(matches!(balancer.pick(), Pick::Endpoint(_)));
+                assert!(matches!(balancer.pick(&ASK), Pick::Endpoint(_)));
             }
         });
         assert_eq!(count, 0, "{policy:?}");

@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use evenkeel_balance::{Address, Balancer, Connectivity, EndpointSet, Outcome, Pick, Policy};
+use evenkeel_balance::{
+    Address, Ask, Balancer, CallReport, Connectivity, EndpointSet, Outcome, Pick, Policy,
+};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+const ASK: Ask = Ask { now: Duration::ZERO, hash: None };
 const WORKERS: usize = 4;
 const CALLS: usize = 50_000;
 const ENDPOINTS: u16 = 5;
@@ -27,25 +30,26 @@ fn connected(set: &Arc<EndpointSet>, seed: u64) -> Balancer {
     balancer
 }
 
+fn report(outcome: Outcome, latency: Duration) -> CallReport {
+    CallReport { now: latency, outcome, latency, load: None }
+}
+
 /// Makes `CALLS` calls with up to 20 in flight, and leaves `left_open` of them in flight.
 fn make_calls(set: &Arc<EndpointSet>, seed: u64, left_open: usize) {
     let mut balancer = connected(set, seed);
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut open = Vec::new();
     for _ in 0..CALLS {
-        let Pick::Endpoint(slot) = balancer.pick() else { panic!("all endpoints are ready") };
-        let endpoint = Arc::clone(balancer.endpoint(slot));
-        endpoint.call_started();
-        open.push(endpoint);
+        let Pick::Endpoint(slot) = balancer.pick(&ASK) else { panic!("all endpoints are ready") };
+        balancer.call_started(slot, ASK.now);
+        open.push(slot);
         if open.len() == 20 {
             let done = open.swap_remove(rng.random_range(0..20));
-            done.record(Outcome::Success, Duration::from_micros(10));
-            done.call_finished();
+            balancer.call_finished(done, &report(Outcome::Success, Duration::from_micros(10)));
         }
     }
     for done in open.drain(left_open..) {
-        done.record(Outcome::Cancelled, Duration::ZERO);
-        done.call_finished();
+        balancer.call_finished(done, &report(Outcome::Cancelled, Duration::ZERO));
     }
 }
 
@@ -86,7 +90,9 @@ fn one_workers_drain_is_every_workers() {
             scope.spawn(move || {
                 let mut balancer = connected(set, seed);
                 for _ in 0..1_000 {
-                    let Pick::Endpoint(slot) = balancer.pick() else { panic!("four endpoints are ready") };
+                    let Pick::Endpoint(slot) = balancer.pick(&ASK) else {
+                        panic!("four endpoints are ready")
+                    };
                     assert!(!balancer.endpoint(slot).is_draining());
                 }
             });

@@ -7,7 +7,7 @@
 //!                                                    `surplus_connection` until None: give no new call, close when idle
 //!                                                    `wants_connection`   until None: begin a connection attempt
 //!                                                    `wants_re_resolution`: ask discovery to look again
-//! a call --------------------> pick -------------> Endpoint(slot): Endpoint::call_started, ... call_finished
+//! a call --------------------> pick -------------> Endpoint(slot): call_started, ... call_finished
 //!                                                  Queue: wait for a connectivity event; Fail: UNAVAILABLE
 //! ```
 //!

@@ -1,19 +1,21 @@
 //! The pick.
 
+use core::time::Duration;
+
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::{Balancer, Slot};
+use crate::call::{Ask, CallReport};
 use crate::candidates::{Candidate, Candidates};
 use crate::connectivity::{Connectivity, Standing};
-use crate::policy::Picker;
+use crate::policy::{Picker, Verdict};
 
 /// What to do with a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Pick {
-    /// Send it to this endpoint, and count it there with [`Endpoint::call_started`](crate::Endpoint::call_started) before
-    /// the next pick.
+    /// Send it to this endpoint, and say so with [`Balancer::call_started`] before the next pick.
     Endpoint(Slot),
     /// Let it wait: an endpoint may become ready, or discovery has not answered yet.
     Queue,
@@ -26,13 +28,17 @@ impl Balancer {
     ///
     /// A draining endpoint is returned only while no other is ready; then a pick costs O(d) in their number, as each is
     /// asked whether it still drains.
-    pub fn pick(&mut self) -> Pick {
+    pub fn pick(&mut self, ask: &Ask) -> Pick {
         if !self.candidates.is_empty() {
             self.review_last_resort();
         }
         // Ends: each turn without a result takes a candidate away.
         while !self.candidates.is_empty() {
-            let position = self.picker.pick(&self.candidates, &mut self.rng);
+            let position = match self.picker.pick(&self.candidates, ask, &mut self.rng) {
+                Verdict::At(position) => position,
+                Verdict::Wait => return Pick::Queue,
+                Verdict::Refuse => return Pick::Fail,
+            };
             let candidate = self.candidates.get(position);
             let slot = candidate.slot;
             if !candidate.endpoint.is_draining() {
@@ -48,10 +54,10 @@ impl Balancer {
     /// [`Pick::Endpoint`] is never one of `tried`. When every ready endpoint was tried: [`Pick::Queue`] if another may
     /// become ready, else [`Pick::Fail`]; the caller may [`pick`](Balancer::pick) again to repeat one. Costs O(t^2) for t
     /// tried ones, and a full scan of least_request up to t + 1 times. A tried slot may have been forgotten since.
-    pub fn pick_excluding(&mut self, tried: &[Slot]) -> Pick {
+    pub fn pick_excluding(&mut self, ask: &Ask, tried: &[Slot]) -> Pick {
         // Ask the policy first, so that a retry follows its rule as well.
         for _ in 0..=tried.len() {
-            match self.pick() {
+            match self.pick(ask) {
                 Pick::Endpoint(slot) if tried.contains(&slot) => {}
                 Pick::Endpoint(slot) => return Pick::Endpoint(slot),
                 Pick::Queue | Pick::Fail => return self.without_ready_but(tried),
@@ -63,6 +69,27 @@ impl Balancer {
             .or_else(|| untried(&self.last_resort, tried, rng, |_| true))
             .or_else(|| untried(&self.candidates, tried, rng, |_| true)); // Draining, but not noticed yet.
         untried.map_or_else(|| self.without_ready_but(tried), Pick::Endpoint)
+    }
+
+    /// Counts an attempt at this endpoint as in flight; right after the pick, so that the next pick, in any worker, sees it.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    pub fn call_started(&mut self, slot: Slot, now: Duration) {
+        let endpoint = &self.slots.get(slot).endpoint;
+        endpoint.call_started();
+        self.picker.started(slot, endpoint, now);
+    }
+
+    /// Ends what [`Balancer::call_started`] began, and notes how it went; exactly once per attempt, however it ended.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    pub fn call_finished(&mut self, slot: Slot, report: &CallReport) {
+        let endpoint = &self.slots.get(slot).endpoint;
+        endpoint.call_finished();
+        endpoint.record(report.outcome, report.latency);
+        self.picker.finished(slot, endpoint, report);
     }
 
     /// Looks at one of the ready but draining endpoints, each in turn: if its draining was called off, it is a candidate

@@ -103,18 +103,18 @@ impl Endpoint {
     }
 
     /// Counts an attempt as in flight; right after the pick, so that the next pick sees it.
-    pub fn call_started(&self) {
+    pub(crate) fn call_started(&self) {
         self.hot.in_flight.fetch_add(1, Relaxed);
     }
 
     /// Ends what [`Endpoint::call_started`] began; exactly once per attempt, however it ended.
-    pub fn call_finished(&self) {
+    pub(crate) fn call_finished(&self) {
         let before = self.hot.in_flight.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "a call at {} was finished that never started", self.address);
     }
 
     /// Adds a finished attempt to the totals. The latency of a cancelled one is not counted: it is the caller's patience.
-    pub fn record(&self, outcome: Outcome, latency: Duration) {
+    pub(crate) fn record(&self, outcome: Outcome, latency: Duration) {
         self.totals.outcomes[outcome as usize].fetch_add(1, Relaxed);
         if outcome != Outcome::Cancelled {
             let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);

@@ -13,9 +13,14 @@ mod random;
 mod round_robin;
 mod weighted_round_robin;
 
+use core::time::Duration;
+
 use rand::rngs::SmallRng;
 
+use crate::balancer::Slot;
+use crate::call::{Ask, CallReport};
 use crate::candidates::Candidates;
+use crate::endpoint::Endpoint;
 
 pub use least_request::{Choice, SampleSize, SampleSizeError};
 
@@ -45,6 +50,18 @@ impl Default for Policy {
     }
 }
 
+/// What a picker says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(dead_code, reason = "only the policies that hash make a call wait, or refuse it; they follow")]
+pub(crate) enum Verdict {
+    /// The candidate at this position.
+    At(usize),
+    /// None of the candidates, but an endpoint that is not ready yet: let the call wait.
+    Wait,
+    /// None: fail the call.
+    Refuse,
+}
+
 /// What a policy does with the candidates.
 pub(crate) trait Picker {
     /// Prepares for candidates from these slots and weights, so that a later [`Picker::added`] allocates nothing.
@@ -62,8 +79,16 @@ pub(crate) trait Picker {
     /// The candidate at `position` has a new weight.
     fn reweighed(&mut self, _candidates: &Candidates, _position: usize, _rng: &mut SmallRng) {}
 
-    /// Chooses a position among the candidates, of which there is at least one.
-    fn pick(&mut self, candidates: &Candidates, rng: &mut SmallRng) -> usize;
+    /// Chooses among the candidates, of which there is at least one, for a call of which `ask` is known.
+    fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict;
+
+    /// An attempt begins at this endpoint, most often the one just picked; its calls in flight count it already. The
+    /// endpoint need not be a candidate any more.
+    fn started(&mut self, _slot: Slot, _endpoint: &Endpoint, _now: Duration) {}
+
+    /// An attempt at this endpoint ended; its calls in flight count it no more. Exactly once for each
+    /// [`Picker::started`]. The endpoint need not be a candidate, nor listed, any more.
+    fn finished(&mut self, _slot: Slot, _endpoint: &Endpoint, _report: &CallReport) {}
 }
 
 /// The picker of any policy. An enum, not a boxed trait object: the call is a jump, and may be inlined.
@@ -118,7 +143,15 @@ impl Picker for PolicyPicker {
         each_picker!(self, picker => picker.reweighed(candidates, position, rng));
     }
 
-    fn pick(&mut self, candidates: &Candidates, rng: &mut SmallRng) -> usize {
-        each_picker!(self, picker => picker.pick(candidates, rng))
+    fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict {
+        each_picker!(self, picker => picker.pick(candidates, ask, rng))
+    }
+
+    fn started(&mut self, slot: Slot, endpoint: &Endpoint, now: Duration) {
+        each_picker!(self, picker => picker.started(slot, endpoint, now));
+    }
+
+    fn finished(&mut self, slot: Slot, endpoint: &Endpoint, report: &CallReport) {
+        each_picker!(self, picker => picker.finished(slot, endpoint, report));
     }
 }

@@ -9,7 +9,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Balancer, Pick, Slot};
+use evenkeel_balance::{Ask, Balancer, Pick, Slot};
 use evenkeel_grpc::{Code, print_timeout};
 use evenkeel_telemetry::{Event, ResponseFlag, TransparentRetry};
 
@@ -39,9 +39,9 @@ impl Unwanted {
         true
     }
 
-    fn pick(&self, balancer: &mut Balancer) -> Pick {
-        let Some(first) = self.slots[0] else { return balancer.pick() };
-        balancer.pick_excluding(&self.slots.map(|slot| slot.unwrap_or(first))[..self.count])
+    fn pick(&self, balancer: &mut Balancer, ask: &Ask) -> Pick {
+        let Some(first) = self.slots[0] else { return balancer.pick(ask) };
+        balancer.pick_excluding(ask, &self.slots.map(|slot| slot.unwrap_or(first))[..self.count])
     }
 }
 
@@ -57,11 +57,12 @@ impl Worker {
             unwanted.add(slot);
         }
         let balancer = &mut self.clusters[cluster_id as usize].balancer;
-        let mut pick = unwanted.pick(balancer);
+        let ask = Ask { now, hash: None };
+        let mut pick = unwanted.pick(balancer, &ask);
         if !matches!(pick, Pick::Endpoint(_)) && unwanted.count > 0 {
             // No other one is ready. This call was not processed where it was tried, so it may go there again: a lone
             // backend that refuses one call, or goes away and comes back, costs no call.
-            pick = balancer.pick();
+            pick = balancer.pick(&ask);
         }
         if pick == Pick::Fail {
             let refusal = self.no_endpoint(cluster_id);
@@ -77,7 +78,7 @@ impl Worker {
             if !unwanted.add(slot) {
                 break;
             }
-            pick = unwanted.pick(&mut self.clusters[cluster_id as usize].balancer);
+            pick = unwanted.pick(&mut self.clusters[cluster_id as usize].balancer, &ask);
         }
         self.wait_for_conn(now, id);
     }
@@ -188,8 +189,8 @@ impl Worker {
             waits = sent < call.replay.len();
         }
         let down = call.down;
-        let cluster = &self.clusters[call.cluster as usize];
-        cluster.balancer.endpoint(slot).call_started();
+        let cluster = &mut self.clusters[call.cluster as usize];
+        cluster.balancer.call_started(slot, now);
         // The client may wait for this very credit, and nothing else may be under way on its connection.
         self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);

@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use evenkeel_balance::Outcome;
+use evenkeel_balance::{CallReport, Outcome};
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Half};
 use evenkeel_telemetry::ResponseFlag;
@@ -113,9 +113,7 @@ impl Worker {
         }
         let cluster = &mut self.clusters[cluster_id as usize];
         if let Some(slot) = slot {
-            let endpoint = cluster.balancer.endpoint(slot);
-            endpoint.call_finished();
-            endpoint.record(outcome, latency);
+            cluster.balancer.call_finished(slot, &CallReport { now, outcome, latency, load: None });
         }
         self.on_attempt_finished(now, id);
         self.after_release(now, up.conn, cluster_id);
@@ -150,6 +148,7 @@ impl Worker {
         self.release_upstream(now, id, None);
         self.on_call_finished(now, id);
         let call = self.calls.remove(id as usize);
+        self.memory.charge(call.charged, 0);
         if let Some(timer) = call.timer {
             self.wheel.disarm(timer);
         }

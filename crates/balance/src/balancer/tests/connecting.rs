@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::fixture::Fixture;
+use super::fixture::{ASK, Fixture};
 use crate::{Connectivity, Pick, Policy};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -60,14 +60,14 @@ fn a_lost_connection_is_replaced_at_once_unless_it_was_short() {
     assert!(fixture.balancer.wants_re_resolution());
     assert!(!fixture.balancer.wants_re_resolution(), "asking clears it");
     assert_eq!(fixture.balancer.next_deadline(), Some(fixture.now));
-    assert_eq!(fixture.balancer.pick(), Pick::Queue);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Queue);
     fixture.connect();
     let restarted = fixture.now;
     fixture.now += SECOND / 10;
     fixture.set(0, Connectivity::Idle);
     let next = fixture.balancer.next_deadline().unwrap();
     assert!(next > fixture.now && next <= restarted + SECOND, "{next:?}");
-    assert_eq!(fixture.balancer.pick(), Pick::Queue);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Queue);
 }
 
 #[test]
@@ -97,5 +97,5 @@ fn a_shut_down_endpoint_is_never_wanted_again() {
     let mut fixture = Fixture::ready(Policy::RoundRobin, &[1], 6);
     fixture.set(0, Connectivity::Shutdown);
     assert_eq!(fixture.balancer.next_deadline(), None);
-    assert_eq!(fixture.balancer.pick(), Pick::Fail);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Fail);
 }

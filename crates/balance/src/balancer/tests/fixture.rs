@@ -8,8 +8,11 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::{Address, Balancer, BalancerConfig, Choice, Connectivity, Endpoint, EndpointSet};
+use crate::{Address, Ask, Balancer, BalancerConfig, Choice, Connectivity, Endpoint, EndpointSet};
 use crate::{Pick, Policy, SampleSize, Slot};
+
+/// A call of which nothing is known.
+pub(crate) const ASK: Ask = Ask { now: Duration::from_secs(1), hash: None };
 
 /// Endpoint `number`'s address.
 pub(crate) fn address(number: u32) -> Address {
@@ -88,7 +91,7 @@ impl Fixture {
 
     /// Picks, and returns the endpoint's number.
     pub(crate) fn pick(&mut self) -> u32 {
-        match self.balancer.pick() {
+        match self.balancer.pick(&ASK) {
             Pick::Endpoint(slot) => self.number(slot),
             other => panic!("an endpoint is ready, but the pick is {other:?}"),
         }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::fixture::{address, sample};
+use super::fixture::{ASK, address, sample};
 use crate::{Address, Balancer, Choice, Connectivity, Endpoint, EndpointSet, Pick, Policy, Slot};
 
 const STATES: [Connectivity; 4] =
@@ -190,8 +190,8 @@ impl World {
 
     fn pick(&mut self, tried: &[Slot]) {
         let pick = match tried {
-            [] => self.balancer.pick(),
-            _ => self.balancer.pick_excluding(tried),
+            [] => self.balancer.pick(&ASK),
+            _ => self.balancer.pick_excluding(&ASK, tried),
         };
         self.follow_surplus();
         let ready = |draining: bool| {
@@ -259,7 +259,7 @@ fn agrees_with_the_model(policy: Policy, steps: &[Step]) {
             world.follow_surplus();
         }
     }
-    assert!(matches!(world.balancer.pick(), Pick::Endpoint(_)), "{:?}", world.balancer);
+    assert!(matches!(world.balancer.pick(&ASK), Pick::Endpoint(_)), "{:?}", world.balancer);
 }
 
 macro_rules! model_tests {

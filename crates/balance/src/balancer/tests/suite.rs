@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use super::fixture::{Fixture, addresses, sample};
+use super::fixture::{ASK, Fixture, addresses, sample};
 use crate::{Choice, Connectivity, Pick, Policy};
 
 /// Whether a policy uses more than one endpoint at a time.
@@ -13,24 +13,30 @@ fn spreads(policy: Policy) -> bool {
 
 fn queues_until_discovery_answers_and_fails_when_it_finds_nothing(policy: Policy) {
     let mut balancer = crate::Balancer::new(policy, rand::SeedableRng::seed_from_u64(1));
-    assert_eq!((balancer.pick(), balancer.state()), (Pick::Queue, Connectivity::Idle));
-    assert_eq!(balancer.pick_excluding(&[]), Pick::Queue);
+    assert_eq!((balancer.pick(&ASK), balancer.state()), (Pick::Queue, Connectivity::Idle));
+    assert_eq!(balancer.pick_excluding(&ASK, &[]), Pick::Queue);
     let mut empty = Fixture::idle(policy, &[], 1);
-    assert_eq!((empty.balancer.pick(), empty.balancer.state()), (Pick::Fail, Connectivity::TransientFailure));
+    assert_eq!(
+        (empty.balancer.pick(&ASK), empty.balancer.state()),
+        (Pick::Fail, Connectivity::TransientFailure)
+    );
 }
 
 fn queues_while_connecting_and_fails_when_all_failed(policy: Policy) {
     let mut fixture = Fixture::idle(policy, &[1, 1, 1], 2);
-    assert_eq!((fixture.balancer.pick(), fixture.balancer.state()), (Pick::Queue, Connectivity::Connecting));
+    assert_eq!(
+        (fixture.balancer.pick(&ASK), fixture.balancer.state()),
+        (Pick::Queue, Connectivity::Connecting)
+    );
     fixture.unreachable = addresses(&[1, 1, 1]).into_iter().map(|(address, _)| address).collect();
     let first = fixture.balancer.wants_connection(fixture.now).unwrap();
     assert_eq!(fixture.balancer.connectivity(first), Connectivity::Connecting);
-    assert_eq!(fixture.balancer.pick(), Pick::Queue);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Queue);
     fixture.balancer.set_connectivity(first, Connectivity::TransientFailure, fixture.now);
-    assert_eq!(fixture.balancer.pick(), Pick::Queue);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Queue);
     fixture.connect();
     assert_eq!(
-        (fixture.balancer.pick(), fixture.balancer.state()),
+        (fixture.balancer.pick(&ASK), fixture.balancer.state()),
         (Pick::Fail, Connectivity::TransientFailure)
     );
     assert!(fixture.balancer.wants_re_resolution());
@@ -38,9 +44,9 @@ fn queues_while_connecting_and_fails_when_all_failed(policy: Policy) {
     // The next attempts, once their backoff ended, do not make calls wait again: the failure is sticky.
     fixture.now = fixture.balancer.next_deadline().unwrap() + Duration::from_secs(1);
     let again = fixture.balancer.wants_connection(fixture.now).unwrap();
-    assert_eq!(fixture.balancer.pick(), Pick::Fail);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Fail);
     fixture.balancer.set_connectivity(again, Connectivity::Ready, fixture.now);
-    assert_eq!(fixture.balancer.pick(), Pick::Endpoint(again));
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Endpoint(again));
     assert_eq!(fixture.balancer.state(), Connectivity::Ready);
 }
 
@@ -60,13 +66,13 @@ fn leaves_an_endpoint_as_soon_as_it_is_lost(policy: Policy) {
         let gone = fixture.pick();
         fixture.set(gone, state);
         for _ in 0..20 {
-            match fixture.balancer.pick() {
+            match fixture.balancer.pick(&ASK) {
                 Pick::Endpoint(slot) => assert_ne!(fixture.number(slot), gone),
                 other => assert!(!spreads(policy), "{other:?} though two endpoints are ready"),
             }
         }
         fixture.connect();
-        assert_ne!(fixture.balancer.pick(), Pick::Fail);
+        assert_ne!(fixture.balancer.pick(&ASK), Pick::Fail);
     }
 }
 
@@ -117,30 +123,30 @@ fn takes_an_endpoint_back_when_its_draining_is_called_off(policy: Policy) {
 fn a_retry_goes_elsewhere_and_fails_when_all_were_tried(policy: Policy) {
     let mut fixture = Fixture::ready(policy, &[1, 1, 5], 8);
     if !spreads(policy) {
-        let Pick::Endpoint(selected) = fixture.balancer.pick() else { panic!("one is selected") };
-        assert_eq!(fixture.balancer.pick_excluding(&[selected]), Pick::Fail);
+        let Pick::Endpoint(selected) = fixture.balancer.pick(&ASK) else { panic!("one is selected") };
+        assert_eq!(fixture.balancer.pick_excluding(&ASK, &[selected]), Pick::Fail);
         return;
     }
     for _ in 0..50 {
         let mut tried = Vec::new();
         for _ in 0..3 {
-            let Pick::Endpoint(slot) = fixture.balancer.pick_excluding(&tried) else {
+            let Pick::Endpoint(slot) = fixture.balancer.pick_excluding(&ASK, &tried) else {
                 panic!("there are untried ones besides {tried:?}")
             };
             assert!(!tried.contains(&slot));
             tried.push(slot);
         }
-        assert_eq!(fixture.balancer.pick_excluding(&tried), Pick::Fail);
+        assert_eq!(fixture.balancer.pick_excluding(&ASK, &tried), Pick::Fail);
     }
     // Another that is connecting is worth waiting for, a tried one that is connecting is not.
     let slots = [fixture.slot(0), fixture.slot(1)];
     fixture.set(2, Connectivity::Idle);
-    assert_eq!(fixture.balancer.pick_excluding(&slots), Pick::Queue);
+    assert_eq!(fixture.balancer.pick_excluding(&ASK, &slots), Pick::Queue);
     fixture.set(1, Connectivity::Idle);
     fixture.connect();
     fixture.set(2, Connectivity::TransientFailure);
     fixture.set(1, Connectivity::Idle);
-    assert_eq!(fixture.balancer.pick_excluding(&slots), Pick::Fail);
+    assert_eq!(fixture.balancer.pick_excluding(&ASK, &slots), Pick::Fail);
 }
 
 fn a_retry_prefers_an_untried_draining_endpoint_to_none(policy: Policy) {
@@ -150,7 +156,7 @@ fn a_retry_prefers_an_untried_draining_endpoint_to_none(policy: Policy) {
     let mut fixture = Fixture::ready(policy, &[1, 1], 9);
     fixture.endpoint(0).set_draining(true);
     let (draining, tried) = (fixture.slot(0), fixture.slot(1));
-    assert_eq!(fixture.balancer.pick_excluding(&[tried]), Pick::Endpoint(draining));
+    assert_eq!(fixture.balancer.pick_excluding(&ASK, &[tried]), Pick::Endpoint(draining));
 }
 
 fn the_same_seed_makes_the_same_picks(policy: Policy) {

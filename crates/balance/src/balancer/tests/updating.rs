@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::fixture::{Fixture, address, addresses};
+use super::fixture::{ASK, Fixture, address, addresses};
 use crate::{Balancer, BalancerConfig, Connectivity, EndpointSet, Pick, Policy, WorkerShare};
 
 #[test]
@@ -66,7 +66,7 @@ fn a_set_built_anew_replaces_every_endpoint() {
     let mut fixture = Fixture::ready(Policy::RoundRobin, &[1, 1, 1], 4);
     let changes = fixture.balancer.update(&Arc::new(EndpointSet::new(&addresses(&[1, 1, 1]))));
     assert_eq!((changes.added.len(), changes.removed.len()), (3, 3));
-    assert_eq!(fixture.balancer.pick(), Pick::Queue);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Queue);
 }
 
 #[test]

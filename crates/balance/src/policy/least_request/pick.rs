@@ -6,8 +6,9 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::{Choice, SampleSize};
+use crate::call::Ask;
 use crate::candidates::{Candidate, Candidates};
-use crate::policy::Picker;
+use crate::policy::{Picker, Verdict};
 
 #[derive(Debug)]
 pub(crate) struct LeastRequest {
@@ -21,8 +22,8 @@ impl LeastRequest {
 }
 
 impl Picker for LeastRequest {
-    fn pick(&mut self, candidates: &Candidates, rng: &mut SmallRng) -> usize {
-        match self.choice {
+    fn pick(&mut self, candidates: &Candidates, _ask: &Ask, rng: &mut SmallRng) -> Verdict {
+        Verdict::At(match self.choice {
             Choice::Sample(size) if (size.get() as usize) < candidates.len() => {
                 if size.get() == 2 {
                     best_of_two(candidates, rng)
@@ -31,7 +32,7 @@ impl Picker for LeastRequest {
                 }
             }
             Choice::Sample(_) | Choice::FullScan => best_of_all(candidates, rng),
-        }
+        })
     }
 }
 

@@ -2,7 +2,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Choice, SampleSize, SampleSizeError};
-use crate::balancer::tests::fixture::{Fixture, sample};
+use crate::balancer::tests::fixture::{ASK, Fixture, sample};
 use crate::{Pick, Policy, Slot};
 
 const FULL_SCAN: Policy = Policy::LeastRequest(Choice::FullScan);
@@ -107,7 +107,7 @@ fn mean_time_in_system(policy: Policy, servers: usize, load: f64, arrivals: usiz
             call_time += f64::from(calls) / rate;
         }
         if rng.random::<f64>() * rate < arrival_rate {
-            let Pick::Endpoint(slot) = balancer.pick() else { panic!("all servers are ready") };
+            let Pick::Endpoint(slot) = balancer.pick(&ASK) else { panic!("all servers are ready") };
             if balancer.endpoint(slot).in_flight() == 0 {
                 busy.push(slot);
             }

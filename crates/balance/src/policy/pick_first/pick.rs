@@ -2,15 +2,16 @@
 
 use rand::rngs::SmallRng;
 
+use crate::call::Ask;
 use crate::candidates::Candidates;
-use crate::policy::Picker;
+use crate::policy::{Picker, Verdict};
 
 #[derive(Debug)]
 pub(crate) struct PickFirst;
 
 impl Picker for PickFirst {
-    fn pick(&mut self, candidates: &Candidates, _rng: &mut SmallRng) -> usize {
+    fn pick(&mut self, candidates: &Candidates, _ask: &Ask, _rng: &mut SmallRng) -> Verdict {
         debug_assert_eq!(candidates.len(), 1, "pick_first selects one endpoint");
-        0
+        Verdict::At(0)
     }
 }

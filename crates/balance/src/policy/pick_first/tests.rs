@@ -1,7 +1,7 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use crate::balancer::tests::fixture::{Fixture, address, addresses};
+use crate::balancer::tests::fixture::{ASK, Fixture, address, addresses};
 use crate::{Connectivity, Pick, Policy};
 
 const IN_ORDER: Policy = Policy::PickFirst { shuffle: false };
@@ -38,7 +38,7 @@ fn starts_from_the_top_when_the_selected_one_is_lost() {
     fixture.now += Duration::from_secs(60);
     fixture.set(1, Connectivity::Idle);
     assert!(fixture.balancer.wants_re_resolution());
-    assert_eq!(fixture.balancer.pick(), Pick::Queue);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Queue);
     fixture.connect();
     assert_eq!(fixture.pick(), 0);
 }
@@ -57,7 +57,7 @@ fn stays_in_transient_failure_from_the_end_of_a_pass_until_one_is_ready() {
         assert!(!fixture.balancer.wants_re_resolution());
         fixture.now = fixture.balancer.next_deadline().unwrap();
         let slot = fixture.balancer.wants_connection(fixture.now).unwrap();
-        assert_eq!(fixture.balancer.pick(), Pick::Fail);
+        assert_eq!(fixture.balancer.pick(&ASK), Pick::Fail);
         tried.insert(slot);
         fixture.balancer.set_connectivity(slot, Connectivity::TransientFailure, fixture.now);
     }
@@ -68,13 +68,13 @@ fn stays_in_transient_failure_from_the_end_of_a_pass_until_one_is_ready() {
     assert_eq!(fixture.balancer.state(), Connectivity::TransientFailure);
     let slot = fixture.balancer.wants_connection(fixture.now).unwrap();
     assert_eq!(fixture.number(slot), 2);
-    assert_eq!(fixture.balancer.pick(), Pick::Fail);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Fail);
     fixture.balancer.set_connectivity(slot, Connectivity::Ready, fixture.now);
     assert_eq!(fixture.pick(), 2);
 
     // Once one was ready the failure is over: when it is lost, calls wait for the next attempt.
     fixture.set(2, Connectivity::Idle);
-    assert_eq!(fixture.balancer.pick(), Pick::Queue);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Queue);
 }
 
 #[test]
@@ -97,11 +97,11 @@ fn retries_at_once_in_parallel_and_drops_all_but_the_first_that_is_ready() {
     surplus.sort_unstable();
     attempts.sort_unstable();
     assert_eq!(surplus, attempts);
-    assert_eq!(fixture.balancer.pick(), Pick::Endpoint(winner));
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Endpoint(winner));
     // One that became ready before it was given up is surplus again.
     fixture.balancer.set_connectivity(attempts[0], Connectivity::Ready, fixture.now);
     assert_eq!(fixture.balancer.surplus_connection(), Some(attempts[0]));
-    assert_eq!(fixture.balancer.pick(), Pick::Endpoint(winner));
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Endpoint(winner));
     assert_eq!(fixture.balancer.ready_count(), 1);
 }
 
@@ -113,7 +113,7 @@ fn keeps_the_selected_one_while_it_is_listed_wherever_it_stands() {
     fixture.connect();
     assert_eq!(fixture.pick(), 0);
     drop(fixture.update(&[(address(5), 1), (address(1), 1)]));
-    assert_eq!(fixture.balancer.pick(), Pick::Queue);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Queue);
     fixture.connect();
     assert_eq!(fixture.pick(), 5);
 }

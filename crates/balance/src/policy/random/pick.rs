@@ -3,14 +3,15 @@
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use crate::call::Ask;
 use crate::candidates::Candidates;
-use crate::policy::Picker;
+use crate::policy::{Picker, Verdict};
 
 #[derive(Debug)]
 pub(crate) struct Random;
 
 impl Picker for Random {
-    fn pick(&mut self, candidates: &Candidates, rng: &mut SmallRng) -> usize {
-        rng.random_range(0..candidates.len())
+    fn pick(&mut self, candidates: &Candidates, _ask: &Ask, rng: &mut SmallRng) -> Verdict {
+        Verdict::At(rng.random_range(0..candidates.len()))
     }
 }

@@ -3,8 +3,9 @@
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use crate::call::Ask;
 use crate::candidates::Candidates;
-use crate::policy::Picker;
+use crate::policy::{Picker, Verdict};
 
 #[derive(Debug, Default)]
 pub(crate) struct RoundRobin {
@@ -29,12 +30,12 @@ impl Picker for RoundRobin {
         self.cursor
     }
 
-    fn pick(&mut self, candidates: &Candidates, _rng: &mut SmallRng) -> usize {
+    fn pick(&mut self, candidates: &Candidates, _ask: &Ask, _rng: &mut SmallRng) -> Verdict {
         if self.cursor >= candidates.len() {
             self.cursor = 0;
         }
         let position = self.cursor;
         self.cursor += 1;
-        position
+        Verdict::At(position)
     }
 }

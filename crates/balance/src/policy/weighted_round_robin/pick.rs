@@ -4,8 +4,9 @@ use rand::rngs::SmallRng;
 
 use super::stride::StrideClass;
 use crate::balancer::Slot;
+use crate::call::Ask;
 use crate::candidates::Candidates;
-use crate::policy::Picker;
+use crate::policy::{Picker, Verdict};
 
 /// Classes by the power of two below the weight: 2^0 to 2^31.
 const CLASSES: usize = 32;
@@ -106,7 +107,7 @@ impl Picker for WeightedRoundRobin {
         self.insert(candidate.slot, candidate.weight, rng);
     }
 
-    fn pick(&mut self, candidates: &Candidates, _rng: &mut SmallRng) -> usize {
+    fn pick(&mut self, candidates: &Candidates, _ask: &Ask, _rng: &mut SmallRng) -> Verdict {
         let mut chosen = self.occupied.trailing_zeros() as usize;
         let mut left = self.occupied;
         while left != 0 {
@@ -121,6 +122,6 @@ impl Picker for WeightedRoundRobin {
         let class = &mut self.classes[chosen];
         class.credit -= self.total;
         let slot = class.strides.pick();
-        candidates.position(slot).expect("the picker knows candidates only")
+        Verdict::At(candidates.position(slot).expect("the picker knows candidates only"))
     }
 }
