@@ -121,6 +121,7 @@ pub(crate) fn nothing_left(world: &mut World) {
         || usage.connections > 0
         || usage.timers > 0
         || usage.held_bytes > 0
+        || usage.memory_bytes > 0
         || usage.pending > 0
         || references > usage.newest_fields as u64;
     if leftover {

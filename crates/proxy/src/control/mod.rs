@@ -12,6 +12,7 @@
 pub mod admin;
 mod clusters;
 mod drain;
+mod memory;
 mod reload;
 mod snapshot;
 mod start;

@@ -15,11 +15,13 @@ use tokio::task::JoinHandle;
 
 use super::admin;
 use super::drain::DrainReport;
+use super::memory;
 use super::reload::{ConfigSource, ReloadError};
 use super::state::State;
 use super::supervisor::{REQUESTS_MAX, Request, ResolveHandles, Supervisor};
 use crate::driver::{BindError, BoundListener, ClientSeats, OpenFiles, Threads, ThreadsConfig, bind};
 use crate::worker::Observer;
+use crate::worker::overload::Accountant;
 use crate::worker::snapshot::Snapshot;
 
 /// How a proxy is started, besides its configuration.
@@ -132,13 +134,13 @@ impl Proxy {
         let resolve_handles = ResolveHandles::default();
         let (requests, inbox) = channel(REQUESTS_MAX);
         // Told once nothing but threads can fail: what a failed start prints is why it failed.
-        let seats = take_open_files();
+        let bounds = Bounds::take();
         // The standard library's hash keys come from the system's random numbers.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8);
         let threads =
-            start_threads(bound, workers, seed, seats, &telemetry, access_log.as_ref(), &resolve_handles)?;
+            start_threads(bound, workers, seed, &bounds, &telemetry, access_log.as_ref(), &resolve_handles)?;
         let (threads, epoch) = threads;
-        let state = Arc::new(State::new(epoch, telemetry, config, threads));
+        let state = Arc::new(State::new(epoch, telemetry, bounds.accountant, config, threads));
         state.telemetry.control().set_config_generation(1);
         if let ConfigSource::File(path) = &source {
             super::watch::start(path.clone(), requests.clone());
@@ -191,17 +193,30 @@ impl Proxy {
     }
 }
 
-/// Takes as many open files as the process may have, and gives clients their share of them.
-fn take_open_files() -> Arc<ClientSeats> {
-    let files = OpenFiles::raise();
-    let seats = ClientSeats::new(files.client_connections_max());
-    tracing::info!(
-        limit = files.now,
-        before = files.before,
-        client_connections = seats.most(),
-        "open files: the limit, and the connections that clients may have of it"
-    );
-    seats
+/// What all workers share of what the process may have.
+struct Bounds {
+    seats: Arc<ClientSeats>,
+    accountant: Arc<Accountant>,
+}
+
+impl Bounds {
+    /// Takes as many open files as the process may have, gives clients their share of them, and peers theirs of the memory.
+    fn take() -> Self {
+        let files = OpenFiles::raise();
+        let seats = ClientSeats::new(files.client_connections_max());
+        tracing::info!(
+            limit = files.now,
+            before = files.before,
+            client_connections = seats.most(),
+            "open files: the limit, and the connections that clients may have of it"
+        );
+        let limit = memory::buffer_limit();
+        match limit {
+            Some(bytes) => tracing::info!(bytes, "memory: what may be buffered for peers"),
+            None => tracing::warn!("memory: its size is unknown, so what is buffered for peers has no limit"),
+        }
+        Self { seats, accountant: Accountant::new(limit.unwrap_or(u64::MAX)) }
+    }
 }
 
 fn open_access_log(config: Option<&AccessLog>, telemetry: &Telemetry) -> Result<Option<Writer>, StartError> {
@@ -222,7 +237,7 @@ fn start_threads(
     bound: Vec<BoundListener>,
     workers: usize,
     seed: u64,
-    seats: Arc<ClientSeats>,
+    bounds: &Bounds,
     telemetry: &Arc<Telemetry>,
     access_log: Option<&Writer>,
     handles: &ResolveHandles,
@@ -243,7 +258,8 @@ fn start_threads(
     let config = ThreadsConfig {
         seed,
         epoch,
-        seats,
+        seats: Arc::clone(&bounds.seats),
+        accountant: Arc::clone(&bounds.accountant),
         observer: Box::new(move || {
             let log = logs.lock().unwrap_or_else(PoisonError::into_inner).pop().flatten();
             Observer::new(&telemetry, log, epoch_unix)

@@ -10,6 +10,7 @@ use evenkeel_telemetry::Telemetry;
 
 use super::clusters::ClusterRuntime;
 use crate::driver::Threads;
+use crate::worker::overload::Accountant;
 
 /// How far the process has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +42,8 @@ pub struct State {
     pub epoch: Instant,
     /// What is counted.
     pub telemetry: Arc<Telemetry>,
+    /// What is buffered for peers.
+    pub accountant: Arc<Accountant>,
     /// The configuration in force.
     pub config: ArcSwap<Config>,
     /// The clusters in force, with what discovery knows of them.
@@ -52,10 +55,17 @@ pub struct State {
 }
 
 impl State {
-    pub(super) fn new(epoch: Instant, telemetry: Arc<Telemetry>, config: Config, threads: Threads) -> Self {
+    pub(super) fn new(
+        epoch: Instant,
+        telemetry: Arc<Telemetry>,
+        accountant: Arc<Accountant>,
+        config: Config,
+        threads: Threads,
+    ) -> Self {
         Self {
             epoch,
             telemetry,
+            accountant,
             config: ArcSwap::from_pointee(config),
             clusters: ArcSwap::from_pointee(Vec::new()),
             threads,

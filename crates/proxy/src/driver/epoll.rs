@@ -31,6 +31,9 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// Reads from one connection before others get their turn.
 const READS_PER_TURN: usize = 4;
 
+/// How long connections are left in the kernel's queue while the process is short of memory.
+const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
+
 const WAKER: Token = Token(usize::MAX);
 const FIRST_LISTENER: usize = usize::MAX - 1024;
 
@@ -129,6 +132,7 @@ impl EventLoop {
                 (self.on_lost)(&cluster);
             }
             self.log_violations(now);
+            self.log_level(now);
             if self.is_stopped() {
                 return Ok(self.report);
             }
@@ -141,6 +145,21 @@ impl EventLoop {
             if let Some(suppressed) = self.log_limiter.allow(violation.rule(), now) {
                 tracing::warn!(%peer, rule = violation.rule(), suppressed, "connection closed: {violation}");
             }
+        }
+    }
+
+    /// One line each second at most, however often memory is short and is not.
+    fn log_level(&mut self, now: Duration) {
+        if let Some(level) = self.worker.poll_level()
+            && let Some(suppressed) = self.log_limiter.allow("memory", now)
+        {
+            let held = self.worker.held_memory();
+            tracing::warn!(
+                ?level,
+                held,
+                suppressed,
+                "memory: what peers make the process hold nears its limit, or no longer does"
+            );
         }
     }
 
@@ -232,6 +251,11 @@ impl EventLoop {
     }
 
     fn accept(&mut self, now: Duration, listener: usize) {
+        if self.worker.refuses_connections() {
+            self.worker.note_accept_paused();
+            self.acceptor.pause(listener, now + OVERLOAD_PAUSE);
+            return;
+        }
         for _ in 0..ACCEPTS_PER_TURN {
             match self.acceptor.accept(now, listener) {
                 Accepted::Client(stream, peer, seat) => self.on_accepted(now, listener, stream, peer, seat),

@@ -13,6 +13,7 @@ use super::command::{Command, WorkerView};
 use super::epoll::EventLoop;
 use super::files::ClientSeats;
 use super::listen::BoundListener;
+use crate::worker::overload::Accountant;
 use crate::worker::snapshot::Snapshot;
 use crate::worker::{Observer, Worker, WorkerConfig};
 
@@ -27,6 +28,8 @@ pub struct ThreadsConfig {
     pub epoch: Instant,
     /// Connections that clients may have, over all workers.
     pub seats: Arc<ClientSeats>,
+    /// What all workers hold in memory.
+    pub accountant: Arc<Accountant>,
     /// Makes the observer of each worker.
     pub observer: Box<dyn Fn() -> Observer>,
     /// Called on a worker's thread with a cluster's name when endpoints of it were lost, so that discovery looks again.
@@ -75,6 +78,7 @@ impl Threads {
                 WorkerConfig { index, count: workers, seed: config.seed.wrapping_add(index as u64) };
             let mut worker = Worker::new(worker_config, snapshot, config.epoch.elapsed());
             worker.observe((config.observer)());
+            worker.account(&config.accountant);
             let (commands, inbox): (Sender<Command>, Receiver<Command>) = mpsc::channel();
             let seats = Arc::clone(&config.seats);
             let event_loop = EventLoop::new(

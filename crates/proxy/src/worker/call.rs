@@ -128,6 +128,8 @@ pub(super) struct Call {
     pub(super) counted: bool,
     pub(super) log: Option<Box<LogFields>>,
     pub(super) stalled_since: Option<Duration>,
+    /// Bytes that the worker's account holds for this call.
+    pub(super) charged: usize,
 }
 
 impl Call {
@@ -165,6 +167,7 @@ impl Call {
             counted: false,
             log: None,
             stalled_since: None,
+            charged: 0,
         }
     }
 

@@ -5,6 +5,7 @@ use core::time::Duration;
 use evenkeel_balance::Slot;
 use evenkeel_http2::Connection;
 
+use super::overload::Account;
 use super::timer::TimerId;
 
 /// Names a connection of one worker until it is closed.
@@ -53,6 +54,8 @@ pub(super) struct Conn {
     pub(super) flushed_stream: u32,
     /// An answer that is not HTTP/2, in place of the engine's output.
     pub(super) plain_answer: Option<Vec<u8>>,
+    /// Bytes that the worker's account holds for this connection.
+    pub(super) charged: usize,
 }
 
 /// How far a connection has come.
@@ -135,6 +138,7 @@ impl Conn {
             phase,
             flushed_stream: 0,
             plain_answer: None,
+            charged: 0,
         }
     }
 
@@ -160,6 +164,16 @@ impl Conn {
             _ => None,
         };
         engine.into_iter().chain(stall).chain(connect).min()
+    }
+
+    /// Notes in the worker's account what the connection holds now. To be called when it comes to rest.
+    #[inline]
+    pub(super) fn charge(&mut self, account: &mut Account) {
+        let own = size_of::<Self>() - size_of::<Connection>();
+        let answer = self.plain_answer.as_ref().map_or(0, Vec::capacity);
+        let bytes = own + self.http2.memory_bytes() + self.leftover.capacity() + answer;
+        account.charge(self.charged, bytes);
+        self.charged = bytes;
     }
 
     pub(super) fn is_live(&self) -> bool {

@@ -16,6 +16,8 @@ pub struct Usage {
     pub pending: usize,
     /// Bytes of DATA that arrived and whose credit was not given back.
     pub held_bytes: u64,
+    /// Bytes on the account of connections and calls.
+    pub memory_bytes: u64,
     /// References to interned header fields.
     pub field_references: u64,
     /// Fields in the newest header list, which may be interned.
@@ -32,6 +34,7 @@ impl Worker {
             timers: self.wheel.len(),
             pending: self.clusters.iter().map(|cluster| cluster.pending.len()).sum(),
             held_bytes: self.conns.iter().map(|(_, conn)| u64::from(conn.http2.held_bytes())).sum(),
+            memory_bytes: self.held_memory(),
             field_references: self.fields.store.references(),
             newest_fields: self.fields.block.len(),
         }

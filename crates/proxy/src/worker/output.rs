@@ -90,15 +90,22 @@ impl Worker {
             return Some(self.close(id));
         }
         if !conn.output().is_empty() {
-            return conn.blocked_since.is_none().then_some(Action::Write { conn: id });
+            if conn.blocked_since.is_none() {
+                return Some(Action::Write { conn: id });
+            }
+            conn.charge(&mut self.memory);
+            return None;
         }
-        if conn.phase == ConnPhase::Flushing {
-            conn.phase = ConnPhase::Lingering(now + LINGER_MAX);
+        let buffer = conn.http2.reclaim_output();
+        conn.charge(&mut self.memory);
+        let flushed = conn.phase == ConnPhase::Flushing;
+        if let Some(buffer) = buffer {
+            self.give_buffer(buffer);
+        }
+        if flushed {
+            self.conns[id.index()].phase = ConnPhase::Lingering(now + LINGER_MAX);
             self.arm_conn(id);
             return Some(Action::ShutWrite { conn: id });
-        }
-        if let Some(buffer) = conn.http2.reclaim_output() {
-            self.give_buffer(buffer);
         }
         None
     }
@@ -133,6 +140,7 @@ impl Worker {
             if count > 0 || conn.blocked_since.is_none() {
                 conn.blocked_since = Some(now);
             }
+            conn.charge(&mut self.memory);
             self.arm_conn(id);
             return;
         }
@@ -216,6 +224,7 @@ impl Worker {
     fn close(&mut self, id: ConnId) -> Action {
         let mut conn = self.conns.remove(id.index());
         conn.http2.close(&mut self.fields);
+        self.memory.charge(conn.charged, 0);
         if let Some((timer, _)) = conn.timer.take() {
             self.wheel.disarm(timer);
         }

@@ -272,6 +272,7 @@ impl Worker {
         }
         self.give_block(block);
         self.give_buffer(replay);
+        self.charge_call(id);
         self.touch(down.conn);
         let http2 = &mut self.conns[down.conn.index()].http2;
         let sent = http2.send_headers(&mut self.fields.store, down.stream, &self.fields.block, &[], end);

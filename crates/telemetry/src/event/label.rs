@@ -74,6 +74,22 @@ labels! {
 }
 
 labels! {
+    /// What was given up because the process was short of memory.
+    Shed {
+        /// New connections were left in the kernel's queue for a moment.
+        PauseAccept = "pause_accept",
+        /// A client whose connection held much was asked to go.
+        DrainConnection = "drain_connection",
+        /// A call was refused.
+        RefuseStream = "refuse_stream",
+        /// A call that held much was ended.
+        ResetStream = "reset_stream",
+        /// The connection of a client that did not read was closed.
+        CloseConnection = "close_connection",
+    }
+}
+
+labels! {
     /// What became of a reload of the configuration.
     Reload {
         /// The new configuration is in force.

@@ -7,7 +7,7 @@
 mod label;
 
 pub(crate) use label::Label;
-pub use label::{Refused, Reload, ResponseFlag, ResponseFlags, Side, TransparentRetry};
+pub use label::{Refused, Reload, ResponseFlag, ResponseFlags, Shed, Side, TransparentRetry};
 
 /// A metric made of events.
 pub(crate) struct Family {
@@ -97,6 +97,8 @@ events! {
         "Attempts repeated because no backend had processed them, by reason.";
     /// A call found the cluster's queue of waiting calls full.
     PendingOverflow = "evenkeel_pending_overflow", "Calls refused because too many waited for a connection.";
+    /// Something was given up because the process was short of memory.
+    Shed(action: Shed) = "evenkeel_shed", "What was given up for want of memory, by action.";
     /// The end of the drain cut a stream.
     DrainAbortedStream = "evenkeel_drain_aborted_streams", "Streams cut when the drain period ended.";
     /// Bytes read from sockets; add with [`crate::WorkerStats::add`].

@@ -193,7 +193,12 @@ impl Metrics {
         let help = "Connections of clients that are open.";
         families.gauge("evenkeel_downstream_connections_active", help, snapshot.connections_active())?;
         let help = "Calls of clients in flight.";
-        families.gauge("evenkeel_downstream_streams_active", help, snapshot.calls().in_flight())
+        families.gauge("evenkeel_downstream_streams_active", help, snapshot.calls().in_flight())?;
+        let help = "Memory that connections, calls and spare buffers hold.";
+        families.gauge("evenkeel_buffered_bytes", help, self.scrape.buffered.bytes)?;
+        let Some(limit) = self.scrape.buffered.limit else { return Ok(()) };
+        let help = "The limit of evenkeel_buffered_bytes, near which calls and connections are given up.";
+        families.gauge("evenkeel_buffered_limit_bytes", help, limit)
     }
 
     fn encode_control(&self, families: &mut Families<'_, '_>) -> fmt::Result {

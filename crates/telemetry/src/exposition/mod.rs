@@ -30,6 +30,17 @@ pub struct Scrape {
     pub endpoint_states: Vec<EndpointState>,
     /// What the system says about the process; `None` leaves its metrics out.
     pub process: Option<ProcessSample>,
+    /// What is buffered for peers.
+    pub buffered: BufferedSample,
+}
+
+/// What is buffered for peers, over all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferedSample {
+    /// `evenkeel_buffered_bytes`.
+    pub bytes: u64,
+    /// `evenkeel_buffered_limit_bytes`; `None` if there is none.
+    pub limit: Option<u64>,
 }
 
 /// What the system says about the process, under the names that all client libraries of Prometheus use.

@@ -5,7 +5,7 @@ use evenkeel_grpc::Code;
 use super::*;
 use crate::{
     CallEnd, ClusterTelemetry, EndpointStats, Event, MAX_CLUSTER_SERIES, MAX_METHODS, Messages, MethodId,
-    Options, Refused, Reload, ResponseFlag, Side, Telemetry, TransparentRetry, WorkerStats,
+    Options, Refused, Reload, ResponseFlag, Shed, Side, Telemetry, TransparentRetry, WorkerStats,
 };
 
 const RULES: &[&str] = &["stream_id", "abuse", "stream_id"];
@@ -45,6 +45,7 @@ fn busy() -> Busy {
     b.count(Event::LocalReply(ResponseFlag::UpstreamConnectFailure));
     a.count(Event::TransparentRetry(TransparentRetry::GoAway));
     b.count(Event::PendingOverflow);
+    a.add(Event::Shed(Shed::ResetStream), 3);
     a.count(Event::DrainAbortedStream);
     a.add(Event::BytesRead(Side::Downstream), 1_000);
     b.add(Event::BytesWritten(Side::Upstream), 2_000);
@@ -95,7 +96,8 @@ fn scrape() -> Scrape {
         start_time_seconds: 1_795_000_000.5,
         threads: 4,
     };
-    Scrape { now: Duration::from_millis(12_500), endpoint_states, process: Some(process) }
+    let buffered = BufferedSample { bytes: 123_456, limit: Some(4_000_000_000) };
+    Scrape { now: Duration::from_millis(12_500), endpoint_states, process: Some(process), buffered }
 }
 
 #[test]

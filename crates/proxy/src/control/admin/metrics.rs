@@ -6,7 +6,7 @@ use axum::extract::State as Shared;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use evenkeel_balance::Connectivity;
-use evenkeel_telemetry::{EndpointState, Format, Scrape, render};
+use evenkeel_telemetry::{BufferedSample, EndpointState, Format, Scrape, render};
 
 use super::{Admin, process};
 
@@ -28,7 +28,9 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>, headers: HeaderMap) ->
         .collect();
     // Reading /proc blocks; a task that was lost leaves its metrics out.
     let process = tokio::task::spawn_blocking(process::sample).await.ok().flatten();
-    let scrape = Scrape { now: admin.state.now(), endpoint_states, process };
+    let accountant = &admin.state.accountant;
+    let buffered = BufferedSample { bytes: accountant.total(), limit: accountant.limit() };
+    let scrape = Scrape { now: admin.state.now(), endpoint_states, process, buffered };
     let text = render(admin.state.telemetry.snapshot(), scrape, format);
     ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }
