@@ -35,5 +35,5 @@ pub mod stream;
 
 pub use connection::{Connection, Event, Fields, ListSize, OpenError, Role, SendError};
 pub use error::{ConnectionError, ErrorCode, StreamFailure, Violation};
-pub use limits::Limits;
+pub use limits::{Limits, OUTPUT_HIGH_BYTES};
 pub use stream::{Half, StreamKey};

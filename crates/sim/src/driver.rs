@@ -391,6 +391,7 @@ impl Driver {
             return;
         };
         net.trace.note(net.now, &[7, u64::from(address.port())]);
+        net.stats.count(Happening::Dialled);
         if let Some([Some(first), Some(_)]) = self.failed_dials.get(address)
             && net.now < *first + self.dial_gap_min
         {

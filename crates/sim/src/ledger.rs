@@ -238,8 +238,12 @@ fn judge(
     match end {
         CallEnd::Status(code, response) => judge_status(call, record, code, response, late, rules),
         CallEnd::NoStatus(_) => Err("a response without a status"),
-        CallEnd::Reset(ErrorCode::CANCEL) if late || plan.client_holds >= STALL_MAX => Ok(()),
-        CallEnd::Reset(ErrorCode::INTERNAL_ERROR) if backend_reset || !rules.is_calm => Ok(()),
+        CallEnd::Reset(ErrorCode::CANCEL) if late => Ok(()),
+        CallEnd::Reset(ErrorCode::INTERNAL_ERROR)
+            if backend_reset || plan.client_holds >= STALL_MAX || !rules.is_calm =>
+        {
+            Ok(())
+        }
         CallEnd::Reset(_) => Err("no reason for a reset"),
         CallEnd::NotSent if rules.drains => Ok(()),
         CallEnd::Disconnected | CallEnd::NotSent if rules.is_calm => Err("no reason to lose the connection"),

@@ -115,6 +115,7 @@ impl Scenario {
             connect_timeout: Duration::from_secs(1),
             max_pending: 1024,
             max_connections_per_endpoint: rng.random_range(1..=4),
+            max_calls_per_connection: if rng.random_bool(0.2) { rng.random_range(2..=20) } else { 1 << 30 },
             upstream: self.draw_shape(rng),
             wake_delay_max: Duration::from_micros(rng.random_range(0..=500)),
             clients,

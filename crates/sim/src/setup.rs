@@ -7,7 +7,7 @@ use std::sync::Arc;
 use evenkeel_balance::{Address, BackoffConfig, EndpointSet, Policy};
 use evenkeel_http2::Limits;
 use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable, Split};
-use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
+use evenkeel_proxy::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, Snapshot};
 
 use crate::backend::BackendSetup;
 use crate::client::ClientSetup;
@@ -31,6 +31,8 @@ pub struct Setup {
     pub max_pending: usize,
     /// Connections to one backend.
     pub max_connections_per_endpoint: usize,
+    /// Calls that one connection to a backend takes.
+    pub max_calls_per_connection: u32,
     /// The worker's connections to backends.
     pub upstream: LinkShape,
     /// The longest time between a cause and the worker's turn that handles it.
@@ -63,6 +65,7 @@ impl Setup {
             connect_timeout: Duration::from_secs(1),
             max_pending: 1024,
             max_connections_per_endpoint: 4,
+            max_calls_per_connection: CALLS_PER_CONNECTION_MAX,
             upstream: LinkShape::local(),
             wake_delay_max: Duration::from_micros(20),
             clients: vec![client; clients],
@@ -106,8 +109,12 @@ impl Setup {
 
     /// The worker's configuration with these endpoints; without any cluster if there are none.
     pub(crate) fn snapshot(&self, generation: u32, endpoints: Option<&Arc<EndpointSet>>) -> Arc<Snapshot> {
-        let route =
-            Route { name: "sim".into(), conditions: RouteMatch::default(), destination: Split::to(0), timeout: None };
+        let route = Route {
+            name: "sim".into(),
+            conditions: RouteMatch::default(),
+            destination: Split::to(0),
+            timeout: None,
+        };
         let routes = if endpoints.is_some() { vec![route] } else { Vec::new() };
         let listener = Listener {
             name: "sim".into(),
@@ -121,6 +128,7 @@ impl Setup {
                 connect_timeout: self.connect_timeout,
                 max_pending: self.max_pending,
                 max_connections_per_endpoint: self.max_connections_per_endpoint,
+                max_calls_per_connection: self.max_calls_per_connection,
                 ..Cluster::new("sim", self.policy, Arc::clone(endpoints))
             })
         };

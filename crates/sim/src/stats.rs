@@ -55,6 +55,8 @@ happenings! {
     CancelReachedBackend,
     /// A backend lost all its connections and started again.
     BackendRestart,
+    /// The worker began a connection.
+    Dialled,
     /// A connection was refused.
     ConnectRefused,
     /// A connection failed before anything was sent.

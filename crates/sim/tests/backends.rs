@@ -180,6 +180,23 @@ fn waiting_calls_get_a_further_connection_once_the_backend_accepts_again() {
 }
 
 #[test]
+fn a_connection_that_has_no_stream_identifiers_left_is_replaced_without_a_lost_call() {
+    let design = |seed| {
+        let mut setup = Setup::calm(seed, 1, 1);
+        setup.max_connections_per_endpoint = 1;
+        setup.max_calls_per_connection = 7;
+        steady_load(&mut setup, 20 * MS, 10 * MS, 100);
+        setup
+    };
+    let test = "a_connection_that_has_no_stream_identifiers_left_is_replaced_without_a_lost_call";
+    support::each_seed(test, 10, design, |outcome| {
+        assert!(outcome.calls.iter().all(is_ok));
+        // The first dial and one for each seven calls that had to wait for another connection.
+        assert_eq!(outcome.stats.of(Happening::Dialled), 100_u64.div_ceil(7));
+    });
+}
+
+#[test]
 fn a_call_does_not_wait_for_a_full_backend_while_another_has_room() {
     let policies = [
         Policy::RoundRobin,

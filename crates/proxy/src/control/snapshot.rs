@@ -13,7 +13,7 @@ use regex::bytes::Regex;
 
 use super::clusters::ClusterRuntime;
 use crate::worker::route::{MetadataMatch, PathMatch, Route, RouteMatch, RouteTable, Split, ValueMatch};
-use crate::worker::snapshot::{Cluster, Listener, Snapshot};
+use crate::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, Snapshot};
 
 /// Builds the snapshot of a configuration. `clusters` are in the configuration's order.
 pub(super) fn build(
@@ -42,6 +42,7 @@ fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
         connect_timeout: config.connect_timeout,
         max_pending: config.max_pending as usize,
         max_connections_per_endpoint: config.max_connections_per_endpoint as usize,
+        max_calls_per_connection: CALLS_PER_CONNECTION_MAX,
         max_endpoints_per_worker: config.max_endpoints_per_worker as usize,
         endpoints,
         resolve_error: resolver.error.map(|error| error.to_string().into()),

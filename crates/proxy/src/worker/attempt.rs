@@ -9,19 +9,24 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Ask, Balancer, Pick, Slot};
+use evenkeel_balance::{Ask, Balancer, Outcome, Pick, Slot};
 use evenkeel_grpc::{Code, print_timeout};
+use evenkeel_http2::OpenError;
 use evenkeel_telemetry::{Event, ResponseFlag, TransparentRetry};
 
 use super::Worker;
 use super::call::{ATTEMPTS_MAX, CallPhase, Leg};
-use super::cluster::Waiting;
+use super::cluster::{Waiting, WorkerCluster};
 use super::conn::ConnId;
 use super::reply::Refusal;
 
 /// Endpoints without room that one attempt passes over, besides those that the call was tried on. More would make the
 /// search of an overloaded cluster costly for each call; whoever finds none waits.
 const PASSED_OVER_MAX: usize = 4;
+
+/// How many times the connections in use an endpoint's connections may be, those included that only finish their calls: a
+/// backend that goes away by age leaves some behind, one that always goes away must not make us hold more and more.
+const LEAVING_FACTOR: usize = 4;
 
 /// Endpoints that an attempt does not want.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +55,11 @@ impl Worker {
     ///
     /// An endpoint that the call was tried on, or whose connections are full, is chosen only if there is no other.
     pub(super) fn attempt(&mut self, now: Duration, id: u32) {
+        // An expired call is not worth a backend's time, and `grpc-timeout: 0n` would tell it nothing else.
+        if self.end_past_deadline(now, id) {
+            return;
+        }
+        self.follow_cluster(id);
         let call = &self.calls[id as usize];
         let cluster_id = call.cluster;
         let mut unwanted = Unwanted::default();
@@ -86,13 +96,30 @@ impl Worker {
     /// A ready connection of this endpoint that may open one more stream. Without one, another connection is begun if
     /// the endpoint may have more (gRFC A105).
     fn conn_with_room(&mut self, now: Duration, cluster: u32, slot: Slot) -> Option<ConnId> {
-        let conns = self.clusters[cluster as usize].conns_of(slot);
-        let found = conns.iter().copied().find(|conn| self.conns[conn.index()].http2.can_open().is_ok());
+        let owner = &self.clusters[cluster as usize];
+        let most_calls = owner.settings.max_calls_per_connection;
+        let (mut found, mut used_up) = (None, None);
+        for conn in owner.conns_of(slot) {
+            let http2 = &self.conns[conn.index()].http2;
+            match http2.can_open() {
+                Ok(()) if http2.last_opened().div_ceil(2) < most_calls => {
+                    found = Some(*conn);
+                    break;
+                }
+                Ok(()) | Err(OpenError::Exhausted) => used_up = Some(*conn),
+                Err(_) => {}
+            }
+        }
         if found.is_none() {
+            // It finishes its calls and makes room for another.
+            if let Some(conn) = used_up {
+                self.retire_upstream(now, conn);
+            }
             let owner = &mut self.clusters[cluster as usize];
             let most = owner.settings.max_connections_per_endpoint;
             let conns = owner.endpoint_conns(slot);
-            if conns.connecting.is_empty() && conns.total < most {
+            let in_use = conns.ready.len() + conns.connecting.len();
+            if conns.connecting.is_empty() && in_use < most && conns.total < most * LEAVING_FACTOR {
                 let at = conns.further_not_before;
                 if at <= now {
                     self.connect(now, cluster, slot);
@@ -214,10 +241,27 @@ impl Worker {
         let attempt = usize::from(call.attempts.saturating_sub(1)) % call.tried.len();
         call.tried[attempt] = call.slot;
         call.phase = CallPhase::Waiting;
-        self.release_upstream(now, id, None);
+        call.stalled_since = None;
+        // A backend that goes away in order, or takes no more, has not failed (reference C.3).
+        self.release_upstream(now, id, (!unsent).then_some(Outcome::Cancelled));
         self.count(Event::TransparentRetry(reason));
         self.attempt(now, id);
         true
+    }
+
+    /// A reload may have put another record in the place of the call's cluster: the call goes on there.
+    fn follow_cluster(&mut self, id: u32) {
+        let call = &mut self.calls[id as usize];
+        let old = &self.clusters[call.cluster as usize];
+        if old.is_configured {
+            return;
+        }
+        let same = |other: &WorkerCluster| other.is_configured && other.settings.name == old.settings.name;
+        if let Some(place) = self.clusters.iter().position(same) {
+            call.cluster = place as u32;
+            call.slot = None;
+            call.tried = [None; ATTEMPTS_MAX as usize];
+        }
     }
 
     /// Why no endpoint can take a call, in words.

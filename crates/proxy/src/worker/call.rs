@@ -105,6 +105,8 @@ pub(super) struct Call {
     pub(super) headers_at: Option<Duration>,
     /// When the call must be over: the client's deadline or the route's.
     pub(super) deadline: Option<Duration>,
+    /// Whether the deadline is the client's own.
+    pub(super) own_deadline: bool,
     pub(super) timer: Option<TimerId>,
     /// The request's header list, until response headers arrive.
     pub(super) request: FieldBlock,
@@ -151,6 +153,7 @@ impl Call {
             attempt_at: now,
             headers_at: None,
             deadline: None,
+            own_deadline: false,
             timer: None,
             request: FieldBlock::new(),
             replay: Vec::new(),

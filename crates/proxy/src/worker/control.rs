@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Address, Connectivity};
+use evenkeel_balance::{Address, Connectivity, Outcome};
 use evenkeel_http2::ErrorCode;
 use evenkeel_telemetry::{Event, ResponseFlag};
 use rand::rngs::SmallRng;
@@ -74,13 +74,24 @@ impl Worker {
             return place as u32;
         }
         let seed = self.config.seed.wrapping_add(self.clusters.len() as u64 + 1);
-        self.clusters.push(WorkerCluster::new(
-            Arc::clone(settings),
-            self.config.index,
-            self.config.count,
-            seed,
-        ));
+        let fresh = WorkerCluster::new(Arc::clone(settings), self.config.index, self.config.count, seed);
+        // Reloads without end must not make records without end.
+        if let Some(place) = (0..self.clusters.len()).find(|place| self.is_unused(*place)) {
+            self.clusters[place] = fresh;
+            return place as u32;
+        }
+        self.clusters.push(fresh);
         (self.clusters.len() - 1) as u32
+    }
+
+    /// Whether nothing is left of a cluster that is no longer configured.
+    fn is_unused(&self, place: usize) -> bool {
+        let cluster = &self.clusters[place];
+        !cluster.is_configured
+            && cluster.timer.is_none()
+            && cluster.pending.is_empty()
+            && cluster.balancer.slots().next().is_none()
+            && self.calls.iter().all(|(_, call)| call.cluster as usize != place)
     }
 
     /// Gives a cluster's balancer the endpoints that discovery found.
@@ -195,6 +206,8 @@ impl Worker {
         for id in &calls {
             self.count(Event::DrainAbortedStream);
             if self.calls.contains(*id as usize) {
+                // It is not the backend that ends it.
+                self.release_upstream(now, *id, Some(Outcome::Cancelled));
                 let text = "the proxy is shutting down: its drain grace is over";
                 self.fail_attempt(now, *id, ResponseFlag::UpstreamConnectionTermination, text);
             }

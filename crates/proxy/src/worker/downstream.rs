@@ -166,6 +166,7 @@ impl Worker {
             (timeout, cap) => timeout.or(cap),
         };
         call.deadline = longest.map(|longest| now + longest);
+        call.own_deadline = timeout == longest;
         self.on_call_started(id, true, timeout);
         Ok(())
     }

@@ -48,17 +48,15 @@ impl Worker {
             call.details = Some(ending.text.as_str().into());
         }
         let (phase, at_boundary) = (call.phase, call.received.at_boundary());
+        let is_their_deadline = ending.code == Code::DeadlineExceeded && call.own_deadline;
         match phase {
             CallPhase::Waiting | CallPhase::Sent => self.answer(id, b"200", &ending.text),
             CallPhase::Answering if at_boundary && !self.is_held_up_too_long(id) => {
                 self.answer_trailers(id, &ending.text);
             }
             CallPhase::Answering | CallPhase::Draining => {
-                let code = if ending.code == Code::DeadlineExceeded {
-                    ErrorCode::CANCEL
-                } else {
-                    ErrorCode::INTERNAL_ERROR
-                };
+                // Clients take CANCEL for their deadline if it has passed, else for a cancellation that nobody asked for.
+                let code = if is_their_deadline { ErrorCode::CANCEL } else { ErrorCode::INTERNAL_ERROR };
                 self.reset_client(id, code);
             }
         }
@@ -225,18 +223,23 @@ impl Worker {
         passed
     }
 
-    /// Nothing moved for too long: the stream that did not read is reset.
+    /// Nothing moved for too long. A client that does not read is reset, and nothing of it is the backend's fault; a
+    /// backend that does not read ends the call.
     fn end_stalled(&mut self, now: Duration, id: u32) {
         let call = &mut self.calls[id as usize];
-        call.code = Some(Code::Unavailable);
-        call.flag = Some(ResponseFlag::StreamIdle);
-        if call.phase == CallPhase::Sent {
+        let down = call.down;
+        let client_waits =
+            self.conns.get(down.conn.index()).is_some_and(|conn| conn.http2.has_queued(down.stream));
+        if !client_waits && call.phase != CallPhase::Draining {
             let text = "stream idle timeout: the backend did not read the request for 60 s";
             self.end_call(now, id, &Ending::local(Code::Unavailable, ResponseFlag::StreamIdle, text));
-        } else {
-            self.reset_client(id, ErrorCode::CANCEL);
-            self.response_ended(now, id);
+            return;
         }
+        call.code = Some(Code::Unavailable);
+        call.flag = Some(ResponseFlag::StreamIdle);
+        self.release_upstream(now, id, Some(Outcome::Cancelled));
+        self.reset_client(id, ErrorCode::INTERNAL_ERROR);
+        self.response_ended(now, id);
     }
 }
 

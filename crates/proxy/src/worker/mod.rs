@@ -284,8 +284,19 @@ impl Worker {
         }
         let Some(conn) = self.conns.get(id.index()) else { return };
         self.count_read(conn.side.label(), at);
+        // The backend's SETTINGS may allow more streams than before, without any call that ended.
+        if let Side::Upstream(up) = &conn.side
+            && !self.clusters[up.cluster as usize].pending.is_empty()
+            && conn.http2.can_open().is_ok()
+        {
+            self.serve_waiting(now, up.cluster);
+        }
+        self.keep_leftover(id, &input[at..]);
+    }
+
+    /// Keeps input that could not be processed yet.
+    fn keep_leftover(&mut self, id: ConnId, rest: &[u8]) {
         let Some(conn) = self.conns.get_mut(id.index()) else { return };
-        let rest = &input[at..];
         conn.leftover.clear();
         if rest.is_empty() {
             // An idle connection owns no buffer.
@@ -312,7 +323,10 @@ impl Worker {
             let id = ConnId(id);
             let Some(conn) = self.conns.get_mut(id.index()) else { continue };
             let input = core::mem::take(&mut conn.leftover);
-            self.received(now, id, &input);
+            // The identifier may be another connection's by now.
+            if !input.is_empty() {
+                self.received(now, id, &input);
+            }
         }
     }
 

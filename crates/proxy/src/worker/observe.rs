@@ -8,9 +8,7 @@ use evenkeel_grpc::{Code, Path};
 use evenkeel_http2::field::Name;
 use evenkeel_http2::{ConnectionError, Violation};
 use evenkeel_telemetry::access_log::{AccessLog, Entry};
-use evenkeel_telemetry::{
-    CallEnd, EndpointStats, Event, MethodId, ResponseFlag, ResponseFlags, Telemetry, WorkerStats,
-};
+use evenkeel_telemetry::{CallEnd, EndpointStats, Event, MethodId, ResponseFlags, Telemetry, WorkerStats};
 use hashbrown::HashMap;
 
 use super::conn::{PeerName, Side};
@@ -252,7 +250,7 @@ impl Worker {
                 details: call.details.as_ref().map(|text| text.as_bytes()),
                 downstream_remote_address: peer,
                 upstream_cluster: cluster
-                    .filter(|_| call.flag != Some(ResponseFlag::NoRoute))
+                    .filter(|_| call.method != UNKNOWN)
                     .map(|cluster| cluster.settings.name.as_bytes()),
                 upstream_host: log.endpoint.as_ref().map(|text| text.as_bytes()),
                 attempts: u32::from(call.attempts),

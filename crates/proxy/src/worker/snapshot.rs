@@ -35,6 +35,9 @@ pub struct Listener {
     pub routes: RouteTable,
 }
 
+/// Calls that one connection has stream identifiers for: the odd numbers below 2^31.
+pub const CALLS_PER_CONNECTION_MAX: u32 = 1 << 30;
+
 /// What a worker knows of a cluster.
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -51,6 +54,9 @@ pub struct Cluster {
     /// Connections of one worker to one endpoint. A second is opened when the first has as many streams as the
     /// backend allows (gRFC A105). Default 4.
     pub max_connections_per_endpoint: usize,
+    /// Calls that one connection takes before another takes its place. Default, and most: all that HTTP/2 has stream
+    /// identifiers for (RFC 9113 section 5.1.1), 2^30.
+    pub max_calls_per_connection: u32,
     /// Endpoints that one worker connects to; with more, each worker takes its deterministic share. Default 1024.
     pub max_endpoints_per_worker: usize,
     /// What discovery found; `None` before its first answer.
@@ -70,6 +76,7 @@ impl Cluster {
             connect_timeout: Duration::from_secs(5),
             max_pending: 1024,
             max_connections_per_endpoint: 4,
+            max_calls_per_connection: CALLS_PER_CONNECTION_MAX,
             max_endpoints_per_worker: 1024,
             endpoints: Some(endpoints),
             resolve_error: None,

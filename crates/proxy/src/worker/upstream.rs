@@ -4,9 +4,9 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::{Connectivity, Slot};
-use evenkeel_grpc::{Code, ContentType, code_from_http_status};
+use evenkeel_grpc::{Code, ContentType, code_from_http_status, decode_message};
 use evenkeel_http2::field::Name;
-use evenkeel_http2::{Connection, ErrorCode, Event, Limits, ListSize, Role, StreamFailure};
+use evenkeel_http2::{Connection, ErrorCode, Event, Limits, ListSize, Role, StreamFailure, Violation};
 use evenkeel_telemetry::{ResponseFlag, TransparentRetry};
 
 use super::call::{CallPhase, Leg};
@@ -67,7 +67,10 @@ impl Worker {
         let address = cluster.balancer.endpoint(slot).address().clone();
         let conns = cluster.endpoint_conns(slot);
         conns.total += 1;
-        let http2 = Connection::new(Role::Client, Limits::upstream(), now);
+        // A second more than the timeout here, which is the one that tells the endpoint and the reason.
+        let preface_timeout = cluster.settings.connect_timeout + Duration::from_secs(1);
+        let limits = Limits { preface_timeout, ..Limits::upstream() };
+        let http2 = Connection::new(Role::Client, limits, now);
         let side = Side::Upstream(Upstream {
             cluster: cluster_id,
             slot,
@@ -218,6 +221,9 @@ impl Worker {
             if up.conn != id {
                 continue;
             }
+            if self.end_past_deadline(now, call) {
+                continue;
+            }
             let unsent = up.stream.id() > flushed;
             if !self.try_again(now, call, unsent.then_some(TransparentRetry::ConnectFailure)) {
                 let text = format!(
@@ -243,6 +249,13 @@ impl Worker {
                 id,
                 &Ending::local(Code::ResourceExhausted, ResponseFlag::UpstreamProtocolError, text),
             );
+            return;
+        }
+        if let (true, Some(code)) = (status != 200, grpc_status) {
+            // A status of gRPC's own says more than that of HTTP, which maps to one only where there is none.
+            let text =
+                value(Name::GrpcMessage).map_or_else(String::new, |text| decode_message(text).into_owned());
+            self.end_call(now, id, &Ending::local(code, ResponseFlag::UpstreamProtocolError, &text));
             return;
         }
         if status != 200 || (!grpc && grpc_status.is_none()) {
@@ -320,7 +333,9 @@ impl Worker {
     }
 
     fn on_attempt_failed(&mut self, now: Duration, id: u32, failure: StreamFailure) {
-        self.on_upstream_reset(id);
+        if !matches!(failure, StreamFailure::GoAway(_)) {
+            self.on_upstream_reset(id);
+        }
         // A backend keeps the same deadline and may be first to act on it: grpc-go resets with CANCEL then, and its client
         // takes such a reset for the deadline too.
         if self.end_past_deadline(now, id) {
@@ -332,6 +347,13 @@ impl Worker {
             _ => None,
         };
         if self.try_again(now, id, refused) {
+            return;
+        }
+        if failure == StreamFailure::Violation(Violation::HeaderListTooLarge) {
+            // The call was processed: UNAVAILABLE would invite the client to repeat it.
+            let text = "metadata larger than max: the backend's trailers";
+            let flag = ResponseFlag::UpstreamProtocolError;
+            self.end_call(now, id, &Ending::local(Code::ResourceExhausted, flag, text));
             return;
         }
         let (flag, text) = match failure {

@@ -66,7 +66,7 @@ impl Split {
     pub fn choose(&self, point: u64) -> usize {
         let sum = self.shares.last().map_or(0, |(_, sum)| *sum);
         // Without the bias of a remainder: the upper half of a 128-bit product is uniform to one part in 2^64.
-        let at = (u128::from(point) * u128::from(sum) >> 64) as u64;
+        let at = ((u128::from(point) * u128::from(sum)) >> 64) as u64;
         self.shares.iter().find(|(_, until)| at < *until).unwrap_or(&self.shares[0]).0
     }
 }
