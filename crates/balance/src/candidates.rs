@@ -4,15 +4,35 @@
 //! to position makes joining and leaving O(1); leaving moves the last candidate into the gap, so the order means nothing
 //! unless a policy keeps it up (see [`Picker::removing`](crate::policy::Picker::removing)).
 //!
-//! Invariant: `list[positions[s]].slot == s` for each candidate's slot `s`; `positions` is [`ABSENT`] for all others.
+//! Besides, the table tells what a slot that is no candidate is instead, for policies that look for one certain endpoint.
+//!
+//! Invariants: `list[positions[s]].slot == s` for each candidate's slot `s`; for all others `positions[s]` is [`OUT`],
+//! [`DRAINING`] or [`AWAITED`]. `total_weight` is the sum of the list's weights.
 
 use std::sync::Arc;
 
 use crate::balancer::Slot;
 use crate::endpoint::Endpoint;
 
-/// In the table of positions: not a candidate.
-const ABSENT: u32 = u32::MAX;
+/// In the table of positions: neither a candidate nor about to be one.
+const OUT: u32 = u32::MAX;
+/// In the table of positions: ready, but draining.
+const DRAINING: u32 = u32::MAX - 1;
+/// In the table of positions: listed and not ready, but not known to fail.
+const AWAITED: u32 = u32::MAX - 2;
+
+/// What a slot is to a policy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Presence {
+    /// A candidate, at this position.
+    At(usize),
+    /// May become a candidate soon: idle or connecting, and not known to fail.
+    Awaited,
+    /// Still serves, but asked for no new calls.
+    Draining,
+    /// Nothing to a policy.
+    Out,
+}
 
 /// One endpoint that may be picked.
 #[derive(Debug)]
@@ -28,6 +48,7 @@ pub(crate) struct Candidate {
 pub(crate) struct Candidates {
     list: Vec<Candidate>,
     positions: Vec<u32>,
+    total_weight: u64,
 }
 
 impl Candidates {
@@ -49,22 +70,48 @@ impl Candidates {
 
     pub(crate) fn position(&self, slot: Slot) -> Option<usize> {
         let position = *self.positions.get(slot.index())?;
-        (position != ABSENT).then_some(position as usize)
+        (position < AWAITED).then_some(position as usize)
+    }
+
+    /// The sum of the candidates' weights.
+    pub(crate) fn total_weight(&self) -> u64 {
+        self.total_weight
+    }
+
+    pub(crate) fn presence(&self, slot: Slot) -> Presence {
+        match self.positions.get(slot.index()) {
+            None | Some(&OUT) => Presence::Out,
+            Some(&DRAINING) => Presence::Draining,
+            Some(&AWAITED) => Presence::Awaited,
+            Some(position) => Presence::At(*position as usize),
+        }
+    }
+
+    /// Notes what a slot that is no candidate is instead.
+    pub(crate) fn set_absent(&mut self, slot: Slot, presence: Presence) {
+        let Some(position) = self.positions.get_mut(slot.index()) else { return };
+        debug_assert!(*position >= AWAITED, "a candidate is taken out first");
+        *position = match presence {
+            Presence::Awaited => AWAITED,
+            Presence::Draining => DRAINING,
+            Presence::At(_) | Presence::Out => OUT,
+        };
     }
 
     /// Makes room for `members` candidates of slots below `slots`, so that joining allocates nothing.
     pub(crate) fn reserve(&mut self, members: usize, slots: usize) {
         self.list.reserve(members.saturating_sub(self.list.len()));
         if self.positions.len() < slots {
-            self.positions.resize(slots, ABSENT);
+            self.positions.resize(slots, OUT);
         }
     }
 
     /// Appends a candidate whose slot has none yet, and returns its position.
     pub(crate) fn push(&mut self, candidate: Candidate) -> usize {
         let position = self.list.len();
-        debug_assert_eq!(self.positions[candidate.slot.index()], ABSENT, "a slot is a candidate once");
+        debug_assert!(self.positions[candidate.slot.index()] >= AWAITED, "a slot is a candidate once");
         self.positions[candidate.slot.index()] = position_u32(position);
+        self.total_weight += u64::from(candidate.weight);
         self.list.push(candidate);
         position
     }
@@ -79,7 +126,8 @@ impl Candidates {
     /// Takes a candidate out; the last one takes its position.
     pub(crate) fn swap_remove(&mut self, position: usize) -> Candidate {
         let removed = self.list.swap_remove(position);
-        self.positions[removed.slot.index()] = ABSENT;
+        self.positions[removed.slot.index()] = OUT;
+        self.total_weight -= u64::from(removed.weight);
         if let Some(moved) = self.list.get(position) {
             self.positions[moved.slot.index()] = position_u32(position);
         }
@@ -87,7 +135,8 @@ impl Candidates {
     }
 
     pub(crate) fn set_weight(&mut self, position: usize, weight: u32) {
-        self.list[position].weight = weight;
+        let before = std::mem::replace(&mut self.list[position].weight, weight);
+        self.total_weight = self.total_weight - u64::from(before) + u64::from(weight);
     }
 }
 

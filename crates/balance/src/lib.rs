@@ -25,6 +25,7 @@ mod call;
 mod candidates;
 mod connectivity;
 mod endpoint;
+mod hash;
 mod health;
 mod policy;
 mod subset;
@@ -35,5 +36,9 @@ pub use balancer::{Balancer, BalancerConfig, Changes, Pick, Slot, SlotStatus};
 pub use call::{Ask, CallReport, LoadReport};
 pub use connectivity::Connectivity;
 pub use endpoint::{Endpoint, EndpointSet, MAX_ENDPOINTS, Outcome};
-pub use policy::{Choice, Policy, SampleSize, SampleSizeError};
+pub use hash::{KeyPart, hash_bytes, hash_of};
+pub use policy::{
+    Affinity, BoundedLoad, BoundedLoadError, Choice, Policy, RingSize, RingSizeError, SampleSize,
+    SampleSizeError, TableSize, TableSizeError,
+};
 pub use subset::{DEFAULT_MAX_CONNECTIONS, WorkerShare};

@@ -1,6 +1,6 @@
 //! Names of the balancing policies, as the configuration and the command line write them.
 
-use evenkeel_balance::{Choice, Policy};
+use evenkeel_balance::{Affinity, Choice, Policy};
 use serde::Serializer;
 use serde::ser::SerializeMap;
 use serde_json::json;
@@ -37,6 +37,8 @@ pub fn policy_name(policy: Policy) -> &'static str {
         Policy::WeightedRoundRobin => "weighted_round_robin",
         Policy::Random => "random",
         Policy::LeastRequest(_) => "least_request",
+        Policy::RingHash { .. } => "ring_hash",
+        Policy::Maglev { .. } => "maglev",
     }
 }
 
@@ -64,10 +66,33 @@ pub(crate) fn serialize<S: Serializer>(policy: &Policy, serializer: S) -> Result
         Policy::LeastRequest(Choice::Sample(count)) => json!({ "choice_count": count.get() }),
         Policy::LeastRequest(Choice::FullScan) => json!({ "full_scan": true }),
         Policy::RoundRobin | Policy::WeightedRoundRobin | Policy::Random => json!({}),
+        Policy::RingHash { size, affinity } => match size.entries_each() {
+            Some(entries) => json!({
+                "entries_per_endpoint": entries,
+                "max_ring_size": size.max(),
+                "affinity": affinity_json(affinity),
+            }),
+            None => json!({
+                "min_ring_size": size.min_in_all(),
+                "max_ring_size": size.max(),
+                "affinity": affinity_json(affinity),
+            }),
+        },
+        Policy::Maglev { size, affinity } => {
+            json!({ "table_size": size.get(), "affinity": affinity_json(affinity) })
+        }
     };
     let mut map = serializer.serialize_map(Some(1))?;
     map.serialize_entry(policy_name(*policy), &parameters)?;
     map.end()
+}
+
+fn affinity_json(affinity: Affinity) -> serde_json::Value {
+    match affinity {
+        Affinity::Rehash => json!("rehash"),
+        Affinity::Fail => json!("fail"),
+        Affinity::Bounded(bound) => json!({ "max_load_percent": bound.percent() }),
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::{Balancer, Slot};
-use crate::candidates::Candidate;
-use crate::connectivity::Connectivity;
+use crate::candidates::{Candidate, Presence};
+use crate::connectivity::{Connectivity, Standing};
 use crate::health::Eligibility;
 use crate::policy::Picker;
 use crate::policy::pick_first::Step;
@@ -264,7 +264,10 @@ impl Balancer {
         let list = match eligibility {
             Eligibility::Candidate => &mut self.candidates,
             Eligibility::LastResort => &mut self.last_resort,
-            Eligibility::Out => return,
+            Eligibility::Out => {
+                self.note_absence(slot, eligibility);
+                return;
+            }
         };
         if list.position(slot).is_some() {
             return;
@@ -274,7 +277,20 @@ impl Balancer {
         let position = list.push(candidate);
         if eligibility == Eligibility::Candidate {
             self.picker.added(&mut self.candidates, position, &mut self.rng);
+        } else {
+            self.note_absence(slot, eligibility);
         }
+    }
+
+    /// Tells policies that look for one certain endpoint why this one is no candidate.
+    pub(super) fn note_absence(&mut self, slot: Slot, eligibility: Eligibility) {
+        let entry = self.slots.get(slot);
+        let presence = match eligibility {
+            Eligibility::LastResort => Presence::Draining,
+            _ if entry.listed && entry.standing() == Standing::Pending => Presence::Awaited,
+            _ => Presence::Out,
+        };
+        self.candidates.set_absent(slot, presence);
     }
 
     pub(super) fn schedule_attempt(&mut self, slot: Slot, at: Duration) {

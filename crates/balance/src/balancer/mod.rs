@@ -37,7 +37,7 @@ use crate::connectivity::{Connectivity, Tally};
 use crate::endpoint::{Endpoint, EndpointSet};
 use crate::health::Eligibility;
 use crate::policy::pick_first::{Sequence, shuffled};
-use crate::policy::{Picker, Policy, PolicyPicker};
+use crate::policy::{Picker, Policy, PolicyPicker, TableKind};
 use crate::subset::WorkerShare;
 
 pub use pick::Pick;
@@ -51,7 +51,8 @@ pub struct BalancerConfig {
     pub policy: Policy,
     /// When to try again to connect. Default: gRPC's, see [`BackoffConfig`].
     pub backoff: BackoffConfig,
-    /// Which endpoints this worker connects to. Default: all. pick_first takes no heed of it: it connects to one.
+    /// Which endpoints this worker connects to. Default: all. pick_first takes no heed of it, as it connects to one, nor do
+    /// ring_hash and maglev, as the same key must meet the same endpoint through every worker.
     pub share: WorkerShare,
 }
 
@@ -144,6 +145,10 @@ impl Balancer {
         }
         self.reserve();
         self.take_weights(set);
+        self.picker.listed(set, &self.members);
+        for slot in &changes.added {
+            self.note_absence(*slot, Eligibility::Out);
+        }
         if self.sequence.is_some() {
             self.reorder_sequence(set);
         }
@@ -157,7 +162,9 @@ impl Balancer {
 
     /// The places on the set's ring that are this worker's.
     fn places(&self, set: &EndpointSet) -> impl Iterator<Item = usize> + use<> {
-        let share = if self.sequence.is_some() { WorkerShare::default() } else { self.config.share };
+        // pick_first connects to one anyway. A key's endpoint must be in reach of every worker.
+        let needs_all = self.sequence.is_some() || TableKind::of(self.config.policy).is_some();
+        let share = if needs_all { WorkerShare::default() } else { self.config.share };
         share.places(set.ring().len())
     }
 

@@ -37,6 +37,7 @@ impl Balancer {
             let position = match self.picker.pick(&self.candidates, ask, &mut self.rng) {
                 Verdict::At(position) => position,
                 Verdict::Wait => return Pick::Queue,
+                Verdict::Draining(slot) => return Pick::Endpoint(slot),
                 Verdict::Refuse => return Pick::Fail,
             };
             let candidate = self.candidates.get(position);
@@ -55,7 +56,23 @@ impl Balancer {
     /// become ready, else [`Pick::Fail`]; the caller may [`pick`](Balancer::pick) again to repeat one. Costs O(t^2) for t
     /// tried ones, and a full scan of least_request up to t + 1 times. A tried slot may have been forgotten since.
     pub fn pick_excluding(&mut self, ask: &Ask, tried: &[Slot]) -> Pick {
-        // Ask the policy first, so that a retry follows its rule as well.
+        // Ask the policy first, so that a retry follows its rule as well. Ends: each turn takes a candidate away.
+        while !self.candidates.is_empty() {
+            match self.picker.pick_excluding(&self.candidates, ask, tried, &mut self.rng) {
+                None => break,
+                Some(Verdict::Wait) => return Pick::Queue,
+                Some(Verdict::Refuse) => return Pick::Fail,
+                Some(Verdict::Draining(slot)) => return Pick::Endpoint(slot),
+                Some(Verdict::At(position)) => {
+                    let candidate = self.candidates.get(position);
+                    let slot = candidate.slot;
+                    if !candidate.endpoint.is_draining() {
+                        return Pick::Endpoint(slot);
+                    }
+                    self.settle(slot);
+                }
+            }
+        }
         for _ in 0..=tried.len() {
             match self.pick(ask) {
                 Pick::Endpoint(slot) if tried.contains(&slot) => {}

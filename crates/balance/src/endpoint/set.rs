@@ -4,10 +4,12 @@
 //! is sorted once, by the control plane, along a *ring*: by the hash of the address. Two rings are compared in one walk
 //! without any table, and a [subset](crate::subset) is an arc of the ring.
 
+use core::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
 use super::Endpoint;
 use crate::address::Address;
+use crate::policy::{HashTable, Policy, Share, TableKind};
 
 /// Endpoints a set can hold. Those beyond it are left out, the last first; see [`EndpointSet::left_out`].
 ///
@@ -24,6 +26,10 @@ pub struct EndpointSet {
     /// The same endpoints by (hash, address).
     ring: Box<[RingEntry]>,
     left_out: usize,
+    /// For policies that hash.
+    table: Option<Arc<HashTable>>,
+    /// Calls in flight at this set's endpoints and its predecessors', of balancers that bound the load of an endpoint.
+    bounded_calls: Arc<AtomicU64>,
 }
 
 /// One endpoint's place on the ring.
@@ -45,12 +51,65 @@ impl EndpointSet {
         Self::build(addresses, &[])
     }
 
-    /// The set that follows this one: endpoints with an equal address are reused, and take the weight given here.
+    /// The set that follows this one: endpoints with an equal address are reused, and take the weight given here. What
+    /// this one was prepared for, the new one is prepared for as well.
     #[must_use]
     pub fn updated(&self, addresses: &[(Address, u32)]) -> Self {
         let mut known: Vec<&Arc<Endpoint>> = self.endpoints.iter().collect();
         known.sort_unstable_by(|a, b| a.address().cmp(b.address()));
-        Self::build(addresses, &known)
+        let mut next = Self::build(addresses, &known);
+        next.bounded_calls = Arc::clone(&self.bounded_calls);
+        next.table = match &self.table {
+            Some(table) if next.has_same_ring(self) => Some(Arc::clone(table)),
+            Some(table) => Some(Arc::new(next.make_table(table.kind()))),
+            None => None,
+        };
+        next
+    }
+
+    /// Prepared for this policy: ring_hash and maglev have their table made here, once for all workers, and not by each of
+    /// them as it takes the set. Other policies need nothing. That takes from a millisecond to seconds, by the table's
+    /// size; not on a worker's thread.
+    #[must_use]
+    pub fn prepared_for(mut self, policy: Policy) -> Self {
+        self.table = TableKind::of(policy).map(|kind| self.table(kind));
+        self
+    }
+
+    /// The table of this kind: the one that was prepared, or a new one.
+    pub(crate) fn table(&self, kind: TableKind) -> Arc<HashTable> {
+        match &self.table {
+            Some(table) if table.kind() == kind => Arc::clone(table),
+            _ => Arc::new(self.make_table(kind)),
+        }
+    }
+
+    fn make_table(&self, kind: TableKind) -> HashTable {
+        let share = |(entry, place): (&RingEntry, u32)| Share {
+            key: self.endpoints[entry.index as usize].address().to_string(),
+            weight: entry.weight,
+            place,
+        };
+        HashTable::new(kind, self.ring.iter().zip(0..).map(share).collect())
+    }
+
+    /// Whether the other has the same endpoints at the same places, with the same weights.
+    fn has_same_ring(&self, other: &Self) -> bool {
+        let listed = |set: &Self, entry: &RingEntry| Arc::as_ptr(&set.endpoints[entry.index as usize]);
+        let is_same =
+            |(a, b): (&RingEntry, &RingEntry)| a.weight == b.weight && listed(self, a) == listed(other, b);
+        self.ring.len() == other.ring.len() && self.ring.iter().zip(&other.ring).all(is_same)
+    }
+
+    /// How many endpoints no key leads to, as the table this set was prepared with is too small for them; worth a warning
+    /// unless 0.
+    #[must_use]
+    pub fn without_share(&self) -> usize {
+        self.table.as_ref().map_or(0, |table| table.without_share())
+    }
+
+    pub(crate) fn bounded_calls(&self) -> &Arc<AtomicU64> {
+        &self.bounded_calls
     }
 
     /// `known` is sorted by address.
@@ -75,7 +134,13 @@ impl EndpointSet {
             (endpoint.hash(), endpoint.address())
         };
         ring.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
-        Self { endpoints: endpoints.into(), ring: ring.into(), left_out }
+        Self {
+            endpoints: endpoints.into(),
+            ring: ring.into(),
+            left_out,
+            table: None,
+            bounded_calls: Arc::default(),
+        }
     }
 
     /// The endpoints in the order discovery reported them.

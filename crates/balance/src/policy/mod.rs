@@ -7,9 +7,12 @@
 //! joins, leaves or changes its weight, so that it never rebuilds anything for one endpoint's sake, and it chooses a
 //! position in the [`Candidates`], all of which are ready: health and draining are not a policy's business.
 
+mod consistent;
 pub(crate) mod least_request;
+mod maglev;
 pub(crate) mod pick_first;
 mod random;
+mod ring_hash;
 mod round_robin;
 mod weighted_round_robin;
 
@@ -20,9 +23,13 @@ use rand::rngs::SmallRng;
 use crate::balancer::Slot;
 use crate::call::{Ask, CallReport};
 use crate::candidates::Candidates;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointSet};
 
+pub use consistent::{Affinity, BoundedLoad, BoundedLoadError};
+pub(crate) use consistent::{HashTable, Share, TableKind};
 pub use least_request::{Choice, SampleSize, SampleSizeError};
+pub use maglev::{TableSize, TableSizeError};
+pub use ring_hash::{RingSize, RingSizeError};
 
 /// How a cluster's endpoint is chosen for each call. Default: [`Policy::LeastRequest`] with a sample of two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +49,24 @@ pub enum Policy {
     Random,
     /// The one with the fewest calls in flight, of all workers, for its weight.
     LeastRequest(Choice),
+    /// The one to which a ring of hashes leads from the call's key ([gRFC A42]), so that calls with the same key meet the
+    /// same endpoint.
+    ///
+    /// [gRFC A42]: https://github.com/grpc/proposal/blob/master/A42-xds-ring-hash-lb-policy.md
+    RingHash {
+        /// How many entries the ring has.
+        size: RingSize,
+        /// What happens when the key's endpoint cannot take the call.
+        affinity: Affinity,
+    },
+    /// The one that a Maglev table names for the call's key; quicker and more even than a ring, with a few more keys that
+    /// move when an endpoint comes or goes.
+    Maglev {
+        /// How many entries the table has.
+        size: TableSize,
+        /// What happens when the key's endpoint cannot take the call.
+        affinity: Affinity,
+    },
 }
 
 impl Default for Policy {
@@ -52,10 +77,11 @@ impl Default for Policy {
 
 /// What a picker says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(dead_code, reason = "only the policies that hash make a call wait, or refuse it; they follow")]
 pub(crate) enum Verdict {
     /// The candidate at this position.
     At(usize),
+    /// An endpoint that is no candidate as it is draining, but that no other can stand in for.
+    Draining(Slot),
     /// None of the candidates, but an endpoint that is not ready yet: let the call wait.
     Wait,
     /// None: fail the call.
@@ -66,6 +92,9 @@ pub(crate) enum Verdict {
 pub(crate) trait Picker {
     /// Prepares for candidates from these slots and weights, so that a later [`Picker::added`] allocates nothing.
     fn reserve(&mut self, _slots: usize, _weights: &mut dyn Iterator<Item = u32>) {}
+
+    /// There is a new set, with this slot for each place on its ring. The slots that went have been removed already.
+    fn listed(&mut self, _set: &EndpointSet, _members: &[Slot]) {}
 
     /// A candidate was appended at `position`, the last. The picker may move it elsewhere.
     fn added(&mut self, _candidates: &mut Candidates, _position: usize, _rng: &mut SmallRng) {}
@@ -81,6 +110,18 @@ pub(crate) trait Picker {
 
     /// Chooses among the candidates, of which there is at least one, for a call of which `ask` is known.
     fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict;
+
+    /// As [`Picker::pick`], but none of `tried`. `None` when there is none, or where the rule knows no second choice: the
+    /// balancer then picks a few times more, and after that any that was not tried.
+    fn pick_excluding(
+        &mut self,
+        _candidates: &Candidates,
+        _ask: &Ask,
+        _tried: &[Slot],
+        _rng: &mut SmallRng,
+    ) -> Option<Verdict> {
+        None
+    }
 
     /// An attempt begins at this endpoint, most often the one just picked; its calls in flight count it already. The
     /// endpoint need not be a candidate any more.
@@ -100,6 +141,7 @@ pub(crate) enum PolicyPicker {
     WeightedRoundRobin(Box<weighted_round_robin::WeightedRoundRobin>),
     Random(random::Random),
     LeastRequest(least_request::LeastRequest),
+    Consistent(consistent::Consistent),
 }
 
 macro_rules! each_picker {
@@ -110,6 +152,7 @@ macro_rules! each_picker {
             Self::WeightedRoundRobin($picker) => $body,
             Self::Random($picker) => $body,
             Self::LeastRequest($picker) => $body,
+            Self::Consistent($picker) => $body,
         }
     };
 }
@@ -122,6 +165,12 @@ impl PolicyPicker {
             Policy::WeightedRoundRobin => Self::WeightedRoundRobin(Box::default()),
             Policy::Random => Self::Random(random::Random),
             Policy::LeastRequest(choice) => Self::LeastRequest(least_request::LeastRequest::new(choice)),
+            Policy::RingHash { size, affinity } => {
+                Self::Consistent(consistent::Consistent::new(TableKind::Ring(size), affinity))
+            }
+            Policy::Maglev { size, affinity } => {
+                Self::Consistent(consistent::Consistent::new(TableKind::Maglev(size), affinity))
+            }
         }
     }
 }
@@ -129,6 +178,10 @@ impl PolicyPicker {
 impl Picker for PolicyPicker {
     fn reserve(&mut self, slots: usize, weights: &mut dyn Iterator<Item = u32>) {
         each_picker!(self, picker => picker.reserve(slots, weights));
+    }
+
+    fn listed(&mut self, set: &EndpointSet, members: &[Slot]) {
+        each_picker!(self, picker => picker.listed(set, members));
     }
 
     fn added(&mut self, candidates: &mut Candidates, position: usize, rng: &mut SmallRng) {
@@ -145,6 +198,16 @@ impl Picker for PolicyPicker {
 
     fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict {
         each_picker!(self, picker => picker.pick(candidates, ask, rng))
+    }
+
+    fn pick_excluding(
+        &mut self,
+        candidates: &Candidates,
+        ask: &Ask,
+        tried: &[Slot],
+        rng: &mut SmallRng,
+    ) -> Option<Verdict> {
+        each_picker!(self, picker => picker.pick_excluding(candidates, ask, tried, rng))
     }
 
     fn started(&mut self, slot: Slot, endpoint: &Endpoint, now: Duration) {

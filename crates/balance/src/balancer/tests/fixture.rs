@@ -8,8 +8,8 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::{Address, Ask, Balancer, BalancerConfig, Choice, Connectivity, Endpoint, EndpointSet};
-use crate::{Pick, Policy, SampleSize, Slot};
+use crate::{Address, Affinity, Ask, Balancer, BalancerConfig, Choice, Connectivity, Endpoint, EndpointSet};
+use crate::{Pick, Policy, RingSize, SampleSize, Slot, TableSize};
 
 /// A call of which nothing is known.
 pub(crate) const ASK: Ask = Ask { now: Duration::from_secs(1), hash: None };
@@ -21,6 +21,14 @@ pub(crate) fn address(number: u32) -> Address {
 
 pub(crate) fn sample(count: u32) -> Policy {
     Policy::LeastRequest(Choice::Sample(SampleSize::try_from(count).unwrap()))
+}
+
+/// ring_hash and maglev, in this order.
+pub(crate) fn hashing(affinity: Affinity) -> [Policy; 2] {
+    [
+        Policy::RingHash { size: RingSize::default(), affinity },
+        Policy::Maglev { size: TableSize::default(), affinity },
+    ]
 }
 
 /// The addresses of endpoints 0, 1, ... with these weights.
