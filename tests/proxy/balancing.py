@@ -1,5 +1,6 @@
 """Each call goes to the endpoint that the policy says, and a lost backend costs as little as can be."""
 
+import json
 import time
 
 import grpc
@@ -214,3 +215,21 @@ def a_call_that_a_backend_may_have_processed_is_not_made_twice(stage):
     other = peers[1 - peers.index(first)]
     other.read(0.2)
     assert not [event for event in other.events if isinstance(event, h2.events.RequestReceived)]
+
+
+@test
+def calls_that_a_backend_refuses_and_then_leaves_are_all_made_at_another(stage):
+    """Refusals that came with the end of the connection are read to their end: each of them makes its call safe to repeat."""
+    count = 200
+    live = shared.one(stage)
+    server = stage.enter(wire.RawServer())
+    running = proxy.start(stage, f"ipv4:{server.address},{live.address}", policy="round_robin")
+    client = calls.connect(stage, running.address)
+    with server.accept() as leaving:
+        running.wait_until_ready(2)
+        begun = [client.begin() for _ in range(count)]
+        refused = [leaving.expect_request()[0] for _ in range(count // 2)]
+        for stream in refused:
+            leaving.http2.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+        leaving.flush()
+    assert {json.loads(call.result())["backend"] for call in begun} == {live.name}

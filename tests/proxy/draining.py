@@ -5,6 +5,7 @@ import time
 
 import grpc
 import h2.connection
+import h2.settings
 import shared
 from harness import calls, frames, proxy, wire
 from harness.poll import eventually
@@ -70,6 +71,22 @@ def a_call_that_outlasts_the_grace_gets_unavailable(stage):
     assert "shutting down" in details, details
     assert running.wait(1 + LATE_SECONDS) == 0
     running.wait_for_line(r"drained.*aborted_calls=1")
+
+
+@test
+def a_client_that_reads_nothing_does_not_outlast_the_grace(stage):
+    running = start(stage, pre_drain="0s", spread="0s", grace="1s")
+    # Windows as large as they can be: what holds the bytes up is the socket that nobody reads.
+    with wire.RawClient(running.address, settings={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1}) as client:
+        client.http2.increment_flow_control_window(2**30)
+        client.request(
+            wire.request_headers(calls.SERVICE + "Download"), wire.message(b'{"messages": 64, "bytes": 1000000}')
+        )
+        eventually(
+            lambda: running.metrics().sum("evenkeel_buffered_bytes") > 100_000, "the proxy holds what nobody reads"
+        )
+        running.signal(signal.SIGTERM)
+        assert running.wait(1 + 2 + LATE_SECONDS) == 0
 
 
 @test

@@ -332,11 +332,13 @@ impl Driver {
                 }
                 Read::Eof => {
                     socket.readable = false;
+                    self.worker.received_last(net.now, id, &mut self.buffer, kept);
                     self.worker.ended(net.now, id, TransportEnd::Eof);
                     return;
                 }
                 Read::Reset => {
                     socket.readable = false;
+                    self.worker.received_last(net.now, id, &mut self.buffer, kept);
                     self.worker.ended(net.now, id, TransportEnd::Reset);
                     return;
                 }

@@ -15,7 +15,7 @@ use mio::{Events, Poll, Registry, Token, Waker};
 use super::accept::{Accepted, Acceptor};
 use super::command::{Command, WorkerView};
 use super::files::Seat;
-use super::socket::Stream;
+use super::socket::{BACKEND_SILENT_MAX, CLIENT_SILENT_MAX, Stream};
 use super::threads::StopReport;
 use crate::worker::{Action, ConnId, PeerName, TransportEnd, Worker};
 
@@ -33,6 +33,10 @@ const READS_PER_TURN: usize = 4;
 
 /// How long connections are left in the kernel's queue while the process is short of memory.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
+
+/// What clients whose calls were cut off may take to read that and close: the time a closed connection lingers, and as much
+/// for their own output.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 const WAKER: Token = Token(usize::MAX);
 const FIRST_LISTENER: usize = usize::MAX - 1024;
@@ -64,6 +68,8 @@ pub(super) struct EventLoop {
     unread: Vec<usize>,
     buffer: Vec<u8>,
     stop_at: Option<Instant>,
+    /// When the thread ends whoever is left: calls were cut off, and their clients had time to read that.
+    end_at: Option<Instant>,
     report: StopReport,
     on_lost: Arc<dyn Fn(&str) + Send + Sync>,
     log_limiter: LogLimiter,
@@ -92,6 +98,7 @@ impl EventLoop {
             unread: Vec::new(),
             buffer: vec![0; READ_BYTES],
             stop_at: None,
+            end_at: None,
             report: StopReport::default(),
             on_lost,
             log_limiter: LogLimiter::default(),
@@ -108,6 +115,10 @@ impl EventLoop {
     /// If waiting for events fails, which leaves nothing to be done.
     pub(super) fn run(mut self) -> io::Result<StopReport> {
         let mut events = Events::with_capacity(EVENTS);
+        // Until there is a configuration, connections wait in the kernel: nobody could say what their listener is for. No
+        // command at all means that the start failed elsewhere.
+        let Ok(first) = self.inbox.recv() else { return Ok(self.report) };
+        self.on_command(self.now(), first);
         self.act(self.now());
         loop {
             let timeout = self.timeout();
@@ -133,7 +144,7 @@ impl EventLoop {
             }
             self.log_violations(now);
             self.log_level(now);
-            if self.is_stopped() {
+            if self.is_stopped(now) {
                 return Ok(self.report);
             }
         }
@@ -177,7 +188,8 @@ impl EventLoop {
         let now = Instant::now();
         let deadlines = self.worker.deadline().into_iter().chain(self.acceptor.deadline());
         let waits = deadlines.map(|at| at.saturating_sub(now.duration_since(self.epoch)));
-        waits.chain(self.stop_at.map(|at| at.saturating_duration_since(now))).min()
+        let ends = self.stop_at.into_iter().chain(self.end_at);
+        waits.chain(ends.map(|at| at.saturating_duration_since(now))).min()
     }
 
     /// What each turn does besides events: timers, input that was put off, accepts that were put off.
@@ -201,26 +213,31 @@ impl EventLoop {
         if self.stop_at.is_some_and(|at| at <= self.epoch + now) {
             self.stop_at = None;
             self.report.aborted_calls += self.worker.abort(now);
+            self.end_at = Some(self.epoch + now + FAREWELL_MAX);
         }
     }
 
     fn on_commands(&mut self, now: Duration) {
         while let Ok(command) = self.inbox.try_recv() {
-            match command {
-                Command::Apply(snapshot) => self.worker.apply(&snapshot, now),
-                Command::Drain { spread } => {
-                    self.stop_listening(now);
-                    self.worker.start_drain(now, spread);
-                }
-                Command::Stop { grace } => {
-                    self.stop_listening(now);
-                    self.worker.start_drain(now, Duration::ZERO);
-                    self.stop_at = Some(self.epoch + now + grace);
-                }
-                Command::View(answer) => {
-                    // The one who asked may have given up waiting.
-                    let _ = answer.try_send(self.view());
-                }
+            self.on_command(now, command);
+        }
+    }
+
+    fn on_command(&mut self, now: Duration, command: Command) {
+        match command {
+            Command::Apply(snapshot) => self.worker.apply(&snapshot, now),
+            Command::Drain { spread } => {
+                self.stop_listening(now);
+                self.worker.start_drain(now, spread);
+            }
+            Command::Stop { grace } => {
+                self.stop_listening(now);
+                self.worker.start_drain(now, Duration::ZERO);
+                self.stop_at = Some(self.epoch + now + grace);
+            }
+            Command::View(answer) => {
+                // The one who asked may have given up waiting.
+                let _ = answer.try_send(self.view());
             }
         }
     }
@@ -234,8 +251,10 @@ impl EventLoop {
         }
     }
 
-    fn is_stopped(&self) -> bool {
-        self.acceptor.is_empty() && self.worker.is_draining() && self.worker.client_count() == 0
+    fn is_stopped(&self, now: Duration) -> bool {
+        let nobody_left =
+            self.acceptor.is_empty() && self.worker.is_draining() && self.worker.client_count() == 0;
+        nobody_left || self.end_at.is_some_and(|at| at <= self.epoch + now)
     }
 
     /// Closes the listening sockets. Connections that the kernel has completed are served: closing would reset them.
@@ -268,7 +287,7 @@ impl EventLoop {
 
     fn on_accepted(&mut self, now: Duration, listener: usize, stream: Stream, peer: PeerName, seat: Seat) {
         // A peer that is gone already shows when its connection is read.
-        let _ = stream.tune();
+        let _ = stream.tune(CLIENT_SILENT_MAX);
         match self.worker.accepted(now, listener, peer) {
             Some(id) => self.insert(now, id, stream, false, Some(seat)),
             None => self.log_refused(now),
@@ -321,7 +340,7 @@ impl EventLoop {
                 Ok(false) => return,
                 Ok(true) => {
                     socket.connecting = false;
-                    let _ = socket.stream.tune();
+                    let _ = socket.stream.tune(BACKEND_SILENT_MAX);
                     self.worker.connected(now, id);
                 }
                 Err(error) => {
@@ -355,6 +374,7 @@ impl EventLoop {
             match socket.stream.read(&mut self.buffer[kept..]) {
                 Ok(0) => {
                     socket.readable = false;
+                    self.worker.received_last(now, id, &mut self.buffer, kept);
                     self.worker.ended(now, id, TransportEnd::Eof);
                     return;
                 }
@@ -376,6 +396,7 @@ impl EventLoop {
                 }
                 Err(_) => {
                     socket.readable = false;
+                    self.worker.received_last(now, id, &mut self.buffer, kept);
                     self.worker.ended(now, id, TransportEnd::Reset);
                     return;
                 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -107,8 +108,20 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Removes a socket file that nobody answers on: it is left over from a process that was killed.
+/// Removes a socket file that nobody answers on: it is left over from a process that was killed. Any other file is left
+/// alone; connecting to it fails in the same way.
 pub(crate) fn remove_stale_socket(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "it exists and is not a socket; remove it, or name another path",
+            ));
+        }
+        Ok(_) => {}
+    }
     let stale = std::os::unix::net::UnixStream::connect(path)
         .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     if stale { std::fs::remove_file(path) } else { Ok(()) }
@@ -141,6 +154,16 @@ mod tests {
                 "cannot listen on {address}: the address is in use; stop the other process or choose another port"
             )
         );
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.yaml");
+        std::fs::write(&path, "precious").unwrap();
+        let error = bind(&ListenAddress::Unix(path.clone()), 1, false).unwrap_err().to_string();
+        assert!(error.contains("app.yaml") && error.contains("not a socket"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     }
 
     #[test]

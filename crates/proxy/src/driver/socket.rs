@@ -10,9 +10,14 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-/// How long sent bytes may stay without acknowledgement before the kernel gives a connection up. Without it a backend that
-/// vanished is noticed after 15 minutes (istio/istio#33466); 20 s is gRPC's keepalive timeout (gRFC A18).
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
+/// How long bytes sent to a backend may stay unacknowledged, or its window closed, before the kernel gives the connection
+/// up. Without it a backend that vanished is noticed after 15 minutes (istio/istio#33466); 20 s is gRPC's keepalive timeout
+/// (gRFC A18).
+pub(super) const BACKEND_SILENT_MAX: Duration = Duration::from_secs(20);
+
+/// The same for a client. Longer than the worker waits for one that does not read (`OUTPUT_STALL_MAX`, 60 s), since the
+/// kernel takes a window that stays closed for silence, too: a client that a debugger holds loses a call, not all of them.
+pub(super) const CLIENT_SILENT_MAX: Duration = Duration::from_secs(75);
 
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -30,10 +35,10 @@ impl Stream {
     }
 
     /// Sets what every connection needs: no delay of small writes, and an end to waiting for a dead peer.
-    pub(super) fn tune(&self) -> io::Result<()> {
+    pub(super) fn tune(&self, silent_max: Duration) -> io::Result<()> {
         let Self::Tcp(stream) = self else { return Ok(()) };
         stream.set_nodelay(true)?;
-        SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))
+        SockRef::from(stream).set_tcp_user_timeout(Some(silent_max))
     }
 
     /// Whether a connection that was begun is established; `Err` if it failed.

@@ -266,6 +266,21 @@ impl Worker {
         self.process(now, id, input);
     }
 
+    /// The first `kept` bytes of the buffer are what [`Worker::take_leftover`] gave back, and nothing follows them: they are
+    /// processed to their end now, since what was put off for the sake of other connections may be answers. Call it before
+    /// [`Worker::ended`].
+    pub fn received_last(&mut self, now: Duration, id: ConnId, buffer: &mut [u8], mut kept: usize) {
+        // Ends: each round processes a frame at least, or leaves a part of one.
+        while kept > 0 {
+            self.received(now, id, &buffer[..kept]);
+            let left = self.take_leftover(id, buffer);
+            if left >= kept {
+                return;
+            }
+            kept = left;
+        }
+    }
+
     fn process(&mut self, now: Duration, id: ConnId, input: &[u8]) {
         let mut at = 0;
         loop {
