@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use evenkeel_balance::{
-    Address, Ask, Balancer, CallReport, Choice, Connectivity, EndpointSet, Outcome, Pick, Policy, SampleSize,
-    Slot,
+    Address, Affinity, Ask, Balancer, BoundedLoad, CallReport, Choice, Connectivity, EndpointSet, Outcome,
+    Pick, Policy, RingSize, SampleSize, Slot, TableSize,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -46,9 +46,12 @@ fn connected(policy: Policy, set: &Arc<EndpointSet>) -> Balancer {
 
 #[expect(clippy::disallowed_methods, reason = "measuring time is what this example is for")]
 fn run(balancer: &mut Balancer, open: &mut [Option<Slot>; IN_FLIGHT], picks: u32) -> f64 {
+    let mut hash: u64 = 1; // The next by Knuth's linear congruential generator: another key for each call.
     let start = Instant::now();
     for place in (0..IN_FLIGHT).cycle().take(picks as usize) {
-        let Pick::Endpoint(slot) = balancer.pick(&ASK) else { panic!("all endpoints are ready") };
+        hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let ask = Ask { hash: Some(hash), ..ASK };
+        let Pick::Endpoint(slot) = balancer.pick(&ask) else { panic!("all endpoints are ready") };
         balancer.call_started(slot, ASK.now);
         if let Some(done) = open[place].replace(slot) {
             balancer.call_finished(done, &REPORT);
@@ -57,21 +60,29 @@ fn run(balancer: &mut Balancer, open: &mut [Option<Slot>; IN_FLIGHT], picks: u32
     start.elapsed().as_secs_f64() * 1e9 / f64::from(picks)
 }
 
-/// Microseconds until a worker has taken a set with one endpoint more, or less, than 10,000: the median.
+/// Microseconds, medians: until a worker has taken a set with one endpoint more, or less, than 10,000; and, off the
+/// workers' threads and once for all of them, until the set is made of the one before.
 #[expect(clippy::disallowed_methods, reason = "measuring time is what this example is for")]
-fn update_cost(policy: Policy) -> f64 {
-    let less = Arc::new(EndpointSet::new(&addresses(10_000, |_| 1)));
-    let more = Arc::new(less.updated(&addresses(10_001, |_| 1)));
-    let mut balancer = connected(policy, &less);
-    let mut costs = Vec::new();
-    for set in [&more, &less].into_iter().cycle().take(200) {
+fn update_cost(policy: Policy) -> (f64, f64) {
+    let [few, many] = [10_000, 10_001].map(|endpoints| addresses(endpoints, |_| 1));
+    let mut set = Arc::new(EndpointSet::new(&few).prepared_for(policy));
+    let mut balancer = connected(policy, &set);
+    let (mut worker, mut control) = (Vec::new(), Vec::new());
+    for list in [&many, &few].into_iter().cycle().take(40) {
         let start = Instant::now();
-        let changes = balancer.update(set);
-        costs.push(start.elapsed().as_secs_f64() * 1e6);
+        set = Arc::new(set.updated(list));
+        control.push(start.elapsed().as_secs_f64() * 1e6);
+        let start = Instant::now();
+        let changes = balancer.update(&set);
+        worker.push(start.elapsed().as_secs_f64() * 1e6);
         changes.removed.into_iter().for_each(|slot| balancer.forget(slot));
     }
-    costs.sort_unstable_by(f64::total_cmp);
-    costs[costs.len() / 2]
+    (median(&mut worker), median(&mut control))
+}
+
+fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are the example's output")]
@@ -79,6 +90,9 @@ fn main() {
     let sample = |count| {
         Policy::LeastRequest(Choice::Sample(SampleSize::try_from(count).expect("at least two are drawn")))
     };
+    let ring = |size, affinity| Policy::RingHash { size, affinity };
+    let maglev = |affinity| Policy::Maglev { size: TableSize::default(), affinity };
+    let bounded = Affinity::Bounded(BoundedLoad::default());
     let equal: fn(&mut SmallRng) -> u32 = |_| 1;
     let mixed: fn(&mut SmallRng) -> u32 = |rng| rng.random_range(1..=1_000);
     let skewed: fn(&mut SmallRng) -> u32 = |rng| if rng.random_ratio(1, 1_000) { 1_000 } else { 1 };
@@ -93,6 +107,13 @@ fn main() {
         ("least_request, sample of 2, weights", sample(2), mixed),
         ("least_request, sample of 10", sample(10), equal),
         ("least_request, full scan", Policy::LeastRequest(Choice::FullScan), equal),
+        ("ring_hash", ring(RingSize::default(), Affinity::Rehash), equal),
+        ("ring_hash, sized as gRPC's", ring(RingSize::GRPC, Affinity::Rehash), equal),
+        ("ring_hash, bounded load", ring(RingSize::default(), bounded), equal),
+        ("ring_hash, bounded load, weights", ring(RingSize::default(), bounded), mixed),
+        ("maglev", maglev(Affinity::Rehash), equal),
+        ("maglev, bounded load", maglev(bounded), equal),
+        ("maglev, bounded load, weights", maglev(bounded), mixed),
     ];
     println!(
         "{:<46}{:>22}{:>22}",
@@ -101,7 +122,7 @@ fn main() {
     for (name, policy, weight) in policies {
         print!("{name:<46}");
         for endpoints in [3, 10_000] {
-            let set = Arc::new(EndpointSet::new(&addresses(endpoints, weight)));
+            let set = Arc::new(EndpointSet::new(&addresses(endpoints, weight)).prepared_for(policy));
             let mut balancer = connected(policy, &set);
             let mut open = [None; IN_FLIGHT];
             let is_scan = policy == Policy::LeastRequest(Choice::FullScan);
@@ -114,8 +135,12 @@ fn main() {
         }
         println!();
     }
-    println!("\nus per update by one endpoint at 10,000");
+    println!(
+        "\nus at 10,000 for one endpoint more or less{:>32}{:>22}",
+        "by a worker", "the set, beforehand"
+    );
     for (name, policy, _) in policies {
-        println!("{name:<46}{:>22.1}", update_cost(policy));
+        let (worker, set) = update_cost(policy);
+        println!("{name:<46}{worker:>22.1}{set:>22.1}");
     }
 }

@@ -14,7 +14,8 @@
 //! their place in the same line.
 //!
 //! Invariants:
-//! - While a ready endpoint that is not draining exists, nothing else is picked.
+//! - While a ready endpoint that is not draining exists, nothing else is picked; [`Affinity::Fail`] aside, where a key's calls
+//!   go to its endpoint or nowhere.
 //! - A pick costs O(1), [`Choice::FullScan`] aside, and allocates nothing.
 //! - A change of one endpoint's state costs O(log n) at most; a new [`EndpointSet`] costs O(n).
 
@@ -41,4 +42,4 @@ pub use policy::{
     Affinity, BoundedLoad, BoundedLoadError, Choice, Policy, RingSize, RingSizeError, SampleSize,
     SampleSizeError, TableSize, TableSizeError,
 };
-pub use subset::{DEFAULT_MAX_CONNECTIONS, WorkerShare};
+pub use subset::{DEFAULT_MAX_CONNECTIONS, Subset, SubsetSize, SubsetSizeError, WorkerShare};

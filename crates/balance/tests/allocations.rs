@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use evenkeel_balance::{
-    Address, Ask, Balancer, CallReport, Choice, Connectivity, EndpointSet, Outcome, Pick, Policy, SampleSize,
+    Address, Affinity, Ask, Balancer, BoundedLoad, CallReport, Choice, Connectivity, EndpointSet, KeyPart,
+    Outcome, Pick, Policy, RingSize, SampleSize, TableSize, hash_bytes, hash_of,
 };
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -30,6 +31,10 @@ fn policies() -> Vec<Policy> {
         sample(2),
         sample(10),
         Policy::LeastRequest(Choice::FullScan),
+        Policy::RingHash { size: RingSize::default(), affinity: Affinity::Rehash },
+        Policy::RingHash { size: RingSize::default(), affinity: Affinity::Bounded(BoundedLoad::default()) },
+        Policy::Maglev { size: TableSize::default(), affinity: Affinity::Rehash },
+        Policy::Maglev { size: TableSize::default(), affinity: Affinity::Bounded(BoundedLoad::default()) },
     ]
 }
 
@@ -53,6 +58,17 @@ fn connected_to(policy: Policy, set: &Arc<EndpointSet>) -> Balancer {
     balancer
 }
 
+/// What a session-affinity key may be made of.
+fn key_of(number: u64) -> [KeyPart; 3] {
+    let value = number.to_be_bytes();
+    let cookie = b"theme=dark; session=\"8f14e45f\"";
+    [
+        KeyPart::metadata([&value[..], b"second"]),
+        KeyPart::cookie([&cookie[..]], b"session"),
+        KeyPart::source_ip(Some([192, 0, 2, 1].into())).terminal(),
+    ]
+}
+
 fn allocations(run: impl FnOnce()) -> u64 {
     allocation_counter::measure(run).count_total
 }
@@ -67,8 +83,9 @@ fn a_call_allocates_nothing() {
     for policy in policies() {
         let mut balancer = connected(policy);
         let count = allocations(|| {
-            for _ in 0..10_000 {
-                let Pick::Endpoint(slot) = balancer.pick(&ASK) else { panic!("all endpoints are ready") };
+            for key in 0..10_000 {
+                let ask = Ask { hash: hash_of(key_of(key)), ..ASK };
+                let Pick::Endpoint(slot) = balancer.pick(&ask) else { panic!("all endpoints are ready") };
                 balancer.call_started(slot, NOW);
                 balancer.call_finished(slot, &REPORT);
             }
@@ -83,10 +100,11 @@ fn a_retry_allocates_nothing() {
         let mut balancer = connected(policy);
         let mut tried = Vec::with_capacity(5);
         let count = allocations(|| {
-            for _ in 0..1_000 {
+            for key in 0..1_000 {
+                let ask = Ask { hash: Some(hash_bytes(&u64::to_be_bytes(key))), ..ASK };
                 tried.clear();
                 while tried.len() < 5
-                    && let Pick::Endpoint(slot) = balancer.pick_excluding(&ASK, &tried)
+                    && let Pick::Endpoint(slot) = balancer.pick_excluding(&ask, &tried)
                 {
                     tried.push(slot);
                 }

@@ -11,8 +11,10 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::fixture::{ASK, address, sample};
-use crate::{Address, Balancer, Choice, Connectivity, Endpoint, EndpointSet, Pick, Policy, Slot};
+use super::fixture::{ASK, address, hashing, sample};
+use crate::{
+    Address, Affinity, Balancer, BoundedLoad, Choice, Connectivity, Endpoint, EndpointSet, Pick, Policy, Slot,
+};
 
 const STATES: [Connectivity; 4] =
     [Connectivity::Idle, Connectivity::Connecting, Connectivity::Ready, Connectivity::TransientFailure];
@@ -282,4 +284,7 @@ model_tests! {
     least_request_of_two_agrees_with_the_model: sample(2);
     least_request_of_four_agrees_with_the_model: sample(4);
     least_request_full_scan_agrees_with_the_model: Policy::LeastRequest(Choice::FullScan);
+    ring_hash_agrees_with_the_model: hashing(Affinity::Rehash)[0];
+    ring_hash_bound_agrees_with_the_model: hashing(Affinity::Bounded(BoundedLoad::default()))[0];
+    maglev_agrees_with_the_model: hashing(Affinity::Rehash)[1];
 }

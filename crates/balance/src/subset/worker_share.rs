@@ -1,4 +1,4 @@
-//! Which endpoints a worker connects to when all of them would be too many connections.
+//! The endpoints that one of a process' workers connects to.
 //!
 //! Each worker has its own connections, so W workers and n endpoints make W x n of them. Above
 //! [`WorkerShare::max_connections`] per worker, each worker takes an arc of the ring on which [`EndpointSet`] places the
