@@ -20,9 +20,16 @@ pub(super) struct ClusterRuntime {
     pub(super) watch: Watch,
     pub(super) telemetry: Arc<ClusterTelemetry>,
     /// The newest set; kept over reloads so that endpoints which stay keep their counters.
-    set: Mutex<Option<Arc<EndpointSet>>>,
+    set: Mutex<Known>,
     counted: (AtomicU64, AtomicU64),
     forwarder: tokio::task::AbortHandle,
+}
+
+/// The newest set, and the list of discovery that it was made of.
+#[derive(Default)]
+struct Known {
+    set: Option<Arc<EndpointSet>>,
+    generation: Option<u64>,
 }
 
 impl Drop for ClusterRuntime {
@@ -51,25 +58,31 @@ impl ClusterRuntime {
         let watch = watch(&config.target, &options, SmallRng::seed_from_u64(seed));
         let mut receiver = watch.subscribe();
         let forwarder = tokio::spawn(async move {
+            // Most answers are the same as before. They are counted, and that is all: a snapshot costs every worker a look at
+            // every cluster.
+            let mut known = None;
             while receiver.changed().await.is_ok() {
-                receiver.borrow_and_update();
-                if changes.send(Request::EndpointsChanged).await.is_err() {
+                let news = news(&receiver.borrow_and_update());
+                let is_new = known.as_ref() != Some(&news);
+                known = Some(news);
+                let request = if is_new { Request::EndpointsChanged } else { Request::Resolved };
+                if changes.send(request).await.is_err() {
                     return;
                 }
             }
         })
         .abort_handle();
-        Self { config, watch, telemetry, set: Mutex::new(None), counted: Default::default(), forwarder }
+        Self { config, watch, telemetry, set: Mutex::default(), counted: Default::default(), forwarder }
     }
 
     /// Continues another runtime's endpoints, so that their counters survive a reload that changed the target.
     pub(super) fn inherit(&self, before: &Self) {
-        *self.set.lock().unwrap_or_else(PoisonError::into_inner) = before.set();
+        self.set.lock().unwrap_or_else(PoisonError::into_inner).set = before.set();
     }
 
     /// The newest set of endpoints; `None` before the first answer.
     pub(super) fn set(&self) -> Option<Arc<EndpointSet>> {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.set.lock().unwrap_or_else(PoisonError::into_inner).set.clone()
     }
 
     /// What discovery knows.
@@ -85,18 +98,26 @@ impl ClusterRuntime {
     pub(super) fn refresh(&self, now: Duration) -> Option<Arc<EndpointSet>> {
         let state = self.watch.state();
         self.count(&state, now);
-        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = &state.endpoints {
-            let next = match set.as_deref() {
+        let mut known = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = &state.endpoints
+            && known.generation != Some(state.generation)
+        {
+            let next = match known.set.as_deref() {
                 Some(before) => before.updated(found),
                 None => EndpointSet::new(found),
             };
             if next.left_out() > 0 {
                 tracing::warn!(cluster = %self.config.name, left_out = next.left_out(), "more endpoints than a cluster may have");
             }
-            *set = Some(Arc::new(next));
+            known.set = Some(Arc::new(next));
+            known.generation = Some(state.generation);
         }
-        set.clone()
+        known.set.clone()
+    }
+
+    /// Counts what discovery did since the last time.
+    pub(super) fn count_resolutions(&self, now: Duration) {
+        self.count(&self.watch.state(), now);
     }
 
     /// Counts resolutions since the last time. Discovery itself warns of the first failure of a row.
@@ -112,6 +133,11 @@ impl ClusterRuntime {
             self.telemetry.resolver_failed();
         }
     }
+}
+
+/// What of discovery's state the workers must be told when it changes.
+fn news(state: &ResolverState) -> (u64, Option<String>) {
+    (state.generation, state.error.as_ref().map(ToString::to_string))
 }
 
 /// Whether a target lists its endpoints. There is nothing to resolve then: its one answer would only seem to grow old.

@@ -27,6 +27,8 @@ const LOG_CLOSE_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 pub(super) enum Request {
     /// Discovery has news.
     EndpointsChanged,
+    /// Discovery looked again and found what it knew.
+    Resolved,
     /// Read the configuration again.
     Reload(Option<oneshot::Sender<Result<u64, ReloadError>>>),
     /// Begin to drain; a second one cuts the drain short.
@@ -54,6 +56,7 @@ impl Supervisor {
         while let Some(request) = self.inbox.recv().await {
             match request {
                 Request::EndpointsChanged => self.publish(),
+                Request::Resolved => self.count_resolutions(),
                 Request::Reload(answer) => {
                     let result = self.reload();
                     if let Some(answer) = answer {
@@ -74,6 +77,12 @@ impl Supervisor {
         let clusters = self.state.clusters.load();
         let snapshot = snapshot::build(&config, &clusters, self.state.generation(), self.state.now());
         self.state.threads.apply(&snapshot);
+    }
+
+    fn count_resolutions(&self) {
+        for cluster in self.state.clusters.load().iter() {
+            cluster.count_resolutions(self.state.now());
+        }
     }
 
     /// Starts, keeps or drops the clusters' runtimes so that they are those of `config`.
@@ -162,6 +171,7 @@ impl Supervisor {
                         self.state.threads.stop(std::time::Duration::ZERO);
                     }
                     Some(Request::EndpointsChanged) => self.publish(),
+                    Some(Request::Resolved) => self.count_resolutions(),
                     Some(Request::Reload(answer)) => drop(answer),
                     Some(Request::ReopenLog) => self.reopen_log(),
                     None => {}

@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::supervisor::Request;
@@ -18,7 +19,10 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// works, and a line says so.
 pub(super) fn start(path: PathBuf, requests: Sender<Request>) {
     let (wake, mut events) = channel(1);
-    let on_event = move |_: notify::Result<notify::Event>| {
+    let on_event = move |event: notify::Result<Event>| {
+        if event.is_ok_and(|event| !is_change(&event)) {
+            return;
+        }
         // One waiting event is as good as many.
         let _ = wake.try_send(());
     };
@@ -52,4 +56,27 @@ pub(super) fn start(path: PathBuf, requests: Sender<Request>) {
             }
         }
     });
+}
+
+/// Whether an event may mean new contents. Reading the file is an event, too, and must not lead to reading it again.
+fn is_change(event: &Event) -> bool {
+    match event.kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_a_file_is_no_change_of_it() {
+        let event = |kind| Event::new(kind);
+        assert!(!is_change(&event(EventKind::Access(AccessKind::Open(AccessMode::Any)))));
+        assert!(!is_change(&event(EventKind::Access(AccessKind::Read))));
+        assert!(!is_change(&event(EventKind::Access(AccessKind::Close(AccessMode::Read)))));
+        assert!(is_change(&event(EventKind::Access(AccessKind::Close(AccessMode::Write)))));
+        assert!(is_change(&event(EventKind::Any)));
+    }
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use evenkeel_balance::{Balancer, BalancerConfig, Slot, WorkerShare};
+use evenkeel_balance::{Balancer, BalancerConfig, EndpointSet, Slot, WorkerShare};
 use evenkeel_telemetry::EndpointStats;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -68,6 +68,8 @@ pub(super) struct WorkerCluster {
     pub(super) further_at: Option<Duration>,
     /// Whether the newest configuration has this cluster; without, it only finishes its calls.
     pub(super) is_configured: bool,
+    /// The set that the balancer was given last.
+    pub(super) taken: Option<Arc<EndpointSet>>,
     /// Why the newest connection attempt of any endpoint failed, for the message of calls that fail because of it.
     pub(super) last_error: Option<Arc<str>>,
 }
@@ -85,6 +87,7 @@ impl WorkerCluster {
             timer: None,
             further_at: None,
             is_configured: true,
+            taken: None,
             last_error: None,
         }
     }

@@ -97,6 +97,12 @@ impl Worker {
     /// Gives a cluster's balancer the endpoints that discovery found.
     fn take_endpoints(&mut self, now: Duration, id: u32) {
         let cluster = &mut self.clusters[id as usize];
+        let found = cluster.settings.endpoints.as_ref().filter(|_| cluster.is_configured);
+        let is_known = |found: &Arc<_>| cluster.taken.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, found));
+        if found.is_some_and(is_known) {
+            return;
+        }
+        cluster.taken = found.cloned();
         let changes = if !cluster.is_configured {
             cluster.balancer.update(&Arc::new(evenkeel_balance::EndpointSet::new(&[])))
         } else if let Some(endpoints) = &cluster.settings.endpoints {

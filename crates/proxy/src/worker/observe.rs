@@ -100,10 +100,9 @@ impl Worker {
         let telemetry = observer.telemetry.cluster(&cluster.settings.name);
         let slots: Vec<Slot> = cluster.balancer.slots().map(|status| status.slot).collect();
         for slot in slots {
-            let address = cluster.balancer.endpoint(slot).address().to_string();
-            let conns = cluster.endpoint_conns(slot);
-            if conns.stats.is_none() {
-                conns.stats = Some(telemetry.endpoint(&address).attach());
+            if cluster.endpoint_conns(slot).stats.is_none() {
+                let address = cluster.balancer.endpoint(slot).address().to_string();
+                cluster.endpoint_conns(slot).stats = Some(telemetry.endpoint(&address).attach());
             }
         }
     }
