@@ -13,7 +13,9 @@ pub fn config_parse(data: &[u8]) {
         Ok(config) => {
             assert!(!config.listeners.is_empty() && !config.clusters.is_empty());
             for route in config.listeners.iter().flat_map(|listener| &listener.routes) {
-                assert_eq!(config.clusters[route.cluster.position].name, route.cluster.name);
+                for share in &route.destination.shares {
+                    assert_eq!(config.clusters[share.cluster.position].name, share.cluster.name);
+                }
             }
             let shown = serde_json::to_string(&config).expect("a configuration has text keys only");
             assert_eq!(parse("shown", &shown), Ok(config), "{shown}");
