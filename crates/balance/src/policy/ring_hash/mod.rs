@@ -6,7 +6,7 @@
 //! moves a few more keys.
 //!
 //! Rule (gRFC A42, after Envoy's ring_hash, so that all three place the same key on the same endpoint): entry i of an
-//! endpoint stands at XXH64("<address>_<i>"), seed 0. With weights w normalised to a sum of 1, the ring has
+//! endpoint stands at XXH64 of `address_i`, seed 0. With weights w normalised to a sum of 1, the ring has
 //! `min(k / min(w), max_size)` entries, k being a set number or, as in gRPC, `ceil(min(w) * min_size)`. They are shared out in
 //! proportion to the weights, in the order of the addresses: an endpoint gets entries until the sum of entries reaches the
 //! sum of shares.
