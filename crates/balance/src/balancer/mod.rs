@@ -292,7 +292,7 @@ impl Balancer {
     /// If the slot was forgotten, or is not of this balancer.
     #[must_use]
     pub fn endpoint(&self, slot: Slot) -> &Arc<Endpoint> {
-        &self.slots.get(slot).endpoint
+        self.slots.endpoint(slot)
     }
 
     /// The state last set for a slot.

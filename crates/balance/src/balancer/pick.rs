@@ -34,18 +34,10 @@ impl Balancer {
         }
         // Ends: each turn without a result takes a candidate away.
         while !self.candidates.is_empty() {
-            let position = match self.picker.pick(&self.candidates, ask, &mut self.rng) {
-                Verdict::At(position) => position,
-                Verdict::Wait => return Pick::Queue,
-                Verdict::Draining(slot) => return Pick::Endpoint(slot),
-                Verdict::Refuse => return Pick::Fail,
-            };
-            let candidate = self.candidates.get(position);
-            let slot = candidate.slot;
-            if !candidate.endpoint.is_draining() {
-                return Pick::Endpoint(slot);
+            let verdict = self.picker.pick(&self.candidates, ask, &mut self.rng);
+            if let Some(pick) = self.follow(verdict) {
+                return pick;
             }
-            self.settle(slot);
         }
         self.pick_last_resort().map_or_else(|| self.without_ready(), Pick::Endpoint)
     }
@@ -58,19 +50,10 @@ impl Balancer {
     pub fn pick_excluding(&mut self, ask: &Ask, tried: &[Slot]) -> Pick {
         // Ask the policy first, so that a retry follows its rule as well. Ends: each turn takes a candidate away.
         while !self.candidates.is_empty() {
-            match self.picker.pick_excluding(&self.candidates, ask, tried, &mut self.rng) {
-                None => break,
-                Some(Verdict::Wait) => return Pick::Queue,
-                Some(Verdict::Refuse) => return Pick::Fail,
-                Some(Verdict::Draining(slot)) => return Pick::Endpoint(slot),
-                Some(Verdict::At(position)) => {
-                    let candidate = self.candidates.get(position);
-                    let slot = candidate.slot;
-                    if !candidate.endpoint.is_draining() {
-                        return Pick::Endpoint(slot);
-                    }
-                    self.settle(slot);
-                }
+            let verdict = self.picker.pick_excluding(&self.candidates, ask, tried, &mut self.rng);
+            let Some(verdict) = verdict else { break };
+            if let Some(pick) = self.follow(verdict) {
+                return pick;
             }
         }
         for _ in 0..=tried.len() {
@@ -88,12 +71,32 @@ impl Balancer {
         untried.map_or_else(|| self.without_ready_but(tried), Pick::Endpoint)
     }
 
+    /// What a picker's verdict means for the call. `None` if it chose an endpoint that has begun to drain: that one is no
+    /// candidate any more, and the picker is to choose again.
+    fn follow(&mut self, verdict: Verdict) -> Option<Pick> {
+        let (slot, endpoint) = match verdict {
+            Verdict::At(position) => {
+                let candidate = self.candidates.get(position);
+                (candidate.slot, &candidate.endpoint)
+            }
+            Verdict::Candidate(slot) => (slot, self.slots.endpoint(slot)),
+            Verdict::Draining(slot) => return Some(Pick::Endpoint(slot)),
+            Verdict::Wait => return Some(Pick::Queue),
+            Verdict::Refuse => return Some(Pick::Fail),
+        };
+        if !endpoint.is_draining() {
+            return Some(Pick::Endpoint(slot));
+        }
+        self.settle(slot);
+        None
+    }
+
     /// Counts an attempt at this endpoint as in flight; right after the pick, so that the next pick, in any worker, sees it.
     ///
     /// # Panics
     /// If the slot was forgotten, or is not of this balancer.
     pub fn call_started(&mut self, slot: Slot, now: Duration) {
-        let endpoint = &self.slots.get(slot).endpoint;
+        let endpoint = self.slots.endpoint(slot);
         endpoint.call_started();
         self.picker.started(slot, endpoint, now);
     }
@@ -103,7 +106,7 @@ impl Balancer {
     /// # Panics
     /// If the slot was forgotten, or is not of this balancer.
     pub fn call_finished(&mut self, slot: Slot, report: &CallReport) {
-        let endpoint = &self.slots.get(slot).endpoint;
+        let endpoint = self.slots.endpoint(slot);
         endpoint.call_finished();
         endpoint.record(report.outcome, report.latency);
         self.picker.finished(slot, endpoint, report);

@@ -68,6 +68,8 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     entries: Vec<Option<Entry>>,
+    /// The entries' endpoints once more, densely: what each call reads, and 10,000 entries do not fit into a near cache.
+    endpoints: Vec<Option<Arc<Endpoint>>>,
     free: Vec<Slot>,
 }
 
@@ -92,17 +94,25 @@ impl Slots {
             .expect("the slot is in use: not forgotten yet")
     }
 
+    /// The endpoint in a slot.
+    pub(crate) fn endpoint(&self, slot: Slot) -> &Arc<Endpoint> {
+        let endpoint = self.endpoints.get(slot.index()).and_then(Option::as_ref);
+        endpoint.expect("the slot is in use: not forgotten yet")
+    }
+
     /// Takes the endpoint in, idle.
     pub(crate) fn insert(&mut self, endpoint: Arc<Endpoint>, weight: u32) -> Slot {
         endpoint.worker_entered(Connectivity::Idle);
-        let entry = Some(Entry::new(endpoint, weight));
+        let entry = Some(Entry::new(Arc::clone(&endpoint), weight));
         if let Some(slot) = self.free.pop() {
             self.entries[slot.index()] = entry;
+            self.endpoints[slot.index()] = Some(endpoint);
             return slot;
         }
         let slot =
             Slot(u32::try_from(self.entries.len()).expect("fewer than 2^32 endpoints are held at once"));
         self.entries.push(entry);
+        self.endpoints.push(Some(endpoint));
         slot
     }
 
@@ -110,6 +120,7 @@ impl Slots {
         let entry = self.get(slot);
         entry.endpoint.worker_left(entry.connectivity);
         self.entries[slot.index()] = None;
+        self.endpoints[slot.index()] = None;
         self.free.push(slot);
     }
 

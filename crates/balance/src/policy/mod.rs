@@ -80,6 +80,9 @@ impl Default for Policy {
 pub(crate) enum Verdict {
     /// The candidate at this position.
     At(usize),
+    /// The candidate in this slot. For a policy that finds the slot first: at 10,000 endpoints, asking for the position is
+    /// another cache miss to wait for.
+    Candidate(Slot),
     /// An endpoint that is no candidate as it is draining, but that no other can stand in for.
     Draining(Slot),
     /// None of the candidates, but an endpoint that is not ready yet: let the call wait.

@@ -22,14 +22,22 @@ pub(super) const WALK_MAX: usize = 64;
 /// comes to that even while as many endpoints are full as can be: 0.8^64.
 const JUMPS_MAX: u64 = 64;
 
+/// One owner of entries: all that a pick needs of it, together, so that at 10,000 endpoints it waits for memory once.
+#[derive(Debug)]
+struct Owner {
+    endpoint: Arc<Endpoint>,
+    slot: Slot,
+    weight: u32,
+}
+
 /// The picker of ring_hash and maglev.
 #[derive(Debug)]
 pub(crate) struct Consistent {
     kind: TableKind,
     affinity: Affinity,
     table: Arc<HashTable>,
-    /// By place on the set's ring.
-    members: Vec<Slot>,
+    /// By owner in the table.
+    owners: Vec<Owner>,
     /// Calls in flight at the set's endpoints, of all balancers that bound the load.
     calls: Arc<AtomicU64>,
     /// Those of them that this balancer began.
@@ -42,7 +50,7 @@ impl Consistent {
             kind,
             affinity,
             table: Arc::new(HashTable::new(kind, Vec::new())),
-            members: Vec::new(),
+            owners: Vec::new(),
             calls: Arc::default(),
             own_calls: 0,
         }
@@ -70,20 +78,20 @@ impl Consistent {
         };
         let search = Search { candidates, tried, hash, waits: true };
         match self.affinity {
-            Affinity::Fail => Some(self.owner(&search)),
+            Affinity::Fail => Some(self.insist(&search)),
             Affinity::Rehash | Affinity::Bounded(_) => self.first_ready(&search),
         }
     }
 
     /// The owner of the key's entry and no other.
-    fn owner(&self, search: &Search<'_>) -> Verdict {
-        let Some(place) = self.table.walk(search.hash).next() else { return Verdict::Refuse };
-        let slot = self.members[place];
+    fn insist(&self, search: &Search<'_>) -> Verdict {
+        let Some(owner) = self.table.walk(search.hash).next() else { return Verdict::Refuse };
+        let slot = self.owners[owner].slot;
         if search.tried.contains(&slot) {
             return Verdict::Refuse;
         }
         match search.candidates.presence(slot) {
-            Presence::At(position) => Verdict::At(position),
+            Presence::At(_) => Verdict::Candidate(slot),
             Presence::Awaited => Verdict::Wait,
             Presence::Draining => Verdict::Draining(slot),
             Presence::Out => Verdict::Refuse,
@@ -91,51 +99,62 @@ impl Consistent {
     }
 
     fn first_ready(&self, search: &Search<'_>) -> Option<Verdict> {
-        let found = self.walk(search)?;
-        match (found, self.bound()) {
-            (Verdict::At(position), Some(bound)) => {
-                Some(Verdict::At(self.with_room(search, position, bound)))
+        match (self.walk(search), self.bound()) {
+            (Walked::To(owner), Some(bound)) => {
+                Some(Verdict::Candidate(self.with_room(search, owner, bound)))
             }
-            _ => Some(found),
+            (Walked::To(owner), None) => Some(Verdict::Candidate(owner.slot)),
+            (Walked::Awaited, _) => Some(Verdict::Wait),
+            (Walked::InVain, _) => search.rendezvous(|_| true).map(Verdict::At),
         }
     }
 
-    fn walk(&self, search: &Search<'_>) -> Option<Verdict> {
-        for place in self.table.walk(search.hash).take(WALK_MAX) {
-            let slot = self.members[place];
-            match search.candidates.presence(slot) {
-                Presence::At(position) if !search.tried.contains(&slot) => {
-                    return Some(Verdict::At(position));
-                }
-                Presence::Awaited if search.waits && !search.tried.contains(&slot) => {
-                    return Some(Verdict::Wait);
-                }
-                _ => {}
+    fn walk(&self, search: &Search<'_>) -> Walked<'_> {
+        for owner in self.table.walk(search.hash).take(WALK_MAX) {
+            let owner = &self.owners[owner];
+            if search.tried.contains(&owner.slot) {
+                continue;
+            }
+            match search.candidates.presence(owner.slot) {
+                Presence::At(_) => return Walked::To(owner),
+                Presence::Awaited if search.waits => return Walked::Awaited,
+                Presence::Awaited | Presence::Draining | Presence::Out => {}
             }
         }
-        search.rendezvous(|_| true).map(Verdict::At)
+        Walked::InVain
     }
 
-    /// The first position with room: the one found, or else one jumped to.
-    fn with_room(&self, search: &Search<'_>, found: usize, bound: BoundedLoad) -> usize {
+    /// The first with room: the one found, or else one jumped to.
+    fn with_room(&self, search: &Search<'_>, found: &Owner, bound: BoundedLoad) -> Slot {
         let total = self.calls.load(Relaxed) + 1;
         let weights = search.candidates.total_weight();
-        let has_room = |candidate: &Candidate| {
-            bound.has_room(candidate.endpoint.in_flight(), total, candidate.weight, weights)
-        };
-        if has_room(search.candidates.get(found)) {
-            return found;
+        let has_room =
+            |endpoint: &Endpoint, weight: u32| bound.has_room(endpoint.in_flight(), total, weight, weights);
+        if has_room(&found.endpoint, found.weight) {
+            return found.slot;
         }
         for jump in 1..=JUMPS_MAX {
             let next = Search { hash: mix(search.hash.wrapping_add(jump)), waits: false, ..*search };
             match self.walk(&next) {
-                Some(Verdict::At(position)) if has_room(search.candidates.get(position)) => return position,
+                Walked::To(owner) if has_room(&owner.endpoint, owner.weight) => return owner.slot,
                 _ => {}
             }
         }
         // The caps sum up to more than the calls in flight: if all are full, there are calls that are not counted.
-        search.rendezvous(has_room).unwrap_or(found)
+        let roomy = search.rendezvous(|one| has_room(&one.endpoint, one.weight));
+        roomy.map_or(found.slot, |position| search.candidates.get(position).slot)
     }
+}
+
+/// Where a walk ends.
+#[derive(Clone, Copy)]
+enum Walked<'a> {
+    /// At a candidate.
+    To(&'a Owner),
+    /// At an endpoint worth waiting for.
+    Awaited,
+    /// At neither: nearly all endpoints are out, or were tried.
+    InVain,
 }
 
 /// What is searched for.
@@ -170,8 +189,13 @@ impl Picker for Consistent {
     fn listed(&mut self, set: &EndpointSet, members: &[Slot]) {
         debug_assert_eq!(set.ring().len(), members.len(), "a policy that hashes reaches all endpoints");
         self.table = set.table(self.kind);
-        self.members.clear();
-        self.members.extend_from_slice(members);
+        self.owners.clear();
+        let owner = |place: usize| {
+            let entry = set.ring()[place];
+            let endpoint = Arc::clone(&set.endpoints()[entry.index as usize]);
+            Owner { endpoint, slot: members[place], weight: entry.weight }
+        };
+        self.owners.extend(self.table.places().map(owner));
         if self.bound().is_some() && !Arc::ptr_eq(&self.calls, set.bounded_calls()) {
             // A set that does not follow the last one: the calls under way are its calls now.
             self.calls.fetch_sub(self.own_calls, Relaxed);

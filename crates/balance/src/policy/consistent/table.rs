@@ -68,9 +68,9 @@ impl HashTable {
             TableKind::Maglev(size) => Entries::Maglev(Maglev::new(&shares, size)),
         });
         let mut has_entry = vec![false; shares.len()];
-        let owners =
-            entries.as_ref().map_or(&[][..], |entries| each_entries!(entries, table => table.owners()));
-        owners.iter().for_each(|owner| has_entry[*owner as usize] = true);
+        if let Some(entries) = &entries {
+            each_entries!(entries, table => table.owners().for_each(|owner| has_entry[owner as usize] = true));
+        }
         let without_share = has_entry.into_iter().filter(|has_entry| !has_entry).count();
         Self { kind, entries, places: shares.into_iter().map(|share| share.place).collect(), without_share }
     }
@@ -84,18 +84,18 @@ impl HashTable {
         self.without_share
     }
 
-    /// The places of the owners of the hash's entry and of those behind it, once round the table.
+    /// The place on the set's ring of each owner.
+    pub(crate) fn places(&self) -> impl Iterator<Item = usize> {
+        self.places.iter().map(|place| *place as usize)
+    }
+
+    /// The owners of the hash's entry and of those behind it, once round the table.
     pub(crate) fn walk(&self, hash: u64) -> Walk<'_> {
         let (next, left) = match &self.entries {
             Some(entries) => each_entries!(entries, table => (table.find(hash), table.len())),
             None => (0, 0),
         };
         Walk { table: self, next, left }
-    }
-
-    fn entry(&self, index: usize) -> Option<(u32, usize)> {
-        let entries = self.entries.as_ref()?;
-        Some(each_entries!(entries, table => (table.owner(index), table.len())))
     }
 }
 
@@ -111,8 +111,9 @@ impl Iterator for Walk<'_> {
 
     fn next(&mut self) -> Option<usize> {
         self.left = self.left.checked_sub(1)?;
-        let (owner, len) = self.table.entry(self.next)?;
+        let entries = self.table.entries.as_ref()?;
+        let (owner, len) = each_entries!(entries, table => (table.owner(self.next), table.len()));
         self.next = if self.next + 1 == len { 0 } else { self.next + 1 };
-        Some(self.table.places[owner as usize] as usize)
+        Some(owner as usize)
     }
 }

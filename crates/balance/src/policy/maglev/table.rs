@@ -49,8 +49,9 @@ impl Maglev {
         self.owners[index]
     }
 
-    pub(crate) fn owners(&self) -> &[u32] {
-        &self.owners
+    /// The owners of all entries, in their order.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = u32> {
+        self.owners.iter().copied()
     }
 }
 

@@ -4,11 +4,18 @@ use super::RingSize;
 use crate::hash::hash_bytes;
 use crate::policy::consistent::Share;
 
-/// Entries in the order of their hashes. Owners are numbers of [`Share`]s.
+/// One entry; both parts together, as a lookup reads both.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Entry {
+    pub(super) hash: u64,
+    /// The number of a [`Share`].
+    pub(super) owner: u32,
+}
+
+/// Entries in the order of their hashes.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    hashes: Box<[u64]>,
-    owners: Box<[u32]>,
+    entries: Box<[Entry]>,
     /// By the leading bits of a hash: the first entry whose leading bits are these or more.
     directory: Box<[u32]>,
     /// How far a hash is shifted to leave the leading bits.
@@ -26,46 +33,46 @@ impl Ring {
         let mut directory = Vec::with_capacity(1 << bits);
         let mut index = 0;
         for bucket in 0..1_u64 << bits {
-            while entries.get(index).is_some_and(|(hash, _)| hash >> shift < bucket) {
+            while entries.get(index).is_some_and(|entry| entry.hash >> shift < bucket) {
                 index += 1;
             }
             directory.push(u32::try_from(index).expect("a ring has at most 2^23 entries and some"));
         }
-        let (hashes, owners): (Vec<u64>, Vec<u32>) = entries.into_iter().unzip();
-        Self { hashes: hashes.into(), owners: owners.into(), directory: directory.into(), shift }
+        Self { entries: entries.into(), directory: directory.into(), shift }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.owners.len()
+        self.entries.len()
     }
 
     /// The entry a hash belongs to: the first at or behind it, or the ring's first.
     pub(crate) fn find(&self, hash: u64) -> usize {
         let bucket = usize::try_from(hash >> self.shift).expect("the directory is in memory");
         let mut index = self.directory[bucket] as usize;
-        while self.hashes.get(index).is_some_and(|entry| *entry < hash) {
+        while self.entries.get(index).is_some_and(|entry| entry.hash < hash) {
             index += 1;
         }
-        if index == self.hashes.len() { 0 } else { index }
+        if index == self.entries.len() { 0 } else { index }
     }
 
     pub(crate) fn owner(&self, index: usize) -> u32 {
-        self.owners[index]
-    }
-
-    pub(crate) fn owners(&self) -> &[u32] {
-        &self.owners
+        self.entries[index].owner
     }
 
     #[cfg(test)]
-    pub(crate) fn hashes(&self) -> &[u64] {
-        &self.hashes
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The owners of all entries, in their order.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = u32> {
+        self.entries.iter().map(|entry| entry.owner)
     }
 }
 
 /// The entries in no order. Floating-point steps are those of grpc-go and Envoy, one by one, as the number of entries of
 /// each endpoint depends on how they round.
-fn entries(shares: &[Share], size: RingSize) -> Vec<(u64, u32)> {
+fn entries(shares: &[Share], size: RingSize) -> Vec<Entry> {
     let sum: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
     #[expect(clippy::cast_precision_loss, reason = "65,536 weights of 32 bits sum up to 48 bits")]
     let normalized = |share: &Share| f64::from(share.weight) / sum as f64;
@@ -85,7 +92,7 @@ fn entries(shares: &[Share], size: RingSize) -> Vec<(u64, u32)> {
         while current < target {
             key.truncate(stem);
             key.extend_from_slice(number.to_string().as_bytes());
-            entries.push((hash_bytes(&key), owner));
+            entries.push(Entry { hash: hash_bytes(&key), owner });
             number += 1;
             current += 1.0;
         }

@@ -15,12 +15,11 @@ fn ring(of: &[(&str, u32)], min: u32, max: u32) -> Ring {
 
 /// The entries as (hash, key).
 fn entries<'a>(ring: &Ring, of: &[(&'a str, u32)]) -> Vec<(u64, &'a str)> {
-    let key = |owner: &u32| of[*owner as usize].0;
-    ring.hashes().iter().copied().zip(ring.owners().iter().map(key)).collect()
+    ring.entries().iter().map(|entry| (entry.hash, of[entry.owner as usize].0)).collect()
 }
 
 fn counts(ring: &Ring, endpoints: usize) -> Vec<usize> {
-    let count = |owner| ring.owners().iter().filter(|other| **other as usize == owner).count();
+    let count = |owner| ring.owners().filter(|other| *other as usize == owner).count();
     (0..endpoints).map(count).collect()
 }
 
@@ -94,8 +93,9 @@ fn finds_the_first_entry_at_or_behind_a_hash() {
     for of in [&SIX[..], &SIX[..1]] {
         for max in [1, 2, 3, 12, 100, 4_096] {
             let ring = ring(of, max.min(1_024), max);
-            let last = *ring.hashes().last().unwrap();
-            for (index, hash) in ring.hashes().iter().copied().enumerate() {
+            let hashes: Vec<u64> = ring.entries().iter().map(|entry| entry.hash).collect();
+            let last = *hashes.last().unwrap();
+            for (index, hash) in hashes.iter().copied().enumerate() {
                 assert_eq!(ring.find(hash), index);
                 let next = if hash == last { 0 } else { index + 1 };
                 assert_eq!(ring.find(hash + 1), next, "{max}");
@@ -103,7 +103,7 @@ fn finds_the_first_entry_at_or_behind_a_hash() {
             assert_eq!((ring.find(0), ring.find(u64::MAX)), (0, 0));
             for number in 0..1_000_u32 {
                 let hash = hash_bytes(&number.to_be_bytes());
-                let naive = ring.hashes().iter().position(|entry| *entry >= hash).unwrap_or(0);
+                let naive = hashes.iter().position(|entry| *entry >= hash).unwrap_or(0);
                 assert_eq!(ring.find(hash), naive);
             }
         }
@@ -132,8 +132,8 @@ fn sizes_that_make_no_ring_are_refused() {
         assert_eq!(new(1, 8_388_609), Err(RingSizeError::TooLarge(8_388_609)));
     }
     assert_eq!(RingSize::in_all(1_024, 4_096), Ok(RingSize::GRPC));
-    assert_eq!(RingSize::each(128, 65_536), Ok(RingSize::default()));
+    assert_eq!(RingSize::each(128, 32_768), Ok(RingSize::default()));
     assert_eq!((RingSize::GRPC.min_in_all(), RingSize::GRPC.entries_each()), (Some(1_024), None));
     let each = RingSize::default();
-    assert_eq!((each.min_in_all(), each.entries_each(), each.max()), (None, Some(128), 65_536));
+    assert_eq!((each.min_in_all(), each.entries_each(), each.max()), (None, Some(128), 32_768));
 }
