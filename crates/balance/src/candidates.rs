@@ -9,10 +9,12 @@
 //! Invariants: `list[positions[s]].slot == s` for each candidate's slot `s`; for all others `positions[s]` is [`OUT`],
 //! [`DRAINING`] or [`AWAITED`]. `total_weight` is the sum of the list's weights.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use crate::balancer::Slot;
 use crate::endpoint::Endpoint;
+use crate::slow_start::SlowStart;
 
 /// In the table of positions: neither a candidate nor about to be one.
 const OUT: u32 = u32::MAX;
@@ -42,6 +44,20 @@ pub(crate) struct Candidate {
     pub(crate) slot: Slot,
     /// The endpoint's weight, at least 1, as of the balancer's last update.
     pub(crate) weight: u32,
+    /// Since when the endpoint warms up, see [`slow_start`](crate::slow_start).
+    pub(crate) warming_since: Duration,
+}
+
+impl Candidate {
+    /// The part of its weight that the endpoint has while it warms up; 1 without a slow start.
+    pub(crate) fn warmth(&self, slow_start: Option<&SlowStart>, now: Duration) -> f64 {
+        slow_start.map_or(1.0, |slow_start| slow_start.factor(now.saturating_sub(self.warming_since)))
+    }
+
+    /// The weight as it counts now, above 0.
+    pub(crate) fn warm_weight(&self, slow_start: Option<&SlowStart>, now: Duration) -> f64 {
+        f64::from(self.weight) * self.warmth(slow_start, now).max(f64::MIN_POSITIVE)
+    }
 }
 
 #[derive(Debug, Default)]

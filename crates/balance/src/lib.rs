@@ -26,9 +26,11 @@ mod call;
 mod candidates;
 mod connectivity;
 mod endpoint;
+mod factor;
 mod hash;
 mod health;
 mod policy;
+mod slow_start;
 mod subset;
 
 pub use address::Address;
@@ -37,9 +39,11 @@ pub use balancer::{Balancer, BalancerConfig, Changes, Pick, Slot, SlotStatus};
 pub use call::{Ask, CallReport, LoadReport};
 pub use connectivity::Connectivity;
 pub use endpoint::{Endpoint, EndpointSet, MAX_ENDPOINTS, Outcome};
+pub use factor::{Factor, FactorError};
 pub use hash::{KeyPart, hash_bytes, hash_of};
 pub use policy::{
-    Affinity, BoundedLoad, BoundedLoadError, Choice, Policy, RingSize, RingSizeError, SampleSize,
-    SampleSizeError, TableSize, TableSizeError,
+    Affinity, BoundedLoad, BoundedLoadError, Choice, LoadReportCounts, LoadWeightConfig, PeakEwmaConfig,
+    Policy, RingSize, RingSizeError, SampleSize, SampleSizeError, TableSize, TableSizeError,
 };
+pub use slow_start::SlowStart;
 pub use subset::{DEFAULT_MAX_CONNECTIONS, Subset, SubsetSize, SubsetSizeError, WorkerShare};

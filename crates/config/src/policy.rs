@@ -6,6 +6,7 @@ use serde::ser::SerializeMap;
 use serde_json::json;
 
 use crate::errors::{closest, quoted};
+use crate::units::format_duration;
 
 /// The names of all policies.
 pub(crate) const POLICY_NAMES: [&str; 5] =
@@ -34,9 +35,10 @@ pub fn policy_name(policy: Policy) -> &'static str {
     match policy {
         Policy::PickFirst { .. } => "pick_first",
         Policy::RoundRobin => "round_robin",
-        Policy::WeightedRoundRobin => "weighted_round_robin",
+        Policy::WeightedRoundRobin | Policy::LoadWeightedRoundRobin(_) => "weighted_round_robin",
         Policy::Random => "random",
         Policy::LeastRequest(_) => "least_request",
+        Policy::PeakEwma(_) => "peak_ewma",
         Policy::RingHash { .. } => "ring_hash",
         Policy::Maglev { .. } => "maglev",
     }
@@ -66,6 +68,13 @@ pub(crate) fn serialize<S: Serializer>(policy: &Policy, serializer: S) -> Result
         Policy::LeastRequest(Choice::Sample(count)) => json!({ "choice_count": count.get() }),
         Policy::LeastRequest(Choice::FullScan) => json!({ "full_scan": true }),
         Policy::RoundRobin | Policy::WeightedRoundRobin | Policy::Random => json!({}),
+        Policy::LoadWeightedRoundRobin(config) => json!({ "load_reports": {
+            "blackout_period": format_duration(config.blackout_period),
+            "weight_expiration_period": format_duration(config.weight_expiration_period),
+            "weight_update_period": format_duration(config.weight_update_period),
+            "error_utilization_penalty": config.error_utilization_penalty.get(),
+        } }),
+        Policy::PeakEwma(config) => json!({ "decay": format_duration(config.decay) }),
         Policy::RingHash { size, affinity } => match size.entries_each() {
             Some(entries) => json!({
                 "entries_per_endpoint": entries,

@@ -25,7 +25,7 @@ impl Balancer {
         }
         match state {
             Connectivity::Connecting => self.begin_attempt(slot, now),
-            Connectivity::Ready => self.became_ready(slot),
+            Connectivity::Ready => self.became_ready(slot, now),
             Connectivity::Idle | Connectivity::TransientFailure | Connectivity::Shutdown => {
                 self.lost(slot, before, state, now);
             }
@@ -99,11 +99,14 @@ impl Balancer {
         }
     }
 
-    fn became_ready(&mut self, slot: Slot) {
+    fn became_ready(&mut self, slot: Slot, now: Duration) {
         self.unschedule(slot);
         let base = self.config.backoff.base;
         let entry = self.slots.get_mut(slot);
         entry.growth.reset();
+        if entry.failed || entry.warming_since.is_none() {
+            entry.warming_since = Some(now);
+        }
         // Attempts stay a base delay apart, start to start, so that a server which accepts connections only to drop them
         // is not dialled in a tight loop. A connection that lived longer is replaced at once.
         entry.retry_not_before = entry.retry_not_before.min(entry.attempt_at.saturating_add(base));
@@ -273,7 +276,12 @@ impl Balancer {
             return;
         }
         let entry = self.slots.get(slot);
-        let candidate = Candidate { endpoint: Arc::clone(&entry.endpoint), slot, weight: entry.weight };
+        let candidate = Candidate {
+            endpoint: Arc::clone(&entry.endpoint),
+            slot,
+            weight: entry.weight,
+            warming_since: entry.warming_since.unwrap_or_default(),
+        };
         let position = list.push(candidate);
         if eligibility == Eligibility::Candidate {
             self.picker.added(&mut self.candidates, position, &mut self.rng);

@@ -38,6 +38,7 @@ use crate::endpoint::{Endpoint, EndpointSet};
 use crate::health::Eligibility;
 use crate::policy::pick_first::{Sequence, shuffled};
 use crate::policy::{Picker, Policy, PolicyPicker, TableKind};
+use crate::slow_start::SlowStart;
 use crate::subset::WorkerShare;
 
 pub use pick::Pick;
@@ -54,6 +55,8 @@ pub struct BalancerConfig {
     /// Which endpoints this worker connects to. Default: all. pick_first takes no heed of it, as it connects to one, nor do
     /// ring_hash and maglev, as the same key must meet the same endpoint through every worker.
     pub share: WorkerShare,
+    /// How the share of a new endpoint grows, under the policies that heed weights. Default: it has its share at once.
+    pub slow_start: Option<SlowStart>,
 }
 
 /// What an update changed.
@@ -125,7 +128,7 @@ impl Balancer {
             members: Vec::new(),
             is_resolved: false,
             tally: Tally::default(),
-            picker: PolicyPicker::new(config.policy),
+            picker: PolicyPicker::new(config.policy, config.slow_start),
             candidates: Candidates::default(),
             last_resort: Candidates::default(),
             last_resort_cursor: 0,

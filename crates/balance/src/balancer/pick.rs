@@ -6,10 +6,10 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::{Balancer, Slot};
-use crate::call::{Ask, CallReport};
+use crate::call::{Ask, CallReport, LoadReport};
 use crate::candidates::{Candidate, Candidates};
 use crate::connectivity::{Connectivity, Standing};
-use crate::policy::{Picker, Verdict};
+use crate::policy::{LoadReportCounts, Picker, Verdict};
 
 /// What to do with a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,6 +110,22 @@ impl Balancer {
         endpoint.call_finished();
         endpoint.record(report.outcome, report.latency);
         self.picker.finished(slot, endpoint, report);
+    }
+
+    /// Takes a load report that came apart from any call (ORCA's out-of-band service, gRFC A51). Where an endpoint sends
+    /// those, leave [`CallReport::load`] out, as gRFC A58 does: the two kinds tell of different spans of time.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    pub fn load_reported(&mut self, slot: Slot, load: &LoadReport, now: Duration) {
+        assert!(self.slots.find(slot).is_some(), "a load report is for an endpoint that is held");
+        self.picker.reported(slot, load, now);
+    }
+
+    /// What became of all load reports so far.
+    #[must_use]
+    pub fn load_reports(&self) -> LoadReportCounts {
+        self.picker.load_reports()
     }
 
     /// Looks at one of the ready but draining endpoints, each in turn: if its draining was called off, it is a candidate

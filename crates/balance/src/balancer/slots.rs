@@ -32,6 +32,8 @@ pub(crate) struct Entry {
     /// In the current set, and in this worker's share of it; else the endpoint only finishes its calls.
     pub(crate) listed: bool,
     pub(crate) weight: u32,
+    /// When the endpoint became ready for the first time, or again after attempts that failed: its slow start's begin.
+    pub(crate) warming_since: Option<Duration>,
     pub(crate) growth: Growth,
     /// When the last attempt began.
     pub(crate) attempt_at: Duration,
@@ -51,6 +53,7 @@ impl Entry {
             failed: false,
             listed: true,
             weight,
+            warming_since: None,
             growth: Growth::default(),
             attempt_at: Duration::ZERO,
             attempt_deadline: Duration::ZERO,

@@ -8,8 +8,10 @@
 //! position in the [`Candidates`], all of which are ready: health and draining are not a policy's business.
 
 mod consistent;
+mod estimate;
 pub(crate) mod least_request;
 mod maglev;
+mod peak_ewma;
 pub(crate) mod pick_first;
 mod random;
 mod ring_hash;
@@ -18,18 +20,23 @@ mod weighted_round_robin;
 
 use core::time::Duration;
 
+use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use crate::balancer::Slot;
-use crate::call::{Ask, CallReport};
+use crate::call::{Ask, CallReport, LoadReport};
 use crate::candidates::Candidates;
 use crate::endpoint::{Endpoint, EndpointSet};
+use crate::slow_start::SlowStart;
 
 pub use consistent::{Affinity, BoundedLoad, BoundedLoadError};
 pub(crate) use consistent::{HashTable, Share, TableKind};
 pub use least_request::{Choice, SampleSize, SampleSizeError};
 pub use maglev::{TableSize, TableSizeError};
+pub use peak_ewma::PeakEwmaConfig;
 pub use ring_hash::{RingSize, RingSizeError};
+pub use weighted_round_robin::LoadWeightConfig;
+use weighted_round_robin::{AdaptiveRoundRobin, WeightSource};
 
 /// How a cluster's endpoint is chosen for each call. Default: [`Policy::LeastRequest`] with a sample of two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,10 +52,17 @@ pub enum Policy {
     RoundRobin,
     /// In turn, each as often as its static weight says.
     WeightedRoundRobin,
+    /// In turn, each as often as follows from the load that it reports ([gRFC A58], `weighted_round_robin` in gRPC's words,
+    /// `client_side_weighted_round_robin` in Envoy's); static weights are ignored.
+    ///
+    /// [gRFC A58]: https://github.com/grpc/proposal/blob/master/A58-client-side-weighted-round-robin-lb-policy.md
+    LoadWeightedRoundRobin(LoadWeightConfig),
     /// Any with equal probability; weights are ignored.
     Random,
     /// The one with the fewest calls in flight, of all workers, for its weight.
     LeastRequest(Choice),
+    /// Of two random ones, the one that will probably answer first: by its latency, its calls in flight and its failures.
+    PeakEwma(PeakEwmaConfig),
     /// The one to which a ring of hashes leads from the call's key ([gRFC A42]), so that calls with the same key meet the
     /// same endpoint.
     ///
@@ -73,6 +87,15 @@ impl Default for Policy {
     fn default() -> Self {
         Self::LeastRequest(Choice::default())
     }
+}
+
+/// What became of the load reports that a balancer was given; 0 where the policy takes none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LoadReportCounts {
+    /// Those that made sense.
+    pub taken: u64,
+    /// Those that did not, such as one with a negative utilization, or without calls per second.
+    pub ignored: u64,
 }
 
 /// What a picker says.
@@ -133,6 +156,13 @@ pub(crate) trait Picker {
     /// An attempt at this endpoint ended; its calls in flight count it no more. Exactly once for each
     /// [`Picker::started`]. The endpoint need not be a candidate, nor listed, any more.
     fn finished(&mut self, _slot: Slot, _endpoint: &Endpoint, _report: &CallReport) {}
+
+    /// The endpoint reported its load, with a call or apart from any. It need not be a candidate, nor listed, any more.
+    fn reported(&mut self, _slot: Slot, _load: &LoadReport, _now: Duration) {}
+
+    fn load_reports(&self) -> LoadReportCounts {
+        LoadReportCounts::default()
+    }
 }
 
 /// The picker of any policy. An enum, not a boxed trait object: the call is a jump, and may be inlined.
@@ -142,8 +172,10 @@ pub(crate) enum PolicyPicker {
     RoundRobin(round_robin::RoundRobin),
     /// Boxed, as its classes make it a hundred times as large as the others.
     WeightedRoundRobin(Box<weighted_round_robin::WeightedRoundRobin>),
+    AdaptiveRoundRobin(Box<AdaptiveRoundRobin>),
     Random(random::Random),
     LeastRequest(least_request::LeastRequest),
+    PeakEwma(peak_ewma::PeakEwma),
     Consistent(consistent::Consistent),
 }
 
@@ -153,21 +185,33 @@ macro_rules! each_picker {
             Self::PickFirst($picker) => $body,
             Self::RoundRobin($picker) => $body,
             Self::WeightedRoundRobin($picker) => $body,
+            Self::AdaptiveRoundRobin($picker) => $body,
             Self::Random($picker) => $body,
             Self::LeastRequest($picker) => $body,
+            Self::PeakEwma($picker) => $body,
             Self::Consistent($picker) => $body,
         }
     };
 }
 
 impl PolicyPicker {
-    pub(crate) fn new(policy: Policy) -> Self {
+    pub(crate) fn new(policy: Policy, slow_start: Option<SlowStart>) -> Self {
         match policy {
             Policy::PickFirst { .. } => Self::PickFirst(pick_first::PickFirst),
             Policy::RoundRobin => Self::RoundRobin(round_robin::RoundRobin::default()),
+            Policy::WeightedRoundRobin if slow_start.is_some() => {
+                Self::AdaptiveRoundRobin(Box::new(AdaptiveRoundRobin::new(WeightSource::Static, slow_start)))
+            }
             Policy::WeightedRoundRobin => Self::WeightedRoundRobin(Box::default()),
+            Policy::LoadWeightedRoundRobin(config) => {
+                let source = WeightSource::Reported(config);
+                Self::AdaptiveRoundRobin(Box::new(AdaptiveRoundRobin::new(source, slow_start)))
+            }
             Policy::Random => Self::Random(random::Random),
-            Policy::LeastRequest(choice) => Self::LeastRequest(least_request::LeastRequest::new(choice)),
+            Policy::LeastRequest(choice) => {
+                Self::LeastRequest(least_request::LeastRequest::new(choice, slow_start))
+            }
+            Policy::PeakEwma(config) => Self::PeakEwma(peak_ewma::PeakEwma::new(config, slow_start)),
             Policy::RingHash { size, affinity } => {
                 Self::Consistent(consistent::Consistent::new(TableKind::Ring(size), affinity))
             }
@@ -220,4 +264,22 @@ impl Picker for PolicyPicker {
     fn finished(&mut self, slot: Slot, endpoint: &Endpoint, report: &CallReport) {
         each_picker!(self, picker => picker.finished(slot, endpoint, report));
     }
+
+    fn reported(&mut self, slot: Slot, load: &LoadReport, now: Duration) {
+        each_picker!(self, picker => picker.reported(slot, load, now));
+    }
+
+    fn load_reports(&self) -> LoadReportCounts {
+        each_picker!(self, picker => picker.load_reports())
+    }
+}
+
+/// Two distinct positions below `len`, each pair and each order equally likely; `None` where there are no two.
+fn two_distinct(len: usize, rng: &mut SmallRng) -> Option<[usize; 2]> {
+    if len < 2 {
+        return None;
+    }
+    let first = rng.random_range(0..len);
+    let second = rng.random_range(0..len - 1);
+    Some([first, second + usize::from(second >= first)])
 }

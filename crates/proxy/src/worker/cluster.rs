@@ -77,7 +77,12 @@ pub(super) struct WorkerCluster {
 impl WorkerCluster {
     pub(super) fn new(settings: Arc<Cluster>, worker: usize, workers: usize, seed: u64) -> Self {
         let share = WorkerShare::new(worker, workers).with_max_connections(settings.max_endpoints_per_worker);
-        let config = BalancerConfig { policy: settings.policy, backoff: settings.backoff, share };
+        let config = BalancerConfig {
+            policy: settings.policy,
+            backoff: settings.backoff,
+            share,
+            ..BalancerConfig::default()
+        };
         Self {
             settings,
             balancer: Balancer::with_config(config, SmallRng::seed_from_u64(seed)),

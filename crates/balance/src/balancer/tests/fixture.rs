@@ -47,7 +47,11 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// Endpoints 0, 1, ... with these weights, all idle.
     pub(crate) fn idle(policy: Policy, weights: &[u32], seed: u64) -> Self {
-        let config = BalancerConfig { policy, ..BalancerConfig::default() };
+        Self::with_config(BalancerConfig { policy, ..BalancerConfig::default() }, weights, seed)
+    }
+
+    /// The same, with everything else that can be set.
+    pub(crate) fn with_config(config: BalancerConfig, weights: &[u32], seed: u64) -> Self {
         let mut balancer = Balancer::with_config(config, SmallRng::seed_from_u64(seed));
         let set = Arc::new(EndpointSet::new(&addresses(weights)));
         let changes = balancer.update(&set);

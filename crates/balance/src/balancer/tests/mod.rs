@@ -3,5 +3,6 @@
 mod connecting;
 pub(crate) mod fixture;
 mod model;
+pub(crate) mod queueing;
 mod suite;
 mod updating;

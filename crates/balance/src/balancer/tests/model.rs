@@ -13,7 +13,8 @@ use rand::rngs::SmallRng;
 
 use super::fixture::{ASK, address, hashing, sample};
 use crate::{
-    Address, Affinity, Balancer, BoundedLoad, Choice, Connectivity, Endpoint, EndpointSet, Pick, Policy, Slot,
+    Address, Affinity, Balancer, BoundedLoad, Choice, Connectivity, Endpoint, EndpointSet, LoadWeightConfig,
+    PeakEwmaConfig, Pick, Policy, Slot,
 };
 
 const STATES: [Connectivity; 4] =
@@ -284,6 +285,8 @@ model_tests! {
     least_request_of_two_agrees_with_the_model: sample(2);
     least_request_of_four_agrees_with_the_model: sample(4);
     least_request_full_scan_agrees_with_the_model: Policy::LeastRequest(Choice::FullScan);
+    load_weighted_round_robin_agrees_with_the_model: Policy::LoadWeightedRoundRobin(LoadWeightConfig::default());
+    peak_ewma_agrees_with_the_model: Policy::PeakEwma(PeakEwmaConfig::default());
     ring_hash_agrees_with_the_model: hashing(Affinity::Rehash)[0];
     ring_hash_bound_agrees_with_the_model: hashing(Affinity::Bounded(BoundedLoad::default()))[0];
     maglev_agrees_with_the_model: hashing(Affinity::Rehash)[1];

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use super::fixture::{ASK, Fixture, addresses, hashing, sample};
-use crate::{Affinity, BoundedLoad, Choice, Connectivity, Pick, Policy};
+use crate::{Affinity, BoundedLoad, Choice, Connectivity, LoadWeightConfig, PeakEwmaConfig, Pick, Policy};
 
 /// Whether a policy uses more than one endpoint at a time.
 fn spreads(policy: Policy) -> bool {
@@ -201,6 +201,8 @@ suite! {
     least_request_of_two: sample(2);
     least_request_of_ten: sample(10);
     least_request_full_scan: Policy::LeastRequest(Choice::FullScan);
+    load_weighted_round_robin: Policy::LoadWeightedRoundRobin(LoadWeightConfig::default());
+    peak_ewma: Policy::PeakEwma(PeakEwmaConfig::default());
     ring_hash: hashing(Affinity::Rehash)[0];
     ring_hash_bound: hashing(Affinity::Bounded(BoundedLoad::default()))[0];
     maglev: hashing(Affinity::Rehash)[1];

@@ -1,6 +1,7 @@
 //! The comparison, and drawing distinct candidates without allocating.
 
 use core::cmp::Ordering;
+use core::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -8,80 +9,73 @@ use rand::rngs::SmallRng;
 use super::{Choice, SampleSize};
 use crate::call::Ask;
 use crate::candidates::{Candidate, Candidates};
-use crate::policy::{Picker, Verdict};
+use crate::policy::{Picker, Verdict, two_distinct};
+use crate::slow_start::SlowStart;
 
 #[derive(Debug)]
 pub(crate) struct LeastRequest {
     choice: Choice,
+    slow_start: Option<SlowStart>,
 }
 
 impl LeastRequest {
-    pub(crate) fn new(choice: Choice) -> Self {
-        Self { choice }
+    pub(crate) fn new(choice: Choice, slow_start: Option<SlowStart>) -> Self {
+        Self { choice, slow_start }
     }
 }
 
 impl Picker for LeastRequest {
-    fn pick(&mut self, candidates: &Candidates, _ask: &Ask, rng: &mut SmallRng) -> Verdict {
+    fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict {
+        let look = Look { candidates, slow_start: self.slow_start.as_ref(), now: ask.now };
         Verdict::At(match self.choice {
             Choice::Sample(size) if (size.get() as usize) < candidates.len() => {
                 if size.get() == 2 {
-                    best_of_two(candidates, rng)
+                    best_of_two(look, rng)
                 } else {
-                    best_of_sample(candidates, size, rng)
+                    best_of_sample(look, size, rng)
                 }
             }
-            Choice::Sample(_) | Choice::FullScan => best_of_all(candidates, rng),
+            Choice::Sample(_) | Choice::FullScan => best_of_all(look, rng),
         })
     }
 }
 
-/// The load on a candidate, relative to its weight; compared without division.
+/// The candidates as they are now.
 #[derive(Clone, Copy)]
-struct Load {
-    /// Calls in flight once this one is added.
-    calls: u64,
-    weight: u64,
+struct Look<'a> {
+    candidates: &'a Candidates,
+    slow_start: Option<&'a SlowStart>,
+    now: Duration,
 }
 
-impl Load {
-    fn of(candidate: &Candidate) -> Self {
-        Self { calls: u64::from(candidate.endpoint.in_flight()) + 1, weight: u64::from(candidate.weight) }
-    }
-
-    /// `self.calls / self.weight` compared with the other's. Both factors are at most 2^32: no overflow.
-    fn compare(self, other: Self) -> Ordering {
-        (self.calls * other.weight).cmp(&(other.calls * self.weight))
-    }
-
-    fn is_less_than(self, other: Self) -> bool {
-        self.compare(other).is_lt()
+impl Look<'_> {
+    /// The load on a candidate once this call is added, relative to its weight. Equal quotients of whole numbers are equal
+    /// as `f64` too, as division rounds correctly: a tie is a tie.
+    fn load(self, position: usize) -> f64 {
+        let candidate: &Candidate = self.candidates.get(position);
+        let calls = f64::from(candidate.endpoint.in_flight()) + 1.0;
+        calls / candidate.warm_weight(self.slow_start, self.now)
     }
 }
 
 /// The common case, without a loop. Either order of the two is equally likely, so keeping the first on a tie is fair.
-fn best_of_two(candidates: &Candidates, rng: &mut SmallRng) -> usize {
-    let first = rng.random_range(0..candidates.len());
-    let mut second = rng.random_range(0..candidates.len() - 1);
-    if second >= first {
-        second += 1;
-    }
-    let [one, other] = [first, second].map(|position| Load::of(candidates.get(position)));
-    if other.is_less_than(one) { second } else { first }
+fn best_of_two(look: Look<'_>, rng: &mut SmallRng) -> usize {
+    let Some([one, other]) = two_distinct(look.candidates.len(), rng) else { return 0 };
+    if look.load(other) < look.load(one) { other } else { one }
 }
 
 /// The first least loaded of a sample. The positions are all drawn before the first counter is read, so that the reads,
 /// most of them cache misses when there are thousands of endpoints, overlap.
-fn best_of_sample(candidates: &Candidates, size: SampleSize, rng: &mut SmallRng) -> usize {
+fn best_of_sample(look: Look<'_>, size: SampleSize, rng: &mut SmallRng) -> usize {
     let size = size.get() as usize;
-    let positions = draw_distinct(candidates.len(), size, rng);
-    let mut loads = [Load { calls: 0, weight: 1 }; SampleSize::MAX as usize];
+    let positions = draw_distinct(look.candidates.len(), size, rng);
+    let mut loads = [0.0; SampleSize::MAX as usize];
     for (load, position) in loads.iter_mut().zip(&positions[..size]) {
-        *load = Load::of(candidates.get(*position));
+        *load = look.load(*position);
     }
     let mut best = 0;
     for index in 1..size {
-        if loads[index].is_less_than(loads[best]) {
+        if loads[index] < loads[best] {
             best = index;
         }
     }
@@ -107,13 +101,13 @@ fn draw_distinct(len: usize, size: usize, rng: &mut SmallRng) -> [usize; SampleS
 
 /// Looks at every candidate; of the k-th equal best, keeps it with probability 1 / k, which makes all equally likely
 /// (reservoir sampling).
-fn best_of_all(candidates: &Candidates, rng: &mut SmallRng) -> usize {
+fn best_of_all(look: Look<'_>, rng: &mut SmallRng) -> usize {
     let mut best = 0;
-    let mut least = Load::of(candidates.get(0));
+    let mut least = look.load(0);
     let mut equals = 1_u32;
-    for (position, candidate) in candidates.iter().enumerate().skip(1) {
-        let load = Load::of(candidate);
-        match load.compare(least) {
+    for position in 1..look.candidates.len() {
+        let load = look.load(position);
+        match load.total_cmp(&least) {
             Ordering::Less => (best, least, equals) = (position, load, 1),
             Ordering::Equal => {
                 equals += 1;

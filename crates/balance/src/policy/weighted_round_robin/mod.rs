@@ -1,6 +1,7 @@
-//! weighted_round_robin: in turn, each candidate exactly as often as its static weight says.
+//! weighted_round_robin: in turn, each candidate exactly as often as its weight says.
 //!
-//! Why: machines of different sizes, and weights that an operator sets. Why exactly, and not by weighted draws? Draws
+//! Why: machines of different sizes. The weights are those that an operator sets ([`pick`]), or follow from the load that
+//! endpoints report ([`adaptive`], [`load_weight`]; gRFC A58). Why exactly, and not by weighted draws? Draws
 //! cluster: an endpoint would get its share on average only, with bursts in between.
 //!
 //! Rule, in two levels:
@@ -20,9 +21,16 @@
 //! not fall into step; one that joins or leaves costs O(1), and the others keep their phases. Only when the last holder of
 //! a class' largest weight leaves is that class looked through, O(n).
 
+mod adaptive;
+mod config;
+mod load_weight;
 mod pick;
+mod rotation;
 mod stride;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use adaptive::{AdaptiveRoundRobin, WeightSource};
+pub use config::LoadWeightConfig;
 pub(crate) use pick::WeightedRoundRobin;
+use rotation::Rotation;

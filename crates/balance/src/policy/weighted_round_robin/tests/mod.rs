@@ -1,0 +1,2 @@
+mod adaptive;
+mod static_weights;
