@@ -39,7 +39,7 @@ enum Command {
     InteropClient(InteropClientArguments),
     /// Calls the interoperability server with tonic until SIGTERM, and prints what became of the calls as JSON.
     Caller(CallerArguments),
-    /// Compares proxies on this machine, which takes about ten minutes and both cores.
+    /// Compares proxies on this machine, which takes about twenty minutes and both cores.
     Peers(PeersArguments),
 }
 
@@ -65,6 +65,9 @@ struct GeneratorArguments {
     /// Seconds to start calls for.
     #[arg(long, default_value_t = 5.0)]
     duration: f64,
+    /// Seconds of these, from the beginning, whose calls count while their latencies do not.
+    #[arg(long, default_value_t = 0.0)]
+    warm_up: f64,
     /// Calls per second, at planned times; without it, as fast as answers come.
     #[arg(long, conflicts_with_all = ["stream", "idle"])]
     rate: Option<f64>,
@@ -211,6 +214,7 @@ fn generate(arguments: GeneratorArguments) -> Result<(), Box<dyn Error>> {
         connections: arguments.connections,
         streams: arguments.streams,
         duration: Duration::try_from_secs_f64(arguments.duration)?,
+        warm_up: Duration::try_from_secs_f64(arguments.warm_up)?,
         workload,
         shape: arguments.shape,
         message_bytes: arguments.message_bytes,

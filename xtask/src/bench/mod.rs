@@ -12,8 +12,8 @@ use crate::peers::{self, PeersArgs};
 use crate::process::{self, shell};
 use crate::workspace::Workspace;
 
-/// The foreign proxies that are compared.
-const PROXIES: [&str; 4] = ["haproxy", "nginx", "nghttp2", "envoy"];
+/// The foreign proxies that are compared, and the clients that load them: h2load comes with nghttp2, grpcio with Python.
+const PEERS: [&str; 5] = ["haproxy", "nginx", "nghttp2", "envoy", "python"];
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// CPU, latency, throughput and memory beside HAProxy, nginx, nghttpx, Envoy and an L4 relay; ten minutes.
+    /// CPU, latency, throughput and memory beside HAProxy, nginx, nghttpx, Envoy and an L4 relay; twenty minutes.
     Peers {
         /// Arguments of `evenkeel-lab peers`; its --help lists them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -60,8 +60,8 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<bool> {
 }
 
 fn compare(workspace: &Workspace, args: &[String]) -> Result<bool> {
-    // A proxy that cannot be had is named by the comparison itself, as skipped.
-    let names = PROXIES.map(str::to_owned).to_vec();
+    // What cannot be had is named by the comparison itself, as skipped.
+    let names = PEERS.map(str::to_owned).to_vec();
     peers::run(workspace, &PeersArgs::named(names))?;
     if !cargo(workspace, &["build", "--release", "-p", "evenkeel-cli", "-p", "evenkeel-lab"])? {
         bail!("the programs to measure do not build");

@@ -77,6 +77,9 @@ pub struct GeneratorConfig {
     pub streams: usize,
     /// How long to start calls. At most [`DURATION_MAX`].
     pub duration: Duration,
+    /// The part of `duration`, from its beginning, whose calls count while their latencies do not: fresh connections are
+    /// slow at first. Default 0; below `duration`.
+    pub warm_up: Duration,
     /// What to do.
     pub workload: Workload,
     /// Which header fields the requests have.
@@ -100,6 +103,7 @@ impl GeneratorConfig {
             connections: 1,
             streams: 1,
             duration: Duration::from_secs(1),
+            warm_up: Duration::ZERO,
             workload: Workload::Closed,
             shape: Shape::Steady,
             message_bytes: 34,
@@ -119,6 +123,8 @@ impl GeneratorConfig {
         within("connections", self.connections as u128, 1, CONNECTIONS_MAX as u128)?;
         within("streams", self.streams as u128, streams_min, STREAMS_MAX as u128)?;
         within("duration in ms", self.duration.as_millis(), 1, DURATION_MAX.as_millis())?;
+        let warm_up_max = self.duration.as_millis().saturating_sub(1);
+        within("warm-up in ms", self.warm_up.as_millis(), 0, warm_up_max)?;
         within("message bytes", self.message_bytes.into(), 0, MESSAGE_BYTES_MAX.into())?;
         if let Workload::Open { rate } = self.workload {
             within("rate", rate as u128, 1, 10_000_000)?;
@@ -238,6 +244,7 @@ impl<'a> Generator<'a> {
         let began = self.clock.now();
         let end = began + self.config.duration;
         self.pace.begin(began);
+        self.tally.take_latency_from(began + self.config.warm_up);
         self.start_calls(began);
         ready();
         loop {

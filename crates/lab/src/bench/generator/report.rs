@@ -21,7 +21,7 @@ pub struct Report {
     pub elapsed_seconds: f64,
     /// `calls` over `elapsed_seconds`.
     pub calls_per_second: f64,
-    /// Latency of the calls that ended well.
+    /// Latency of the calls that ended well, those of the warm-up excepted.
     pub latency: LatencyReport,
     /// Whole messages of endless streams, sent or received.
     pub stream_messages: u64,
@@ -53,6 +53,9 @@ pub struct LatencyReport {
 }
 
 pub(super) struct Tally {
+    calls: u64,
+    /// Latencies of calls that are due earlier are not recorded.
+    latency_from: Duration,
     latency: Histogram<u64>,
     errors: BTreeMap<String, u64>,
     stream_messages: u64,
@@ -64,12 +67,28 @@ impl Tally {
     pub(super) fn new() -> Self {
         let latency = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)
             .expect("the bounds are in order and 3 digits are allowed");
-        Self { latency, errors: BTreeMap::new(), stream_messages: 0, stream_bytes: 0, last_end: None }
+        Self {
+            calls: 0,
+            latency_from: Duration::ZERO,
+            latency,
+            errors: BTreeMap::new(),
+            stream_messages: 0,
+            stream_bytes: 0,
+            last_end: None,
+        }
+    }
+
+    /// Leaves out the latencies of calls that are due before this point in time.
+    pub(super) fn take_latency_from(&mut self, from: Duration) {
+        self.latency_from = from;
     }
 
     pub(super) fn succeeded(&mut self, due: Duration, now: Duration) {
-        let nanos = now.saturating_sub(due).as_nanos();
-        self.latency.saturating_record(u64::try_from(nanos).unwrap_or(u64::MAX));
+        self.calls += 1;
+        if due >= self.latency_from {
+            let nanos = now.saturating_sub(due).as_nanos();
+            self.latency.saturating_record(u64::try_from(nanos).unwrap_or(u64::MAX));
+        }
         self.last_end = Some(now);
     }
 
@@ -100,10 +119,9 @@ impl Tally {
     }
 
     pub(super) fn report(&self, elapsed: Duration) -> Report {
-        let calls = self.latency.len();
         let micros = |nanos: u64| nanos as f64 / 1e3;
         let at = |quantile| micros(self.latency.value_at_quantile(quantile));
-        let latency = if calls == 0 {
+        let latency = if self.latency.is_empty() {
             LatencyReport::default()
         } else {
             LatencyReport {
@@ -115,10 +133,10 @@ impl Tally {
             }
         };
         Report {
-            calls,
+            calls: self.calls,
             errors: self.errors.clone(),
             elapsed_seconds: elapsed.as_secs_f64(),
-            calls_per_second: calls as f64 / elapsed.as_secs_f64().max(f64::EPSILON),
+            calls_per_second: self.calls as f64 / elapsed.as_secs_f64().max(f64::EPSILON),
             latency,
             stream_messages: self.stream_messages,
             stream_bytes: self.stream_bytes,
@@ -142,6 +160,20 @@ mod tests {
         assert!((report.calls_per_second - 50.0).abs() < 1e-9);
         assert!((49_900.0..50_100.0).contains(&report.latency.p50_us), "{report:?}");
         assert!((98_900.0..99_100.0).contains(&report.latency.p99_us), "{report:?}");
+    }
+
+    #[test]
+    fn calls_of_the_warm_up_count_without_their_latency() {
+        let mut tally = Tally::new();
+        tally.take_latency_from(Duration::from_secs(2));
+        let call = |due: Duration, tally: &mut Tally| tally.succeeded(due, due + Duration::from_millis(50));
+        call(Duration::from_secs(2) - Duration::from_nanos(1), &mut tally);
+        let report = tally.report(Duration::from_secs(1));
+        assert_eq!((report.calls, report.latency), (1, LatencyReport::default()));
+        call(Duration::from_secs(2), &mut tally);
+        let report = tally.report(Duration::from_secs(1));
+        assert_eq!(report.calls, 2);
+        assert!((49_900.0..50_100.0).contains(&report.latency.p50_us), "{report:?}");
     }
 
     #[test]

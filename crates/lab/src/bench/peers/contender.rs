@@ -162,7 +162,7 @@ impl Contender {
 }
 
 /// The first word that begins with a digit and has a dot: programs put their names, paths and dates around it.
-fn version_in(text: &str) -> &str {
+pub(super) fn version_in(text: &str) -> &str {
     let words = text.split(|c: char| c.is_whitespace() || c == '/');
     let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
     words.into_iter().find(is_version).unwrap_or_default()

@@ -3,20 +3,24 @@
 //! Setting: each proxy has one worker and is pinned to one core; the generator and three backends are threads of this
 //! program, pinned to another. All proxies stay up, and a *block* (one proxy, one load) takes a few seconds; a round is one
 //! block for each of them, so that slow changes of the machine hit all alike. Reported are medians over the rounds, with
-//! minimum and maximum.
+//! minimum and maximum. Each round begins with another contender, so that none always follows the same one.
 //!
 //! What is measured:
 //! - CPU time per completed call, closed loop: the scheduler's own account of all the proxy's threads, divided by the calls
 //!   that ended well. It can be compared at any load; calls per second cannot, since generator and backends share a core.
-//! - Added latency at a fixed rate, open loop: percentiles through the proxy less those without one.
+//! - The same with calls made by foreign clients: grpcio, whose every call has a fresh deadline and trace id, and h2load.
+//! - Added latency at a fixed rate, open loop: percentiles through the proxy less those without one, counted from each
+//!   call's planned time, in several short blocks a round, each with a warm-up of its own on the same connections. A turn
+//!   is a block without a proxy and one with each; all blocks of a turn have the same planned times, each turn has others.
 //! - Bytes per second of the proxy's CPU time, one large stream each way.
-//! - System calls per call, counted by `perf stat` in runs of their own.
+//! - System calls per call, counted by `perf stat` in short blocks of their own.
 //! - Memory: at rest, per idle connection, per live call.
 //! - For our own program: CPU time per call with few and with many endpoints.
 //!
 //! A block in which any call failed is no sample: it is reported as a fault.
 
 mod blocks;
+mod clients;
 mod contender;
 mod endpoints;
 mod memory;
@@ -29,15 +33,20 @@ mod tests;
 mod verdict;
 
 pub use contender::Contender;
-pub use results::{EndpointCost, Memory, PeerResults, Results, Settings, Skipped, Spread};
+pub use results::{
+    EndpointCost, ForeignClient, Memory, PeerResults, Presence, Results, Settings, Skipped, Spread,
+};
 pub use table::markdown;
 pub use verdict::{Verdict, verdicts};
 
 use super::backend::{Answer, BenchBackend};
+use super::generator::LatencyReport;
 use crate::clock::Clock;
-use blocks::Load;
+use blocks::{Load, SHORT_BLOCKS};
+use clients::Client;
 use contender::Setting;
 use process::{Process, pin, raise_descriptor_limit};
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -84,6 +93,8 @@ pub struct PeersConfig {
 pub enum Measure {
     /// CPU time per call.
     Cpu,
+    /// CPU time per call of foreign clients: grpcio and h2load.
+    Clients,
     /// Added latency at a fixed rate.
     Latency,
     /// Bytes per CPU second of one large stream.
@@ -176,25 +187,33 @@ impl Comparison<'_> {
             return Err(PeersError::Nobody(reasons.join("; ")));
         }
         let wants = |measure| config.measures.is_empty() || config.measures.contains(&measure);
+        let clients = if wants(Measure::Clients) { self.find_clients() } else { Vec::new() };
         let mut direct = Vec::new();
         for round in 0..config.rounds {
             if wants(Measure::Cpu) {
                 for load in Load::CPU {
-                    self.round(round, &mut running, load);
+                    self.round(round, &mut running, &load, |peer| blocks::block(config, peer, load));
+                }
+            }
+            for (client, found) in Client::ALL.iter().zip(&clients) {
+                if let Presence::Version(_) = found.presence {
+                    let setting = self.setting;
+                    self.round(round, &mut running, client, |peer| {
+                        blocks::client_block(&setting, peer, *client);
+                    });
                 }
             }
             if wants(Measure::Latency) {
-                direct.extend(self.direct_latency(round));
-                self.round(round, &mut running, Load::Latency);
+                self.latency(round, &mut running, &mut direct);
             }
             if wants(Measure::Stream) {
-                self.round(round, &mut running, Load::Download);
-                self.round(round, &mut running, Load::Upload);
+                for load in [Load::Download, Load::Upload] {
+                    self.round(round, &mut running, &load, |peer| blocks::block(config, peer, load));
+                }
             }
             if wants(Measure::Syscalls) {
-                for peer in &mut running {
-                    self.say(format_args!("round {}: system calls: {}", round + 1, peer.contender));
-                    syscalls::block(config, peer);
+                for _ in 0..SHORT_BLOCKS {
+                    self.round(round, &mut running, &"system calls", |peer| syscalls::block(config, peer));
                 }
             }
         }
@@ -212,7 +231,24 @@ impl Comparison<'_> {
             self.say(format_args!("endpoints: evenkeel"));
             endpoints::measure(&self.setting, ours);
         }
-        Ok(Results::new(settings, &direct, peers, skipped))
+        Ok(Results::new(settings, &direct, peers, skipped, clients))
+    }
+
+    /// Looks for the foreign clients, in the order of [`Client::ALL`].
+    fn find_clients(&mut self) -> Vec<ForeignClient> {
+        let mut found = Vec::new();
+        for client in Client::ALL {
+            let presence = match client.version(self.setting.config) {
+                Ok(version) => Presence::Version(version),
+                Err(reason) => Presence::Missing(reason.to_string()),
+            };
+            match &presence {
+                Presence::Version(version) => self.say(format_args!("{client}: {version}")),
+                Presence::Missing(reason) => self.say(format_args!("{client}: not measured: {reason}")),
+            }
+            found.push(ForeignClient { load: client.to_string(), presence });
+        }
+        found
     }
 
     fn start_all(&mut self) -> (Vec<Running>, Vec<Skipped>) {
@@ -241,18 +277,36 @@ impl Comparison<'_> {
         (running, skipped)
     }
 
-    /// One block of a load for each contender.
-    fn round(&mut self, round: usize, running: &mut [Running], load: Load) {
+    /// One block for each contender, another one first in each round.
+    fn round(
+        &mut self,
+        round: usize,
+        running: &mut [Running],
+        what: &dyn Display,
+        mut block: impl FnMut(&mut Running),
+    ) {
         let clock = Clock::start();
-        for peer in running {
-            blocks::block(self.setting.config, peer, load);
+        let (late, early) = running.split_at_mut(round % running.len());
+        for peer in early.iter_mut().chain(late) {
+            block(peer);
         }
-        self.say(format_args!("round {}: {load} took {:.0} s", round + 1, clock.now().as_secs_f64()));
+        self.say(format_args!("round {}: {what} took {:.0} s", round + 1, clock.now().as_secs_f64()));
+    }
+
+    /// A round's turns of latency; the latency without a proxy goes to `direct`.
+    fn latency(&mut self, round: usize, running: &mut [Running], direct: &mut Vec<LatencyReport>) {
+        for number in 0..SHORT_BLOCKS {
+            let turn = round * SHORT_BLOCKS + number;
+            let load = Load::Latency { seed: turn as u64 + 1 };
+            direct.extend(self.direct_latency(round, load));
+            let config = self.setting.config;
+            self.round(round, running, &load, |peer| blocks::block(config, peer, load));
+        }
     }
 
     /// The latency without any proxy.
-    fn direct_latency(&mut self, round: usize) -> Option<super::generator::LatencyReport> {
-        let report = blocks::generate(self.setting.config, self.setting.backends, Load::Latency);
+    fn direct_latency(&mut self, round: usize, load: Load) -> Option<LatencyReport> {
+        let report = blocks::generate(self.setting.config, self.setting.backends, load);
         match report {
             Ok(report) if report.failed() == 0 => Some(report.latency),
             Ok(report) => {

@@ -1,5 +1,6 @@
 //! What a comparison found.
 
+use super::blocks::{SHORT_BLOCKS, SHORT_DIVISOR};
 use super::{Contender, PeersConfig};
 use crate::bench::generator::LatencyReport;
 use serde::{Deserialize, Serialize};
@@ -8,13 +9,15 @@ use std::fmt;
 use std::fs;
 use std::time::SystemTime;
 
+/// The name of the program under test.
+pub(super) const OURS: &str = "evenkeel";
 /// Faults kept per contender; more of them say nothing new.
 const FAULTS_MAX: usize = 20;
 
-/// Samples of one quantity, one per round.
+/// Samples of one quantity: one for each block, of which a round has one, or some short ones.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Spread {
-    /// In the order of the rounds.
+    /// In the order of the blocks.
     pub samples: Vec<f64>,
 }
 
@@ -148,6 +151,26 @@ impl fmt::Display for Skipped {
     }
 }
 
+/// A foreign client that makes one of the loads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignClient {
+    /// The load that it makes.
+    pub load: String,
+    /// Whether it could be had.
+    #[serde(flatten)]
+    pub presence: Presence,
+}
+
+/// Whether a foreign client could be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// It could, in this version.
+    Version(String),
+    /// It could not, for this reason; its load was not made.
+    Missing(String),
+}
+
 /// How the comparison was made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -165,6 +188,10 @@ pub struct Settings {
     pub rounds: usize,
     /// Seconds of each block.
     pub block_seconds: f64,
+    /// Blocks in each round for latency and system calls.
+    pub short_blocks: usize,
+    /// Seconds of each of these.
+    pub short_block_seconds: f64,
     /// Calls per second for the latency.
     pub rate: f64,
 }
@@ -182,6 +209,8 @@ pub struct Results {
     pub peers: Vec<PeerResults>,
     /// Those that did not.
     pub skipped: Vec<Skipped>,
+    /// The foreign clients of loads that were asked for.
+    pub clients: Vec<ForeignClient>,
 }
 
 impl Results {
@@ -190,6 +219,7 @@ impl Results {
         direct: &[LatencyReport],
         peers: Vec<PeerResults>,
         skipped: Vec<Skipped>,
+        clients: Vec<ForeignClient>,
     ) -> Self {
         let spread = |of: fn(&LatencyReport) -> f64| Spread { samples: direct.iter().map(of).collect() };
         Self {
@@ -198,6 +228,7 @@ impl Results {
             direct_p99_us: spread(|latency| latency.p99_us),
             peers,
             skipped,
+            clients,
         }
     }
 
@@ -205,6 +236,27 @@ impl Results {
     #[must_use]
     pub fn peer(&self, name: &str) -> Option<&PeerResults> {
         self.peers.iter().find(|peer| peer.name == name)
+    }
+
+    /// Our median CPU time per call of a load over the lowest of the rivals that were measured.
+    pub(super) fn cpu_ratio(&self, load: &str, rivals: &[&str]) -> Option<f64> {
+        self.ratio(rivals, |peer| peer.cpu_us_per_call.get(load).and_then(Spread::median))
+    }
+
+    /// Our value over the lowest of the rivals that were measured.
+    pub(super) fn ratio(&self, rivals: &[&str], value: impl Fn(&PeerResults) -> Option<f64>) -> Option<f64> {
+        let ours = value(self.peer(OURS)?)?;
+        let lowest = rivals.iter().filter_map(|name| value(self.peer(name)?)).min_by(f64::total_cmp)?;
+        (lowest > 0.0).then(|| ours / lowest)
+    }
+
+    /// Why nothing was measured at this load, if it is for want of its client.
+    pub(super) fn missing_client(&self, load: &str) -> Option<&str> {
+        let client = self.clients.iter().find(|client| client.load == load)?;
+        match &client.presence {
+            Presence::Version(_) => None,
+            Presence::Missing(reason) => Some(reason),
+        }
     }
 }
 
@@ -225,6 +277,8 @@ impl Settings {
             load_average: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
             rounds: config.rounds,
             block_seconds: config.block.as_secs_f64(),
+            short_blocks: SHORT_BLOCKS,
+            short_block_seconds: (config.block / SHORT_DIVISOR).as_secs_f64(),
             rate: config.rate,
         }
     }

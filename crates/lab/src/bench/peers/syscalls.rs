@@ -1,8 +1,12 @@
 //! System calls per call, counted in the kernel by `perf stat`.
 //!
 //! Why perf and not strace: strace stops the program at each system call, which changes how many calls share one.
+//!
+//! How many calls share one also depends on what else the machine does: whoever interrupts generator or backends breaks a
+//! batch of calls in two. So the count is of short blocks, each after a warm-up that is not counted, and their median is of
+//! the undisturbed ones as long as these are the most.
 
-use super::blocks::{Load, generate};
+use super::blocks::{self, Load, SHORT_DIVISOR, generate};
 use super::{PeersConfig, Running};
 use crate::clock::{Clock, pause};
 use rustix::process::{Pid, Signal};
@@ -17,7 +21,7 @@ const PERF_MAX: Duration = Duration::from_secs(10);
 /// Time between two looks at a condition.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Counts over one block, and adds the sample to the contender's results.
+/// Counts over one short block, and adds the sample to the contender's results.
 pub(super) fn block(config: &PeersConfig, peer: &mut Running) {
     match count(config, peer) {
         Ok(sample) => peer.results.syscalls_per_call.add(sample),
@@ -26,6 +30,9 @@ pub(super) fn block(config: &PeersConfig, peer: &mut Running) {
 }
 
 fn count(config: &PeersConfig, peer: &Running) -> Result<f64, String> {
+    let connect = [peer.process.address];
+    blocks::warm_up(config, &connect, LOAD).map_err(|error| error.to_string())?;
+    let short = PeersConfig { block: config.block / SHORT_DIVISOR, ..config.clone() };
     let pids = peer.process.tree().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     // A file descriptor of perf's own tells when counting has begun: it enables its events through it.
     let mut perf = Command::new("perf")
@@ -36,7 +43,7 @@ fn count(config: &PeersConfig, peer: &Running) -> Result<f64, String> {
         .spawn()
         .map_err(|error| format!("perf cannot be started: {error}"))?;
     let attached = await_attached(&mut perf);
-    let report = generate(config, &[peer.process.address], LOAD);
+    let report = generate(&short, &connect, LOAD);
     let text = stop(perf).map_err(|error| format!("perf did not end: {error}"))?;
     attached.map_err(|()| format!("perf could not attach: {}", text.trim()))?;
     let report = report.map_err(|error| error.to_string())?;

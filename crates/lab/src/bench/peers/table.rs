@@ -1,7 +1,8 @@
 //! Results as Markdown: a table of medians with their ranges, and the bounds.
 
 use super::blocks::Load;
-use super::results::{PeerResults, Results, Spread};
+use super::clients::Client;
+use super::results::{PeerResults, Presence, Results, Spread};
 use super::verdict::verdicts;
 use std::fmt::Write as _;
 
@@ -15,9 +16,12 @@ pub fn markdown(results: &Results) -> String {
     let settings = &results.settings;
     let mut line = |line: &str| writeln!(text, "{line}").expect("writing to a string cannot fail");
     line(&format!(
-        "Medians (minimum to maximum); {} rounds, blocks of {} s; {}, {} cores, Linux {}, load average {} before.",
+        "Medians (minimum to maximum); {} rounds, blocks of {} s, for latency and system calls {} of {} s in each round; \
+         {}, {} cores, Linux {}, load average {} before.",
         settings.rounds,
         settings.block_seconds,
+        settings.short_blocks,
+        settings.short_block_seconds,
         settings.processor,
         settings.cores,
         settings.kernel,
@@ -44,9 +48,18 @@ pub fn markdown(results: &Results) -> String {
             (Some(measured), _) => (number(measured), "**missed**"),
             (None, _) => ("-".to_owned(), "not measured"),
         };
+        let word = match &verdict.missing {
+            Some(reason) if verdict.measured.is_none() => format!("{word}: {reason}"),
+            _ => word.to_owned(),
+        };
         line(&format!("| {} | {relation} {} | {measured} | {word} |", verdict.claim, verdict.bound));
     }
     line("");
+    if let Some(ratio) = results.cpu_ratio(&Client::H2load.to_string(), &["relay"]) {
+        let ratio = number(ratio);
+        line(&format!("By h2load, 10 x 10 costs evenkeel {ratio} of what it costs the L4 relay (no bound)."));
+        line("");
+    }
     for peer in &results.peers {
         line(&format!("- {}: {}", peer.name, peer.version));
         for fault in &peer.faults {
@@ -55,6 +68,12 @@ pub fn markdown(results: &Results) -> String {
     }
     for skipped in &results.skipped {
         line(&format!("- {}: skipped: {}", skipped.name, skipped.reason));
+    }
+    for client in &results.clients {
+        match &client.presence {
+            Presence::Version(version) => line(&format!("- {}, the client: {version}", client.load)),
+            Presence::Missing(reason) => line(&format!("- {}: not measured: {reason}", client.load)),
+        }
     }
     text
 }
@@ -71,13 +90,13 @@ fn rows(results: &Results) -> Vec<Row> {
             ));
         }
     };
-    for load in Load::CPU {
-        let load = load.to_string();
+    let loads = Load::CPU.iter().map(Load::to_string).chain(Client::ALL.iter().map(Client::to_string));
+    for load in loads {
         add(format!("CPU per call at {load}, us"), &|peer| ranged(peer.cpu_us_per_call.get(&load)?));
     }
     let added = |with: &Spread, direct: &Spread| {
-        let (with, direct) = (with.median()?, direct.median()?);
-        Some(number(with - direct))
+        let direct = direct.median()?;
+        ranged(&Spread { samples: with.samples.iter().map(|sample| sample - direct).collect() })
     };
     add("added p50 latency, us".to_owned(), &|peer| added(&peer.latency_p50_us, &results.direct_p50_us));
     add("added p99 latency, us".to_owned(), &|peer| added(&peer.latency_p99_us, &results.direct_p99_us));

@@ -8,11 +8,12 @@ fn spread(samples: &[f64]) -> Spread {
 
 fn peer(contender: Contender, cpu: f64) -> PeerResults {
     let mut results = PeerResults::new(contender, "1.0".to_owned());
-    for load in Load::CPU {
-        results.cpu_us_per_call.insert(load.to_string(), spread(&[cpu, cpu * 1.1, cpu * 0.9]));
+    let loads = Load::CPU.iter().map(Load::to_string).chain([Client::H2load.to_string()]);
+    for load in loads {
+        results.cpu_us_per_call.insert(load, spread(&[cpu, cpu * 1.1, cpu * 0.9]));
     }
-    results.latency_p50_us = spread(&[100.0 + cpu]);
-    results.latency_p99_us = spread(&[400.0 + 10.0 * cpu]);
+    results.latency_p50_us = spread(&[100.0 + cpu, 103.0 + cpu, 90.0 + cpu]);
+    results.latency_p99_us = spread(&[400.0 + 10.0 * cpu, 9000.0, 390.0 + 10.0 * cpu]);
     results.stream_mb_per_cpu_second = BTreeMap::from([("download".to_owned(), spread(&[10_000.0 / cpu]))]);
     results
 }
@@ -44,6 +45,8 @@ fn results() -> Results {
             load_average: "2.00".to_owned(),
             rounds: 3,
             block_seconds: 2.0,
+            short_blocks: 3,
+            short_block_seconds: 1.0,
             rate: 2000.0,
         },
         direct_p50_us: spread(&[60.0]),
@@ -53,6 +56,16 @@ fn results() -> Results {
             name: "envoy-nghttp2".to_owned(),
             reason: "envoy is not installed".to_owned(),
         }],
+        clients: vec![
+            ForeignClient {
+                load: Client::Grpcio.to_string(),
+                presence: Presence::Missing("grpcio is not installed (cargo xtask peers)".to_owned()),
+            },
+            ForeignClient {
+                load: Client::H2load.to_string(),
+                presence: Presence::Version("1.52.0".to_owned()),
+            },
+        ],
     }
 }
 
@@ -74,6 +87,25 @@ fn a_bound_is_of_the_best_rival_and_can_be_missed() {
     assert_eq!(find("CPU per call at churn, of Envoy's better codec").is_kept(), None);
     assert_eq!(find("bytes per CPU second, one large download, of HAProxy").is_kept(), Some(true));
     assert_eq!(find("memory per live call, bytes").is_kept(), Some(false));
+}
+
+#[test]
+fn a_bound_on_the_load_of_a_client_that_is_absent_says_so() {
+    let mut results = results();
+    let find = |results: &Results| {
+        let of_best = |verdict: &Verdict| verdict.claim == "CPU per call at 1 x 40 by grpcio, of best peer";
+        verdicts(results).into_iter().find(of_best).unwrap()
+    };
+    let absent = find(&results);
+    assert_eq!((absent.bound, absent.is_kept()), (0.6, None));
+    assert_eq!(absent.missing.unwrap(), "grpcio is not installed (cargo xtask peers)");
+    results.clients[0].presence = Presence::Version("1.85.1".to_owned());
+    for (name, cpu) in [("evenkeel", 12.0), ("haproxy", 20.0), ("nginx", 30.0)] {
+        let peer = results.peers.iter_mut().find(|peer| peer.name == name).unwrap();
+        peer.cpu_us_per_call.insert(Client::Grpcio.to_string(), spread(&[cpu]));
+    }
+    let measured = find(&results);
+    assert_eq!((measured.measured, measured.is_kept(), measured.missing), (Some(0.6), Some(true), None));
 }
 
 #[test]

@@ -2,15 +2,14 @@
 //!
 //! Most bounds are ratios to a rival in the same run, so that they hold on any machine.
 
-use super::results::{PeerResults, Results, Spread};
+use super::results::{OURS, PeerResults, Results, Spread};
 
-const OURS: &str = "evenkeel";
 /// The rivals among which the best is looked for: whole proxies for HTTP/2.
 const RIVALS: &[&str] = &["haproxy", "nginx", "nghttpx", "envoy-nghttp2", "envoy-oghttp2"];
 const ENVOYS: &[&str] = &["envoy-nghttp2", "envoy-oghttp2"];
 
 /// Bounds on our CPU time per call over the lowest of some rivals': load, rivals, what they are called, bound.
-const CPU_BOUNDS: [(&str, &[&str], &str, f64); 9] = [
+const CPU_BOUNDS: [(&str, &[&str], &str, f64); 11] = [
     ("1 x 100", RIVALS, "best peer", 0.35),
     ("10 x 10", RIVALS, "best peer", 0.45),
     ("100 x 1", RIVALS, "best peer", 0.65),
@@ -20,6 +19,8 @@ const CPU_BOUNDS: [(&str, &[&str], &str, f64); 9] = [
     ("10 x 10", &["relay"], "L4 relay", 1.2),
     ("churn", RIVALS, "best peer", 0.6),
     ("churn", ENVOYS, "Envoy's better codec", 0.3),
+    ("1 x 40 by grpcio", RIVALS, "best peer", 0.6),
+    ("1 x 40 by grpcio", ENVOYS, "Envoy's better codec", 0.3),
 ];
 
 /// One bound and what was measured.
@@ -33,6 +34,8 @@ pub struct Verdict {
     pub at_most: bool,
     /// The measured value; `None` if a side of the comparison is missing.
     pub measured: Option<f64>,
+    /// Why it could not be measured, if that is known.
+    pub missing: Option<String>,
 }
 
 impl Verdict {
@@ -50,8 +53,9 @@ pub fn verdicts(results: &Results) -> Vec<Verdict> {
     let mut verdicts: Vec<Verdict> = CPU_BOUNDS
         .iter()
         .map(|(load, rivals, called, bound)| {
-            let cpu = |peer: &PeerResults| peer.cpu_us_per_call.get(*load).and_then(Spread::median);
-            at_most(format!("CPU per call at {load}, of {called}"), *bound, ratio(results, rivals, cpu))
+            let claim = format!("CPU per call at {load}, of {called}");
+            let missing = results.missing_client(load).map(str::to_owned);
+            Verdict { missing, ..at_most(claim, *bound, results.cpu_ratio(load, rivals)) }
         })
         .collect();
     let direct_p99 = results.direct_p99_us.median();
@@ -59,14 +63,14 @@ pub fn verdicts(results: &Results) -> Vec<Verdict> {
     verdicts.push(at_most(
         "added p99 latency, of best peer".to_owned(),
         0.7,
-        ratio(results, RIVALS, added_p99),
+        results.ratio(RIVALS, added_p99),
     ));
     for direction in ["download", "upload"] {
         let speed =
             |peer: &PeerResults| peer.stream_mb_per_cpu_second.get(direction).and_then(Spread::median);
         let claim = format!("bytes per CPU second, one large {direction}, of HAProxy");
-        let measured = ratio(results, &["haproxy"], speed);
-        verdicts.push(Verdict { claim, bound: 1.0, at_most: false, measured });
+        let measured = results.ratio(&["haproxy"], speed);
+        verdicts.push(Verdict { claim, bound: 1.0, at_most: false, measured, missing: None });
     }
     let ours = results.peer(OURS);
     let memory = ours.and_then(|ours| ours.memory);
@@ -91,12 +95,5 @@ pub fn verdicts(results: &Results) -> Vec<Verdict> {
 }
 
 fn at_most(claim: String, bound: f64, measured: Option<f64>) -> Verdict {
-    Verdict { claim, bound, at_most: true, measured }
-}
-
-/// Our value over the lowest of the rivals that were measured.
-fn ratio(results: &Results, rivals: &[&str], value: impl Fn(&PeerResults) -> Option<f64>) -> Option<f64> {
-    let ours = value(results.peer(OURS)?)?;
-    let lowest = rivals.iter().filter_map(|name| value(results.peer(name)?)).min_by(f64::total_cmp)?;
-    (lowest > 0.0).then(|| ours / lowest)
+    Verdict { claim, bound, at_most: true, measured, missing: None }
 }
