@@ -44,7 +44,12 @@ class Conversation:
         self.reset = set()
         self.whole = set()
         self.pings = 0
+        # h2 counts acknowledgements by setting: one of its first SETTINGS would pass for that of a later change, and what the
+        # server sent before it saw the change for too much.
+        self.acknowledged = False
         self.flush()
+        while not self.acknowledged:
+            self.receive()
 
     def flush(self):
         data = self.h2.data_to_send()
@@ -75,6 +80,8 @@ class Conversation:
             self.whole.add(event.stream_id)
         elif isinstance(event, h2.events.PingAckReceived):
             self.pings -= 1
+        elif isinstance(event, h2.events.SettingsAcknowledged):
+            self.acknowledged = True
         elif isinstance(event, h2.events.StreamReset):
             raise AssertionError(f"stream {event.stream_id} was reset with code {event.error_code}")
         elif isinstance(event, h2.events.ConnectionTerminated):
