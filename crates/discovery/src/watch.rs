@@ -111,6 +111,12 @@ impl Watch {
         receiver
     }
 
+    /// Whether the target names its addresses. There is nothing to resolve then: its one answer does not grow old.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        matches!(self.source, Source::Fixed(_))
+    }
+
     /// A handle to ask for a resolution at once, for whoever sees connections fail.
     #[must_use]
     pub fn resolve_now(&self) -> ResolveNow {

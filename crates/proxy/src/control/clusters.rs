@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evenkeel_balance::EndpointSet;
-use evenkeel_config::{Cluster, Target};
+use evenkeel_config::Cluster;
 use evenkeel_discovery::{ResolveNow, ResolveOptions, ResolverState, Watch, watch};
 use evenkeel_telemetry::ClusterTelemetry;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::watch::Receiver;
 
 use super::supervisor::Request;
 
@@ -51,27 +52,12 @@ impl ClusterRuntime {
             options.min_refresh = dns.min_refresh;
             options.max_refresh = dns.max_refresh;
         }
-        if is_fixed(&config.target) {
+        let watch = watch(&config.target, &options, SmallRng::seed_from_u64(seed));
+        if watch.is_fixed() {
             // Before a reload the cluster of this name may have had one that is resolved.
             telemetry.resolver_ended();
         }
-        let watch = watch(&config.target, &options, SmallRng::seed_from_u64(seed));
-        let mut receiver = watch.subscribe();
-        let forwarder = tokio::spawn(async move {
-            // Most answers are the same as before. They are counted, and that is all: a snapshot costs every worker a look at
-            // every cluster.
-            let mut known = None;
-            while receiver.changed().await.is_ok() {
-                let news = news(&receiver.borrow_and_update());
-                let is_new = known.as_ref() != Some(&news);
-                known = Some(news);
-                let request = if is_new { Request::EndpointsChanged } else { Request::Resolved };
-                if changes.send(request).await.is_err() {
-                    return;
-                }
-            }
-        })
-        .abort_handle();
+        let forwarder = tokio::spawn(forward(watch.subscribe(), changes)).abort_handle();
         Self { config, watch, telemetry, set: Mutex::default(), counted: Default::default(), forwarder }
     }
 
@@ -120,17 +106,31 @@ impl ClusterRuntime {
         self.count(&self.watch.state(), now);
     }
 
-    /// Counts resolutions since the last time. Discovery itself warns of the first failure of a row.
+    /// Counts resolutions since the last time, of which there may have been several: a state takes the place of the one
+    /// before it. Discovery itself warns of the first failure of a row.
     fn count(&self, state: &ResolverState, now: Duration) {
-        if is_fixed(&self.config.target) {
+        if self.watch.is_fixed() {
             return;
         }
         let (successes, failures) = &self.counted;
-        if successes.swap(state.successes, Ordering::Relaxed) != state.successes {
-            self.telemetry.resolver_updated(now);
-        }
-        if failures.swap(state.failures, Ordering::Relaxed) != state.failures {
-            self.telemetry.resolver_failed();
+        let counted = successes.swap(state.successes, Ordering::Relaxed);
+        self.telemetry.resolver_updated(state.successes.saturating_sub(counted), now);
+        let counted = failures.swap(state.failures, Ordering::Relaxed);
+        self.telemetry.resolver_failed(state.failures.saturating_sub(counted));
+    }
+}
+
+/// Tells the supervisor of each state of discovery, until either ends. Most answers are the same as before. They are
+/// counted, and that is all: a snapshot costs every worker a look at every cluster.
+async fn forward(mut states: Receiver<ResolverState>, changes: Sender<Request>) {
+    let mut known = None;
+    while states.changed().await.is_ok() {
+        let news = news(&states.borrow_and_update());
+        let is_new = known.as_ref() != Some(&news);
+        known = Some(news);
+        let request = if is_new { Request::EndpointsChanged } else { Request::Resolved };
+        if changes.send(request).await.is_err() {
+            return;
         }
     }
 }
@@ -140,10 +140,86 @@ fn news(state: &ResolverState) -> (u64, Option<String>) {
     (state.generation, state.error.as_ref().map(ToString::to_string))
 }
 
-/// Whether a target lists its endpoints. There is nothing to resolve then: its one answer would only seem to grow old.
-fn is_fixed(target: &Target) -> bool {
-    match target {
-        Target::Ip(_) | Target::Unix(_) => true,
-        Target::Dns { .. } | Target::Srv { .. } | Target::File(_) => false,
+#[cfg(test)]
+mod tests {
+    use evenkeel_config::{Config, Flags};
+    use evenkeel_discovery::ResolveError;
+    use evenkeel_telemetry::{Options, Telemetry};
+    use tokio::sync::{mpsc, watch as states};
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(7);
+
+    fn start(target: &str) -> ClusterRuntime {
+        let flags = Flags { listen: "127.0.0.1:0", to: target, policy: None, workers: None, admin: None };
+        let config = Config::from_flags(&flags).unwrap().clusters.remove(0);
+        let telemetry = Telemetry::new(Options { version: "1", protocol_rules: &[] });
+        let cluster = telemetry.cluster(&config.name);
+        ClusterRuntime::start(config, cluster, 1, mpsc::channel(1).0)
+    }
+
+    fn state(generation: u64, error: Option<&str>) -> ResolverState {
+        let error = error.map(|name| Arc::new(ResolveError::NoSuchName { name: name.into() }));
+        ResolverState { generation, error, ..ResolverState::default() }
+    }
+
+    #[tokio::test]
+    async fn only_news_makes_a_snapshot() {
+        let (publish, receiver) = states::channel(ResolverState::default());
+        let (sender, mut requests) = mpsc::channel(1);
+        let forwarder = tokio::spawn(forward(receiver, sender));
+        let steps = [
+            (state(1, None), true),
+            (state(1, None), false),
+            (state(1, Some("a")), true),
+            (state(1, Some("a")), false),
+            (state(1, Some("b")), true),
+            (state(1, None), true),
+            (state(2, None), true),
+            (state(2, None), false),
+        ];
+        for (number, (state, is_news)) in steps.into_iter().enumerate() {
+            publish.send_replace(state);
+            let request = requests.recv().await.unwrap();
+            assert_eq!(matches!(request, Request::EndpointsChanged), is_news, "step {number}");
+            assert_eq!(matches!(request, Request::Resolved), !is_news, "step {number}");
+        }
+        drop(publish);
+        assert!(requests.recv().await.is_none());
+        forwarder.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_list_that_did_not_change_stays_the_same_set() {
+        let cluster = start("ipv4:127.0.0.2:1,127.0.0.3:1");
+        let first = cluster.refresh(NOW).unwrap();
+        assert!(Arc::ptr_eq(&first, &cluster.refresh(NOW).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn every_resolution_counts_also_those_that_nobody_saw() {
+        let cluster = start("file:///nowhere/endpoints.yaml");
+        let totals = || {
+            let totals = cluster.telemetry.resolver();
+            (totals.updates, totals.failures, totals.last_success_at)
+        };
+        let state = |successes, failures| ResolverState { successes, failures, ..ResolverState::default() };
+        cluster.count(&state(0, 2), NOW);
+        assert_eq!(totals(), (0, 2, None));
+        cluster.count(&state(3, 2), NOW);
+        cluster.count(&state(3, 2), NOW * 2);
+        assert_eq!(totals(), (3, 2, Some(NOW)));
+        cluster.count(&state(4, 7), NOW * 3);
+        assert_eq!(totals(), (4, 7, Some(NOW * 3)));
+    }
+
+    #[tokio::test]
+    async fn a_target_that_names_its_addresses_has_no_answer_that_grows_old() {
+        for target in ["ipv4:127.0.0.2:1", "unix:/a/b", "dns:///127.0.0.2:1", "dns:///[::1]:1"] {
+            let cluster = start(target);
+            assert!(cluster.refresh(NOW).is_some(), "{target}");
+            assert_eq!(cluster.telemetry.resolver().last_success_at, None, "{target}");
+        }
     }
 }

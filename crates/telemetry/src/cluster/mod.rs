@@ -242,11 +242,13 @@ impl ClusterTelemetry {
         endpoint
     }
 
-    /// Notes an answer of the resolver at `now`.
-    pub fn resolver_updated(&self, now: Duration) {
-        let mut resolver = lock(&self.resolver);
-        resolver.updates = resolver.updates.wrapping_add(1);
-        resolver.last_success_at = Some(now);
+    /// Notes `count` answers of the resolver, the newest at `now`. None of them changes nothing.
+    pub fn resolver_updated(&self, count: u64, now: Duration) {
+        if count > 0 {
+            let mut resolver = lock(&self.resolver);
+            resolver.updates = resolver.updates.wrapping_add(count);
+            resolver.last_success_at = Some(now);
+        }
     }
 
     /// Notes that there is nothing to resolve any more: the configuration lists the endpoints, and no answer grows old.
@@ -254,10 +256,10 @@ impl ClusterTelemetry {
         lock(&self.resolver).last_success_at = None;
     }
 
-    /// Notes a failed resolution.
-    pub fn resolver_failed(&self) {
+    /// Notes `count` failed resolutions.
+    pub fn resolver_failed(&self, count: u64) {
         let mut resolver = lock(&self.resolver);
-        resolver.failures = resolver.failures.wrapping_add(1);
+        resolver.failures = resolver.failures.wrapping_add(count);
     }
 
     /// What this cluster's resolver did.

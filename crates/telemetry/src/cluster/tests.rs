@@ -132,10 +132,10 @@ fn a_cluster_or_endpoint_called_other_makes_no_second_series() {
 fn the_resolver_keeps_the_time_of_its_last_answer() {
     let clusters = Clusters::default();
     let cluster = clusters.cluster("orders");
-    cluster.resolver_failed();
+    cluster.resolver_failed(1);
     assert_eq!(cluster.resolver().last_success_at, None);
-    cluster.resolver_updated(Duration::from_secs(3));
-    cluster.resolver_failed();
+    cluster.resolver_updated(1, Duration::from_secs(3));
+    cluster.resolver_failed(1);
     let expected = ResolverTotals { updates: 1, failures: 2, last_success_at: Some(Duration::from_secs(3)) };
     assert_eq!(cluster.resolver(), expected);
     cluster.resolver_ended();

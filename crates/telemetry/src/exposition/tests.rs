@@ -62,8 +62,8 @@ fn busy() -> Busy {
     call(&a, MethodId::UNKNOWN, &end(Code::Unimplemented, 0, 1, 0));
 
     let cluster = telemetry.cluster("orders");
-    cluster.resolver_updated(Duration::from_secs(10));
-    cluster.resolver_failed();
+    cluster.resolver_updated(1, Duration::from_secs(10));
+    cluster.resolver_failed(1);
     let (one, two) = (cluster.endpoint("127.0.0.2:50051"), cluster.endpoint("127.0.0.3:50051"));
     let (one_by_a, one_by_b, two_by_b) = (one.attach(), one.attach(), two.attach());
     for stats in [&one_by_a, &one_by_b] {
