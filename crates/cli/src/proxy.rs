@@ -24,8 +24,9 @@ pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
 
 fn load(args: &ProxyArgs) -> anyhow::Result<(Config, ConfigSource)> {
     if let Some(path) = &args.config {
-        let source = ConfigSource::File(path.clone());
-        return Ok((source.load()?, source));
+        let mut source = ConfigSource::file(path.clone());
+        let config = source.load()?;
+        return Ok((config, source));
     }
     let (Some(listen), Some(to)) = (&args.listen, &args.to) else {
         bail!("give --listen and --to, or --config; see evenkeel proxy --help");

@@ -21,6 +21,6 @@ mod supervisor;
 mod watch;
 
 pub use drain::DrainReport;
-pub use reload::{ConfigSource, ReloadError};
+pub use reload::{ConfigFile, ConfigSource, ReloadError};
 pub use start::{Handle, Proxy, StartError, StartOptions};
 pub use state::{Lifecycle, State};

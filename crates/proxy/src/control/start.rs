@@ -142,8 +142,8 @@ impl Proxy {
         let (threads, epoch) = threads;
         let state = Arc::new(State::new(epoch, telemetry, bounds.accountant, config, threads));
         state.telemetry.control().set_config_generation(1);
-        if let ConfigSource::File(path) = &source {
-            super::watch::start(path.clone(), requests.clone());
+        if let ConfigSource::File(file) = &source {
+            super::watch::start(file.path(), requests.clone());
         }
         let supervisor = Supervisor {
             state: Arc::clone(&state),

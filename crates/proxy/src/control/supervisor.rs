@@ -29,6 +29,8 @@ pub(super) enum Request {
     EndpointsChanged,
     /// Discovery looked again and found what it knew.
     Resolved,
+    /// The configuration file may have another text.
+    FileTouched,
     /// Read the configuration again.
     Reload(Option<oneshot::Sender<Result<u64, ReloadError>>>),
     /// Begin to drain; a second one cuts the drain short.
@@ -57,6 +59,12 @@ impl Supervisor {
             match request {
                 Request::EndpointsChanged => self.publish(),
                 Request::Resolved => self.count_resolutions(),
+                Request::FileTouched => {
+                    if self.source.has_changed() {
+                        // What is wrong with it is in the log.
+                        let _ = self.reload();
+                    }
+                }
                 Request::Reload(answer) => {
                     let result = self.reload();
                     if let Some(answer) = answer {
@@ -114,7 +122,7 @@ impl Supervisor {
         self.state.clusters.store(Arc::new(next));
     }
 
-    fn reload(&self) -> Result<u64, ReloadError> {
+    fn reload(&mut self) -> Result<u64, ReloadError> {
         let result = self.source.load().and_then(|config| {
             reload::check(&self.state.config.load(), &config)?;
             Ok(config)
@@ -172,6 +180,7 @@ impl Supervisor {
                     }
                     Some(Request::EndpointsChanged) => self.publish(),
                     Some(Request::Resolved) => self.count_resolutions(),
+                    Some(Request::FileTouched) => {}
                     Some(Request::Reload(answer)) => drop(answer),
                     Some(Request::ReopenLog) => self.reopen_log(),
                     None => {}

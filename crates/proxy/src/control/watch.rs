@@ -1,9 +1,10 @@
 //! Watching the configuration file: a changed file is reloaded without being asked.
 //!
 //! The folder is watched, not the file: editors replace files, and Kubernetes swaps a link beside them. Events only say
-//! that something may have changed; the text decides. One change makes several events, hence the pause before reading.
+//! that something may have changed; the supervisor compares the text with the one it loaded last. One change makes several
+//! events, hence the pause before reading.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
@@ -17,8 +18,10 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 
 /// Follows the file for as long as the supervisor lives. Where watching is impossible (inotify is exhausted), SIGHUP still
 /// works, and a line says so.
-pub(super) fn start(path: PathBuf, requests: Sender<Request>) {
+pub(super) fn start(path: &Path, requests: Sender<Request>) {
     let (wake, mut events) = channel(1);
+    // What changed between the start's reading and now made no event.
+    let _ = wake.try_send(());
     let on_event = move |event: notify::Result<Event>| {
         if event.is_ok_and(|event| !is_change(&event)) {
             return;
@@ -39,20 +42,14 @@ pub(super) fn start(path: PathBuf, requests: Sender<Request>) {
     tokio::spawn(async move {
         // Dropped with the task, which ends the watch.
         let _watcher = watcher;
-        let mut known = tokio::fs::read(&path).await.ok();
         loop {
             tokio::select! {
                 event = events.recv() => if event.is_none() { return },
                 () = requests.closed() => return,
             }
             tokio::time::sleep(DEBOUNCE).await;
-            // A file that is not there for a moment is about to be replaced.
-            let Ok(text) = tokio::fs::read(&path).await else { continue };
-            if known.as_ref() != Some(&text) {
-                known = Some(text);
-                if requests.send(Request::Reload(None)).await.is_err() {
-                    return;
-                }
+            if requests.send(Request::FileTouched).await.is_err() {
+                return;
             }
         }
     });
@@ -78,5 +75,13 @@ mod tests {
         assert!(!is_change(&event(EventKind::Access(AccessKind::Close(AccessMode::Read)))));
         assert!(is_change(&event(EventKind::Access(AccessKind::Close(AccessMode::Write)))));
         assert!(is_change(&event(EventKind::Any)));
+    }
+
+    #[tokio::test]
+    async fn the_first_look_needs_no_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let (requests, mut inbox) = channel(1);
+        start(&folder.path().join("evenkeel.yaml"), requests);
+        assert!(matches!(inbox.recv().await, Some(Request::FileTouched)));
     }
 }
