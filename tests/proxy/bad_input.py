@@ -1,5 +1,7 @@
 """What no client should send: the answer that the RFC or gRPC names, and no effect on anyone else."""
 
+import socket
+
 import grpc
 import h2.errors
 import h2.events
@@ -7,6 +9,7 @@ import shared
 from harness import calls, frames, proxy, wire
 from harness.frames import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS
 from harness.frames import WINDOW_UPDATE, frame, talk
+from harness.poll import eventually
 from harness.suite import Shared, test
 
 guarded = Shared(lambda stage: proxy.start(stage, f"ipv4:{shared.one(stage).address}"))
@@ -33,6 +36,60 @@ def http1_is_answered_with_505_and_a_hint(stage):
         assert answer.startswith(b"HTTP/1.1 505 "), answer
         assert b"gRPC over HTTP/2" in answer, answer
     bystander.notices_nothing()
+
+
+@test
+def a_first_segment_may_end_anywhere(stage):
+    """A client may send its first bytes one by one; what it speaks is told by what they become."""
+    greeting = frames.PREFACE + frame(SETTINGS, 0, 0)
+    for first in (1, 2, 3, 4, 23, 24):
+        with frames.connect(guarded.get(stage).address) as sock:
+            send_in_two(sock, greeting, first)
+            kind, _, stream, _ = receive_frame(sock)
+            assert (kind, stream) == (SETTINGS, 0), first
+    for first in (1, 2, 3, 4, 5):
+        with frames.connect(guarded.get(stage).address) as sock:
+            send_in_two(sock, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", first)
+            assert frames.receive_all(sock).startswith(b"HTTP/1.1 505 "), first
+
+
+def send_in_two(sock, data, first):
+    """Sends the first bytes in a segment of their own, which the proxy reads before the rest comes."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.sendall(data[:first])
+    eventually(lambda: unread_by_peer(sock) == 0, "the proxy reads the first bytes")
+    sock.sendall(data[first:])
+
+
+def unread_by_peer(sock):
+    """Bytes that the other end of a connection on this machine has not read yet."""
+
+    def name(address):
+        host, port = address
+        return f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}"
+
+    theirs = [name(sock.getpeername()), name(sock.getsockname())]
+    with open("/proc/net/tcp", encoding="ascii") as lines:
+        queues = [words[4] for words in map(str.split, lines) if words[1:3] == theirs]
+    assert len(queues) == 1, queues
+    return int(queues[0].partition(":")[2], 16)
+
+
+def receive_frame(sock):
+    data = b""
+    while True:
+        chunk = sock.recv(65536)
+        assert chunk, f"closed after {data!r}"
+        data += chunk
+        found, _ = frames.parse(data)
+        if found:
+            return found[0]
+
+
+@test
+def the_answer_to_head_has_no_body(stage):
+    answer = talk(guarded.get(stage).address, b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 505 ") and answer.endswith(b"\r\n\r\n"), answer
 
 
 @test

@@ -19,24 +19,42 @@ enum FirstBytes {
     Http2,
     Http1,
     Unknown,
+    /// Too few to tell: they may be cut anywhere.
+    Undecided,
 }
 
+/// A method is a token of capital letters in practice (RFC 9110 section 9.1), at most this many of them, then a space.
+const METHOD_LETTERS_MAX: usize = 7;
+
 fn classify(input: &[u8]) -> FirstBytes {
+    let letters =
+        input.iter().take(METHOD_LETTERS_MAX + 1).take_while(|byte| byte.is_ascii_uppercase()).count();
+    if letters <= METHOD_LETTERS_MAX && letters == input.len() {
+        return FirstBytes::Undecided;
+    }
     let length = input.len().min(PREFACE.len());
     if input[..length] == PREFACE[..length] {
-        return FirstBytes::Http2;
-    }
-    // A method is a token of capital letters in practice (RFC 9110 section 9.1), at most seven of them, then a space.
-    let method = input.iter().take(8).take_while(|byte| byte.is_ascii_uppercase()).count();
-    if (3..8).contains(&method) && input.get(method) == Some(&b' ') {
+        FirstBytes::Http2
+    } else if (3..=METHOD_LETTERS_MAX).contains(&letters) && input[letters] == b' ' {
         FirstBytes::Http1
     } else {
         FirstBytes::Unknown
     }
 }
 
+/// The answer to a request that begins like this: the one to HEAD has no body (RFC 9110 section 9.3.2).
+fn answer(input: &[u8]) -> &'static [u8] {
+    if input.starts_with(b"HEAD ") {
+        let end = HTTP1_ANSWER.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        &HTTP1_ANSWER[..end.map_or(HTTP1_ANSWER.len(), |end| end + 4)]
+    } else {
+        HTTP1_ANSWER
+    }
+}
+
 impl Worker {
-    /// Looks at the first bytes of a client. Whether it speaks HTTP/2.
+    /// Looks at the first bytes of a client. Whether it speaks HTTP/2. Bytes that do not tell yet are kept for the next read;
+    /// the wait for more ends with that for the preface.
     pub(super) fn begin_downstream(&mut self, id: ConnId, input: &[u8]) -> bool {
         let Some(conn) = self.conns.get_mut(id.index()) else { return false };
         match classify(input) {
@@ -47,10 +65,11 @@ impl Worker {
             FirstBytes::Http1 => {
                 self.count(Event::Http1Request);
                 let Some(conn) = self.conns.get_mut(id.index()) else { return false };
-                conn.plain_answer = Some(HTTP1_ANSWER.to_vec());
+                conn.plain_answer = Some(answer(input).to_vec());
                 conn.phase = ConnPhase::Flushing;
             }
             FirstBytes::Unknown => conn.phase = ConnPhase::Dead,
+            FirstBytes::Undecided => self.keep_leftover(id, input),
         }
         self.touch(id);
         false
@@ -63,7 +82,7 @@ mod tests {
 
     #[test]
     fn tells_http2_from_http1_and_from_anything_else() {
-        assert_eq!(classify(b"P"), FirstBytes::Http2);
+        assert_eq!(classify(b"PRI "), FirstBytes::Http2);
         assert_eq!(classify(PREFACE), FirstBytes::Http2);
         assert_eq!(classify(b"POST /a HTTP/1.1\r\n"), FirstBytes::Http1);
         assert_eq!(classify(b"GET / HTTP/1.1\r\n"), FirstBytes::Http1);
@@ -74,9 +93,25 @@ mod tests {
     }
 
     #[test]
+    fn a_beginning_of_letters_alone_waits_for_more() {
+        for part in [&b""[..], b"P", b"PR", b"PRI", b"GE", b"OPTIONS"] {
+            assert_eq!(classify(part), FirstBytes::Undecided, "{part:?}");
+        }
+        assert_eq!(classify(b"OPTIONSX"), FirstBytes::Unknown, "no method is as long");
+        assert_eq!(classify(b"AB "), FirstBytes::Unknown);
+        assert_eq!(classify(b"h"), FirstBytes::Unknown);
+    }
+
+    #[test]
     fn the_answer_says_its_own_length() {
-        let text = str::from_utf8(HTTP1_ANSWER).unwrap();
+        let text = str::from_utf8(answer(b"GET / HTTP/1.1\r\n")).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())));
+    }
+
+    #[test]
+    fn the_answer_to_head_is_a_head() {
+        let text = str::from_utf8(answer(b"HEAD / HTTP/1.1\r\n")).unwrap();
+        assert!(text.starts_with("HTTP/1.1 505 ") && text.ends_with("connection: close\r\n\r\n"), "{text}");
     }
 }
