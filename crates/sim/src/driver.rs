@@ -27,6 +27,9 @@ use crate::stats::Happening;
 /// Reads from one connection before others get their turn; epoll's driver has the same number.
 const READS_PER_TURN: usize = 4;
 
+/// Reads from a connection that cannot be written to any more; epoll's driver has the same number.
+const BROKEN_READS_MAX: usize = 1024;
+
 /// Actions of one turn beyond which the worker is taken to go round in circles. A turn of these worlds has some dozens.
 const ACTIONS_PER_TURN_MAX: usize = 5_000;
 
@@ -347,6 +350,27 @@ impl Driver {
         self.list_unread(index);
     }
 
+    /// A connection cannot be written to any more: what a backend said before that is processed first.
+    fn read_broken(&mut self, net: &mut Net, id: ConnId) {
+        for _ in 0..BROKEN_READS_MAX {
+            let Some(Some(socket)) = self.sockets.get(id.index()) else { return };
+            if socket.address.is_none() {
+                break;
+            }
+            let (link, side) = (socket.link, socket.side);
+            self.buffer.resize(self.worker.leftover_len(id), 0);
+            let kept = self.worker.take_leftover(id, &mut self.buffer);
+            match net.read(link, side, &mut self.buffer, READ_BYTES - kept) {
+                Read::Bytes(_) => self.worker.received(net.now, id, &self.buffer),
+                Read::Nothing | Read::Eof | Read::Reset => {
+                    self.worker.received_last(net.now, id, &mut self.buffer, kept);
+                    break;
+                }
+            }
+        }
+        self.worker.ended(net.now, id, TransportEnd::Reset);
+    }
+
     fn list_unread(&mut self, index: usize) {
         if let Some(Some(socket)) = self.sockets.get_mut(index)
             && socket.readable
@@ -423,7 +447,7 @@ impl Driver {
                 self.worker.written(net.now, id, count);
             }
             Err(_) => {
-                self.worker.ended(net.now, id, TransportEnd::Reset);
+                self.read_broken(net, id);
                 return;
             }
         }

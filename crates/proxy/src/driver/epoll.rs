@@ -31,6 +31,9 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// Reads from one connection before others get their turn.
 const READS_PER_TURN: usize = 4;
 
+/// Reads from a connection that cannot be written to any more. The kernel holds some MiB at most (tcp(7), `tcp_rmem`).
+const BROKEN_READS_MAX: usize = 1024;
+
 /// How long connections are left in the kernel's queue while the process is short of memory.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
 
@@ -52,8 +55,8 @@ struct Socket {
     hung_up: bool,
     /// Stands in the list of sockets to read again.
     listed: bool,
-    /// A client's place among all clients' connections.
-    _seat: Option<Seat>,
+    /// A client's place among all clients' connections; `None` for a backend.
+    seat: Option<Seat>,
 }
 
 /// One worker, its sockets, and its epoll instance.
@@ -213,7 +216,8 @@ impl EventLoop {
         if self.stop_at.is_some_and(|at| at <= self.epoch + now) {
             self.stop_at = None;
             self.report.aborted_calls += self.worker.abort(now);
-            self.end_at = Some(self.epoch + now + FAREWELL_MAX);
+            // Whoever asks again and again to stop does not put the end off.
+            self.end_at.get_or_insert(self.epoch + now + FAREWELL_MAX);
         }
     }
 
@@ -321,15 +325,8 @@ impl EventLoop {
         if self.sockets.len() <= id.index() {
             self.sockets.resize_with(id.index() + 1, || None);
         }
-        self.sockets[id.index()] = Some(Socket {
-            id,
-            stream,
-            connecting,
-            readable: true,
-            hung_up: false,
-            listed: false,
-            _seat: seat,
-        });
+        self.sockets[id.index()] =
+            Some(Socket { id, stream, connecting, readable: true, hung_up: false, listed: false, seat });
     }
 
     fn on_socket(&mut self, now: Duration, index: usize, event: &mio::event::Event) {
@@ -405,6 +402,27 @@ impl EventLoop {
         self.list_unread(index);
     }
 
+    /// A connection cannot be written to any more. What a backend said before that is processed first: it may be answers,
+    /// and refusals that make calls safe to repeat. The kernel keeps it until it was read.
+    fn read_broken(&mut self, now: Duration, id: ConnId) {
+        for _ in 0..BROKEN_READS_MAX {
+            let Some(Some(socket)) = self.sockets.get_mut(id.index()) else { return };
+            if socket.seat.is_some() {
+                // A client that is gone wants nothing any more.
+                break;
+            }
+            let kept = self.worker.take_leftover(id, &mut self.buffer);
+            match socket.stream.read(&mut self.buffer[kept..]) {
+                Ok(count) if count > 0 => self.worker.received(now, id, &self.buffer[..kept + count]),
+                _ => {
+                    self.worker.received_last(now, id, &mut self.buffer, kept);
+                    break;
+                }
+            }
+        }
+        self.worker.ended(now, id, TransportEnd::Reset);
+    }
+
     fn list_unread(&mut self, index: usize) {
         if let Some(Some(socket)) = self.sockets.get_mut(index)
             && socket.readable
@@ -446,7 +464,7 @@ impl EventLoop {
             Ok(count) => self.worker.written(now, id, count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.worker.written(now, id, 0),
             Err(_) => {
-                self.worker.ended(now, id, TransportEnd::Reset);
+                self.read_broken(now, id);
                 return;
             }
         }
