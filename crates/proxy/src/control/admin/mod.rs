@@ -1,10 +1,11 @@
 //! The admin interface: what operators and their tools ask a running proxy.
 //!
 //! Rules: loopback by default; only POST changes anything, so that no link and no prefetch can (Envoy answers GET on such
-//! paths with 400 for the same reason); connections are few and bounded ([`CONNECTIONS_MAX`]), so that whoever scrapes too
-//! much harms the admin interface only.
+//! paths with 400 for the same reason); connections are few and none lasts for ever, so that whoever scrapes too much, or
+//! holds them open, harms the admin interface only.
 
 mod clusters;
+mod connections;
 mod metrics;
 mod process;
 
@@ -22,11 +23,9 @@ use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::Sender;
 
+use self::connections::Bounds;
 use super::state::{Lifecycle, State};
 use super::supervisor::Request;
-
-/// Requests served at once; more wait.
-pub const CONNECTIONS_MAX: usize = 64;
 
 const HELP: &str = "\
 Evenkeel admin interface
@@ -70,18 +69,17 @@ pub(super) fn serve(socket: Socket, state: Arc<State>, requests: Sender<Request>
     match socket {
         Socket::Tcp(listener) => {
             let address = listener.local_addr().ok();
-            tokio::spawn(async move { axum::serve(listener, router).await });
+            tokio::spawn(connections::serve(listener, router, Bounds::CONNECTIONS_MAX));
             address
         }
         Socket::Unix(listener) => {
-            tokio::spawn(async move { axum::serve(listener, router).await });
+            tokio::spawn(connections::serve(listener, router, Bounds::CONNECTIONS_MAX));
             None
         }
     }
 }
 
 fn router(admin: Admin) -> Router {
-    let gate = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     Router::new()
         .route("/", get(|| async { HELP }))
         .route("/ready", get(ready))
@@ -92,15 +90,6 @@ fn router(admin: Admin) -> Router {
         .route("/drain", post(drain))
         .route("/reload", post(reload))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such path; GET / lists them\n") })
-        .layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {
-            let gate = Arc::clone(&gate);
-            async move {
-                let permit = gate.acquire().await;
-                let response = next.run(request).await;
-                drop(permit);
-                response
-            }
-        }))
         .with_state(admin)
 }
 
