@@ -1,15 +1,18 @@
 """What the proxy tells about itself: admin interface, metrics, access log."""
 
+import contextlib
 import json
 import os
 import queue
 import re
 import signal
+import socket
+import subprocess
 import tempfile
 
 import grpc
 import shared
-from harness import calls, metrics, proxy, wire
+from harness import calls, frames, metrics, proxy, wire
 from harness.poll import eventually
 from harness.process import run
 from harness.suite import peer, test
@@ -244,3 +247,36 @@ def a_metrics_page_is_read_back_whole(stage):
     """The parser that these tests use refuses what is no sample."""
     _, text = start(stage).get("/metrics")
     assert metrics.parse(text).sum("evenkeel_build_info") == 1
+
+
+@test
+def a_log_that_nobody_reads_holds_up_neither_calls_nor_the_end(stage):
+    path = os.path.join(stage.enter(tempfile.TemporaryDirectory()), "proxy.sock")
+    flags = ["--listen", f"unix:{path}", "--to", f"ipv4:{shared.one(stage).address}", "--admin", "off"]
+    reader, writer = os.pipe()
+    stage.at_end(os.close, reader)
+    # Whoever writes one byte more to this pipe waits for ever.
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    running = subprocess.Popen([proxy.binary(), "proxy", *flags], stdin=subprocess.DEVNULL, stderr=writer)
+    stage.at_end(running.wait)
+    stage.at_end(running.kill)
+    os.close(writer)
+
+    def refused_bytes():
+        """What a connection gets that breaks the protocol: a line is logged about it."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(frames.STEP_SECONDS)
+            sock.connect(path)
+            sock.sendall(frames.PREFACE + frames.frame(frames.DATA, 0, 0, b"x"))
+            return frames.receive_all(sock)
+
+    assert eventually(refused_bytes, "the proxy closes a connection that breaks the protocol")
+    with calls.Client(f"unix:{path}") as client:
+        client.call()
+    running.send_signal(signal.SIGTERM)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(20) == 0

@@ -4,6 +4,7 @@
 mod args;
 mod check;
 mod demo;
+mod logging;
 mod proxy;
 
 use std::io::IsTerminal;

@@ -1,25 +1,30 @@
 //! `evenkeel proxy`.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use evenkeel_config::{Config, Flags};
 use evenkeel_proxy::control::{ConfigSource, Proxy, StartOptions};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-use crate::args::{LogFormat, ProxyArgs};
+use crate::args::ProxyArgs;
+use crate::logging::Log;
+
+/// How often the log tells what it had to leave out.
+const TELL_DROPPED: Duration = Duration::from_secs(10);
 
 /// Runs a proxy until it has drained.
 pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
-    start_logging(args)?;
+    // Dropped last: what a drain says at its end, and why a start failed, is written.
+    let mut log = Log::start(args)?;
     let (config, source) = load(args)?;
     let options = StartOptions { reuse_port: args.reuse_port };
     // The workers have threads of their own; the control plane has little to do.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(serve(config, source, options))?;
-    Ok(ExitCode::SUCCESS)
+    let result = runtime.block_on(serve(config, source, options, &mut log));
+    log.tell_dropped();
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 fn load(args: &ProxyArgs) -> anyhow::Result<(Config, ConfigSource)> {
@@ -41,22 +46,12 @@ fn load(args: &ProxyArgs) -> anyhow::Result<(Config, ConfigSource)> {
     Ok((Config::from_flags(&flags)?, ConfigSource::Flags))
 }
 
-fn start_logging(args: &ProxyArgs) -> anyhow::Result<()> {
-    // The resolver library logs each forged or late answer without a limit; what matters of it is in our own errors.
-    let filter = EnvFilter::try_new(format!("hickory_proto=off,hickory_resolver=off,{}", args.log))
-        .with_context(|| format!("--log {}: not a filter; write error, warn, info or debug", args.log))?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match args.log_format {
-        LogFormat::Text => subscriber.with_target(false).init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
-    Ok(())
-}
-
-async fn serve(config: Config, source: ConfigSource, options: StartOptions) -> anyhow::Result<()> {
+async fn serve(
+    config: Config,
+    source: ConfigSource,
+    options: StartOptions,
+    log: &mut Log,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -69,10 +64,12 @@ async fn serve(config: Config, source: ConfigSource, options: StartOptions) -> a
         tracing::info!("admin interface on http://{admin}");
     }
     let handle = proxy.handle();
+    let mut tell_dropped = tokio::time::interval(TELL_DROPPED);
     let mut finished = tokio::spawn(async move { proxy.finished().await });
     loop {
         tokio::select! {
             _ = &mut finished => return Ok(()),
+            _ = tell_dropped.tick() => log.tell_dropped(),
             _ = terminate.recv() => handle.drain().await,
             _ = interrupt.recv() => handle.drain().await,
             // What is wrong with the file is in the log.
