@@ -20,6 +20,7 @@
 //! - A change of one endpoint's state costs O(log n) at most; a new [`EndpointSet`] costs O(n).
 
 mod address;
+mod attempt;
 mod backoff;
 mod balancer;
 mod call;
@@ -29,11 +30,13 @@ mod endpoint;
 mod factor;
 mod hash;
 mod health;
+pub mod outlier;
 mod policy;
 mod slow_start;
 mod subset;
 
 pub use address::Address;
+pub use attempt::AttemptEnd;
 pub use backoff::{Backoff, BackoffConfig};
 pub use balancer::{Balancer, BalancerConfig, Changes, Pick, Slot, SlotStatus};
 pub use call::{Ask, CallReport, LoadReport};

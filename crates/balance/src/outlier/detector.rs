@@ -1,0 +1,339 @@
+//! The rules, applied to records.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::time::Duration;
+
+use rand::{Rng, RngExt};
+
+use super::config::{FailurePercentage, Observation, OutlierConfig, SuccessRate};
+use super::record::{EjectionReason, Interval, OutlierRecord, Phase};
+
+/// What a call or a sweep changed about an endpoint; worth a log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OutlierChange {
+    /// It was taken out of rotation.
+    Ejected {
+        /// Why.
+        reason: EjectionReason,
+        /// When the first probe may be sent.
+        until: Duration,
+    },
+    /// Its probes succeeded: it is back in rotation.
+    Returned,
+}
+
+/// Outlier detection of one cluster, shared by all workers.
+#[derive(Debug)]
+pub struct OutlierDetector {
+    config: OutlierConfig,
+    endpoints: AtomicU32,
+    /// Endpoints that are not in service.
+    out: AtomicU32,
+    /// When the next sweep is due, in microseconds.
+    sweep_at: AtomicU64,
+    ejections: [AtomicU64; EjectionReason::ALL.len()],
+    /// Ejections that the cap prevented.
+    held_back: AtomicU64,
+}
+
+impl OutlierDetector {
+    /// A detector for a cluster of so many endpoints, all in service.
+    #[must_use]
+    pub fn new(config: OutlierConfig, endpoints: u32, now: Duration) -> Self {
+        Self {
+            config,
+            endpoints: AtomicU32::new(endpoints),
+            out: AtomicU32::new(0),
+            sweep_at: AtomicU64::new(micros(now.saturating_add(config.interval))),
+            ejections: [const { AtomicU64::new(0) }; EjectionReason::ALL.len()],
+            held_back: AtomicU64::new(0),
+        }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &OutlierConfig {
+        &self.config
+    }
+
+    /// Takes the number of endpoints after a change of the set. Those that are out stay so, even above a lower cap.
+    pub fn set_endpoints(&self, endpoints: u32) {
+        self.endpoints.store(endpoints, Relaxed);
+    }
+
+    /// Retires the record of an endpoint that left the set: its place under the cap is free.
+    ///
+    /// For good, because the endpoint's last calls still end, and with failures if its process does: counted, they would
+    /// eject what is no longer there, and its place under the cap would be lost. One that comes back gets a new record.
+    pub fn remove(&self, record: &OutlierRecord) {
+        match Phase::decode(record.phase.swap(Phase::Removed.encode(), Relaxed)) {
+            Phase::InService | Phase::Removed => {}
+            Phase::Ejected { .. } | Phase::Free | Phase::Probed { .. } => {
+                self.out.fetch_sub(1, Relaxed);
+            }
+        }
+    }
+
+    /// Endpoints that are not in service now.
+    #[must_use]
+    pub fn out(&self) -> u32 {
+        self.out.load(Relaxed)
+    }
+
+    /// Ejections for this reason so far.
+    #[must_use]
+    pub fn ejections(&self, reason: EjectionReason) -> u64 {
+        self.ejections[reason as usize].load(Relaxed)
+    }
+
+    /// Ejections that the cap prevented so far.
+    #[must_use]
+    pub fn held_back(&self) -> u64 {
+        self.held_back.load(Relaxed)
+    }
+
+    /// Claims the right to send one call as a probe to an endpoint that is half-open. Its end must be told to
+    /// [`OutlierDetector::record`] with `is_probe`; until then, or the probe's timeout, no other call gets the right.
+    pub fn claim_probe(&self, record: &OutlierRecord, now: Duration) -> bool {
+        let bits = record.phase.load(Relaxed);
+        let is_due = match Phase::decode(bits) {
+            Phase::InService | Phase::Removed => false,
+            Phase::Free => true,
+            Phase::Ejected { until } | Phase::Probed { until } => now >= until,
+        };
+        let until = now.saturating_add(self.config.probe_timeout);
+        is_due && record.change(bits, Phase::Probed { until })
+    }
+
+    /// Counts the end of an attempt; O(1), without allocation.
+    pub fn record(
+        &self,
+        record: &OutlierRecord,
+        observation: Observation,
+        is_probe: bool,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Option<OutlierChange> {
+        if is_probe {
+            return self.probe_ended(record, observation, now, rng);
+        }
+        if !record.is_in_service() {
+            return None; // A call from before the ejection, which has been judged, or the removal.
+        }
+        match observation {
+            Observation::Nothing => None,
+            Observation::Success => {
+                record.successes.fetch_add(1, Relaxed);
+                // Read first: most calls succeed, and a write would take the cache line from the other workers.
+                if record.consecutive.load(Relaxed) != 0 {
+                    record.consecutive.store(0, Relaxed);
+                }
+                None
+            }
+            Observation::Failure => {
+                record.failures.fetch_add(1, Relaxed);
+                let in_a_row = record.consecutive.fetch_add(1, Relaxed).saturating_add(1);
+                let is_too_many =
+                    self.config.consecutive_failures.is_some_and(|most| in_a_row >= most.max(1));
+                is_too_many
+                    .then(|| self.eject(record, EjectionReason::ConsecutiveFailures, now, rng))
+                    .flatten()
+            }
+        }
+    }
+
+    fn probe_ended(
+        &self,
+        record: &OutlierRecord,
+        observation: Observation,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Option<OutlierChange> {
+        let bits = record.phase.load(Relaxed);
+        if !matches!(Phase::decode(bits), Phase::Free | Phase::Probed { .. }) {
+            return None; // Another probe decided meanwhile.
+        }
+        match observation {
+            Observation::Nothing => {
+                record.change(bits, Phase::Free);
+                None
+            }
+            Observation::Failure => {
+                let until = self.until(record, now, rng);
+                if !record.change(bits, Phase::Ejected { until }) {
+                    return None;
+                }
+                Some(self.note_ejection(record, EjectionReason::ProbeFailed, until))
+            }
+            Observation::Success => {
+                let successes = record.probe_successes.fetch_add(1, Relaxed).saturating_add(1);
+                if successes < self.config.probe_successes {
+                    record.change(bits, Phase::Free);
+                    return None;
+                }
+                record.consecutive.store(0, Relaxed);
+                record.close_interval(); // What it did before the ejection is not held against it again.
+                if !record.change(bits, Phase::InService) {
+                    return None;
+                }
+                self.out.fetch_sub(1, Relaxed);
+                Some(OutlierChange::Returned)
+            }
+        }
+    }
+
+    /// Takes an endpoint out, if the cap allows it and no other thread did.
+    fn eject(
+        &self,
+        record: &OutlierRecord,
+        reason: EjectionReason,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Option<OutlierChange> {
+        let allowed = self.config.allowed(self.endpoints.load(Relaxed));
+        let room = self.out.fetch_update(Relaxed, Relaxed, |out| (out < allowed).then_some(out + 1));
+        if room.is_err() {
+            self.held_back.fetch_add(1, Relaxed);
+            return None;
+        }
+        let until = self.until(record, now, rng);
+        if !record.change(Phase::InService.encode(), Phase::Ejected { until }) {
+            self.out.fetch_sub(1, Relaxed);
+            return None;
+        }
+        Some(self.note_ejection(record, reason, until))
+    }
+
+    fn note_ejection(
+        &self,
+        record: &OutlierRecord,
+        reason: EjectionReason,
+        until: Duration,
+    ) -> OutlierChange {
+        record.reason.store(reason as u8, Relaxed);
+        record.times_ejected.fetch_add(1, Relaxed);
+        record.probe_successes.store(0, Relaxed);
+        record.consecutive.store(0, Relaxed);
+        self.ejections[reason as usize].fetch_add(1, Relaxed);
+        OutlierChange::Ejected { reason, until }
+    }
+
+    /// When an ejection that begins now ends.
+    fn until(&self, record: &OutlierRecord, now: Duration, rng: &mut impl Rng) -> Duration {
+        let length = self.config.ejection(record.times_ejected().saturating_add(1));
+        let extra = rng.random_range(0.0..=self.config.jitter.get().min(1.0));
+        let jittered = Duration::try_from_secs_f64(length.as_secs_f64() * (1.0 + extra));
+        now.saturating_add(jittered.unwrap_or(Duration::MAX))
+    }
+
+    /// When the next sweep is due.
+    #[must_use]
+    pub fn next_sweep_at(&self) -> Duration {
+        Duration::from_micros(self.sweep_at.load(Relaxed))
+    }
+
+    /// Applies the rules over rates at an interval's end; does nothing before it, so any thread may ask. O(n), three
+    /// passes, without allocation. `changed` is told the place of each endpoint that was ejected.
+    pub fn sweep<'a>(
+        &self,
+        records: impl Iterator<Item = &'a OutlierRecord> + Clone,
+        now: Duration,
+        rng: &mut impl Rng,
+        mut changed: impl FnMut(usize, OutlierChange),
+    ) {
+        let due = self.sweep_at.load(Relaxed);
+        let next = micros(now.saturating_add(self.config.interval));
+        let is_due = micros(now) >= due;
+        if !is_due || self.sweep_at.compare_exchange(due, next, Relaxed, Relaxed).is_err() {
+            return;
+        }
+        for record in records.clone() {
+            // Before the rules: an ejection of this sweep is not shortened by it.
+            if record.is_in_service() {
+                let less = |times: u32| times.checked_sub(1);
+                let _at_zero = record.times_ejected.fetch_update(Relaxed, Relaxed, less);
+            }
+            record.close_interval();
+        }
+        if let Some(rule) = self.config.success_rate {
+            self.sweep_success_rate(&rule, records.clone(), now, rng, &mut changed);
+        }
+        if let Some(rule) = self.config.failure_percentage {
+            self.sweep_failure_percentage(&rule, records, now, rng, &mut changed);
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a count of endpoints is far below 2^53")]
+    fn sweep_success_rate<'a>(
+        &self,
+        rule: &SuccessRate,
+        records: impl Iterator<Item = &'a OutlierRecord> + Clone,
+        now: Duration,
+        rng: &mut impl Rng,
+        changed: &mut impl FnMut(usize, OutlierChange),
+    ) {
+        let volume = u64::from(rule.request_volume.max(1));
+        let judged = records
+            .enumerate()
+            .map(|(place, record)| (place, record, record.closed()))
+            .filter(|(_, _, closed)| closed.calls >= volume);
+        let (mut count, mut sum, mut squares, mut all) = (0_usize, 0.0, 0.0, Interval::default());
+        for (_, _, closed) in judged.clone() {
+            let rate = closed.success_rate();
+            count += 1;
+            sum += rate;
+            squares += rate * rate;
+            all.calls += closed.calls;
+            all.failures += closed.failures;
+        }
+        if count == 0 || count < rule.min_endpoints {
+            return;
+        }
+        let mean = sum / count as f64;
+        let stdev = (squares / count as f64 - mean * mean).max(0.0).sqrt();
+        for (place, record, closed) in judged {
+            let others =
+                Interval { calls: all.calls - closed.calls, failures: all.failures - closed.failures };
+            let is_outlier = closed.success_rate() < mean - rule.stdev_factor.get() * stdev
+                && closed.chance_beside(others) <= rule.chance();
+            if is_outlier
+                && is_enforced(rule.enforcement_percent, rng)
+                && let Some(change) = self.eject(record, EjectionReason::SuccessRate, now, rng)
+            {
+                changed(place, change);
+            }
+        }
+    }
+
+    fn sweep_failure_percentage<'a>(
+        &self,
+        rule: &FailurePercentage,
+        records: impl Iterator<Item = &'a OutlierRecord>,
+        now: Duration,
+        rng: &mut impl Rng,
+        changed: &mut impl FnMut(usize, OutlierChange),
+    ) {
+        if (self.endpoints.load(Relaxed) as usize) < rule.min_endpoints {
+            return;
+        }
+        for (place, record) in records.enumerate().filter(|(_, record)| record.is_in_service()) {
+            let closed = record.closed();
+            let is_failing = closed.calls >= u64::from(rule.request_volume.max(1))
+                && closed.failures * 100 >= closed.calls * u64::from(rule.threshold_percent);
+            if is_failing
+                && is_enforced(rule.enforcement_percent, rng)
+                && let Some(change) = self.eject(record, EjectionReason::FailurePercentage, now, rng)
+            {
+                changed(place, change);
+            }
+        }
+    }
+}
+
+fn is_enforced(percent: u8, rng: &mut impl Rng) -> bool {
+    rng.random_range(0..100) < percent
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
