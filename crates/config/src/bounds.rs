@@ -140,5 +140,13 @@ pub const DRAIN_SPREAD: Bounds<Duration> = millis(0, HOUR, 5 * SECOND);
 /// How long calls in flight may go on. Kubernetes' own patience is 30 s by default.
 pub const DRAIN_GRACE: Bounds<Duration> = millis(SECOND, DAY, 30 * SECOND);
 
+/// Memory that may be buffered for peers, as a share of what there is, in percent. The rest is for what is not counted:
+/// the kernel's socket buffers, which a control group counts too, the allocator's waste, and the program itself.
+pub const OVERLOAD_MEMORY_PERCENT: Bounds<u32> = count(1, 90, 50);
+
+/// The same in bytes. Below 16 MiB not even sixteen connections' windows fit; 4 TiB no machine has. Its default is not used:
+/// without it the share counts.
+pub const OVERLOAD_MEMORY_BYTES: Bounds<u64> = Bounds { min: 16 << 20, max: 4 << 40, default: 1 << 30 };
+
 /// An endpoint's weight in a list. 0: it is known but gets no calls.
 pub const WEIGHT: Bounds<u32> = count(0, 65_535, 1);

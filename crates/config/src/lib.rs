@@ -42,8 +42,8 @@ pub use flags::Flags;
 pub use listen::{ListenAddress, ListenAddressError, ListenAddressProblem};
 pub use model::{
     AccessLog, Cluster, ClusterRef, Config, DEFAULT_ADMIN_PORT, Destination, DnsRefresh, Drain, Limits,
-    Listener, MAX_REGEX_BYTES, MetadataMatch, PathMatch, Profile, Route, RouteMatch, Share, ValueMatch,
-    whole_regex,
+    Listener, MAX_REGEX_BYTES, MemoryLimit, MetadataMatch, Overload, PathMatch, Profile, Route, RouteMatch,
+    Share, ValueMatch, whole_regex,
 };
 pub use policy::{UnknownPolicy, policy_from_str, policy_name};
 pub use schema::{endpoints_schema, schema};

@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use evenkeel_balance::{Address, Choice, MAX_ENDPOINTS, Policy};
 use evenkeel_config::{
-    AccessLog, Config, Fault, Flags, ListenAddress, MetadataMatch, PathMatch, Profile, RouteMatch, Target,
-    ValueMatch, bounds, parse, parse_endpoints,
+    AccessLog, Config, Fault, Flags, ListenAddress, MemoryLimit, MetadataMatch, PathMatch, Profile,
+    RouteMatch, Target, ValueMatch, bounds, parse, parse_endpoints,
 };
 use proptest::prelude::*;
 
@@ -284,6 +284,24 @@ fn an_alias_is_reported_where_it_is_defined() {
     sorted.sort();
     assert_eq!(codes, sorted);
     assert!(faults(&text).iter().all(|(_, path)| path.starts_with("clusters[0].")));
+}
+
+#[test]
+fn the_memory_limit_is_a_share_or_a_size_within_bounds() {
+    let top = |written: &str| format!("{GOOD}overload: {{memory: {written}}}\n");
+    let memory = |written: &str| parse("top", &top(written)).unwrap().overload.memory;
+    assert_eq!(good().overload.memory, MemoryLimit::Percent(50));
+    assert_eq!(memory("1%"), MemoryLimit::Percent(1));
+    assert_eq!(memory("90%"), MemoryLimit::Percent(90));
+    assert_eq!(memory("16MiB"), MemoryLimit::Bytes(16 << 20));
+    assert_eq!(memory("16777216"), MemoryLimit::Bytes(16 << 20));
+    assert_eq!(memory("4096GiB"), MemoryLimit::Bytes(4 << 40));
+    for written in ["0%", "91%", "99999999999%", "16777215", "4097GiB"] {
+        assert_eq!(faults(&top(written)), [("out_of_bounds", "overload.memory".into())], "{written}");
+    }
+    for written in ["5.5%", "'%'", "1GB"] {
+        assert_eq!(faults(&top(written)), [("invalid_size", "overload.memory".into())], "{written}");
+    }
 }
 
 #[test]

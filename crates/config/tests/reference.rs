@@ -88,6 +88,15 @@ fn durations_are_as_in_the_reference() {
 }
 
 #[test]
+fn the_memory_limit_is_as_in_the_reference() {
+    check("memory", bounds::OVERLOAD_MEMORY_PERCENT, |percent| format!("{percent}%"));
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    assert!(fs::read_to_string(path).unwrap().contains("a size from 16MiB to 4096GiB"));
+    assert_eq!(bounds::OVERLOAD_MEMORY_BYTES.min, 16 << 20);
+    assert_eq!(bounds::OVERLOAD_MEMORY_BYTES.max, 4096 << 30);
+}
+
+#[test]
 fn sizes_are_as_in_the_reference() {
     size("initial_stream_window_size", bounds::INITIAL_STREAM_WINDOW_SIZE);
     size("initial_connection_window_size", bounds::INITIAL_CONNECTION_WINDOW_SIZE);

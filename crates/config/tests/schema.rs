@@ -78,7 +78,7 @@ fn the_configurations_in_the_reference_are_read() {
 }
 
 /// A configuration that is right but for one place, and what is written there.
-const REFUSED: [&str; 30] = [
+const REFUSED: [&str; 33] = [
     "{}",
     "listeners: []",
     "[]",
@@ -109,6 +109,9 @@ const REFUSED: [&str; 30] = [
     "workers: 0",
     "access_log: stdot",
     "drain: {grace: 30}",
+    "overload: {memory: half}",
+    "overload: {memory: 1.5%}",
+    "overload: {cpu: 90%}",
 ];
 
 #[test]
@@ -180,6 +183,7 @@ fn the_defaults_of_the_schema_are_those_that_are_used() {
     cluster["policy"]["least_request"].as_object_mut().unwrap().remove("choice_count");
     let mut full = defaults("");
     full.insert("drain".into(), defaults("Drain").into());
+    full.insert("overload".into(), defaults("Overload").into());
     full.insert("listeners".into(), vec![listener].into());
     full.insert("clusters".into(), vec![cluster].into());
     let full = Value::Object(full).to_string();

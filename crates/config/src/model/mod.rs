@@ -7,6 +7,7 @@
 mod destination;
 mod listener;
 mod metadata;
+mod overload;
 mod route;
 
 use core::num::NonZeroUsize;
@@ -24,6 +25,7 @@ use crate::units::format_duration;
 pub use destination::{Destination, Share};
 pub use listener::{Limits, Listener, Profile};
 pub use metadata::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
+pub use overload::{MemoryLimit, Overload};
 pub use route::{ClusterRef, PathMatch, Route, RouteMatch};
 
 /// The admin interface's default port, Envoy's.
@@ -47,6 +49,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// What happens between SIGTERM and the end.
     pub drain: Drain,
+    /// When the proxy begins to give up what it holds for peers.
+    pub overload: Overload,
 }
 
 /// Where the access log goes.

@@ -10,7 +10,10 @@ use crate::errors::{Fault, Reports};
 use crate::listen::ListenAddress;
 use crate::target::Target;
 use crate::tree::{Node, Value};
-use crate::units::{DURATION_HELP, DURATION_PATTERN, SIZE_HELP, SIZE_PATTERN, parse_duration, parse_size};
+use crate::units::{
+    DURATION_HELP, DURATION_PATTERN, PERCENT_HELP, SHARE_OR_SIZE_PATTERN, SIZE_HELP, SIZE_PATTERN,
+    parse_duration, parse_percent, parse_size,
+};
 
 const QUOTES_HELP: &str = "put it between quotes to make it text";
 
@@ -155,6 +158,33 @@ impl Read for RawSize {
                 report_kind(node, "a size", Some(SIZE_HELP), reports);
                 None
             }
+        }
+    }
+}
+
+/// A share of something in percent, or a size in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum RawShareOrSize {
+    Percent(u32),
+    Size(RawSize),
+}
+
+inline_schema!(RawShareOrSize, "ShareOrSize", {
+    "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": SHARE_OR_SIZE_PATTERN }]
+});
+
+impl Read for RawShareOrSize {
+    fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
+        match &node.value {
+            Value::Text(text) if text.ends_with('%') => {
+                let percent = parse_percent(text);
+                if percent.is_none() {
+                    let help = PERCENT_HELP.to_owned();
+                    reports.add(node.span, Fault::InvalidSize { text: text.clone(), help });
+                }
+                percent.map(Self::Percent)
+            }
+            _ => RawSize::read(node, reports).map(Self::Size),
         }
     }
 }

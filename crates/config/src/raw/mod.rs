@@ -21,11 +21,11 @@ use crate::tree::{Key, Node, Value};
 
 pub(crate) use cluster::{RawBackoff, RawCluster, RawDns, RawLeastRequest, RawPolicy};
 pub(crate) use endpoint::RawEndpoint;
-pub(crate) use leaf::{Integer, Number, Off, OneOrMany, RawDuration, RawSize, Text};
+pub(crate) use leaf::{Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, Text};
 pub(crate) use listener::{
     RawLimitValues, RawLimits, RawListener, RawMatch, RawMetadataMatch, RawRoute, RawShare,
 };
-pub(crate) use top::{RawAdmin, RawConfig, RawDrain};
+pub(crate) use top::{RawAdmin, RawConfig, RawDrain, RawOverload};
 
 /// Something that can be read from a node.
 pub(crate) trait Read: Sized {

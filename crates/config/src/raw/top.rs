@@ -1,6 +1,6 @@
 //! The top of a configuration.
 
-use super::{Integer, List, Off, RawCluster, RawDuration, RawListener, Text, raw_mapping};
+use super::{Integer, List, Off, RawCluster, RawDuration, RawListener, RawShareOrSize, Text, raw_mapping};
 use crate::bounds;
 use crate::listen::ListenAddress;
 
@@ -33,6 +33,10 @@ raw_mapping! {
         /// What happens between SIGTERM (or POST /drain) and the end.
         #[schemars(extend("default" = {}))]
         drain: RawDrain,
+
+        /// When the proxy begins to give up what it holds for peers.
+        #[schemars(extend("default" = {}))]
+        overload: RawOverload,
     }
 }
 
@@ -65,5 +69,17 @@ raw_mapping! {
         /// How long calls in flight may go on; then they are cut off with UNAVAILABLE. 1s to 1d.
         #[schemars(extend("default" = "30s"))]
         grace: RawDuration,
+    }
+}
+
+raw_mapping! {
+    /// When the proxy begins to give up what it holds for peers.
+    RawOverload as "Overload", expected "a mapping with `memory`";
+    required {}
+    optional {
+        /// Memory that may be buffered for peers: a share of what the machine, or the container, has (1% to 90%), or a
+        /// size (16MiB to 4096GiB).
+        #[schemars(extend("default" = "50%"))]
+        memory: RawShareOrSize,
     }
 }

@@ -19,8 +19,8 @@ use std::path::PathBuf;
 use crate::bounds;
 use crate::errors::{Fault, Reports, Span};
 use crate::listen::ListenAddress;
-use crate::model::{AccessLog, Config, DEFAULT_ADMIN_PORT, Drain, Listener};
-use crate::raw::{Field, Off, RawAdmin, RawConfig, RawDrain, Text};
+use crate::model::{AccessLog, Config, DEFAULT_ADMIN_PORT, Drain, Listener, Overload};
+use crate::raw::{Field, Off, RawAdmin, RawConfig, RawDrain, RawOverload, Text};
 
 pub(crate) use endpoints::resolve_endpoints;
 
@@ -37,6 +37,7 @@ pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
         workers: workers.and_then(|count| NonZeroUsize::new(count as usize)),
         access_log: resolve_access_log(&raw.access_log, reports),
         drain: resolve_drain(&raw.drain, reports),
+        overload: resolve_overload(&raw.overload, reports),
     }
 }
 
@@ -106,4 +107,10 @@ fn resolve_drain(raw: &Field<RawDrain>, reports: &mut Reports) -> Drain {
         value::not_above((&raw.spread, spread), ("grace", grace), reports);
     }
     Drain { pre_drain: value::duration(&raw.pre_drain, bounds::DRAIN_PRE_DRAIN, reports), spread, grace }
+}
+
+fn resolve_overload(raw: &Field<RawOverload>, reports: &mut Reports) -> Overload {
+    let unset = RawOverload::default();
+    let raw = raw.given().map_or(&unset, |overload| &overload.value);
+    Overload { memory: value::memory(&raw.memory, reports) }
 }

@@ -3,9 +3,10 @@
 use core::fmt::Display;
 use core::time::Duration;
 
-use crate::bounds::Bounds;
+use crate::bounds::{self, Bounds};
 use crate::errors::{Fault, Reports, Span};
-use crate::raw::{Field, Integer, Number, RawDuration, RawSize};
+use crate::model::MemoryLimit;
+use crate::raw::{Field, Integer, Number, RawDuration, RawShareOrSize, RawSize};
 use crate::units::{format_duration, format_size};
 
 /// The value, if it is within its bounds; if not, that is reported and the default returned.
@@ -46,6 +47,21 @@ pub(super) fn size(field: &Field<RawSize>, bounds: Bounds<u32>, reports: &mut Re
     let RawSize(written) = given.value;
     let value = u32::try_from(written).ok();
     check(value, || format_size(written), given.span, bounds, |bound| format_size(bound.into()), reports)
+}
+
+pub(super) fn memory(field: &Field<RawShareOrSize>, reports: &mut Reports) -> MemoryLimit {
+    let Some(given) = field.given() else { return MemoryLimit::default() };
+    match given.value {
+        RawShareOrSize::Percent(percent) => {
+            let (bounds, format) = (bounds::OVERLOAD_MEMORY_PERCENT, |percent| format!("{percent}%"));
+            let written = || format(percent);
+            MemoryLimit::Percent(check(Some(percent), written, given.span, bounds, format, reports))
+        }
+        RawShareOrSize::Size(RawSize(bytes)) => {
+            let (bounds, written) = (bounds::OVERLOAD_MEMORY_BYTES, || format_size(bytes));
+            MemoryLimit::Bytes(check(Some(bytes), written, given.span, bounds, format_size, reports))
+        }
+    }
 }
 
 pub(super) fn duration(

@@ -1,4 +1,4 @@
-//! Durations and sizes as text: `1m30s`, `64KiB`.
+//! Durations, sizes and shares as text: `1m30s`, `64KiB`, `50%`.
 //!
 //! Why a unit is never left out of a duration: `timeout: 5` was seconds in one proxy and milliseconds in the next.
 //! Sizes may be plain numbers, which are bytes everywhere. `64KB` is refused: it is 64,000 to some and 65,536 to others.
@@ -17,6 +17,12 @@ pub(crate) const DURATION_PATTERN: &str = "^([0-9]+(ms|s|m|h|d))+$";
 
 /// The regular expression of a size that is not a plain number, for the schema.
 pub(crate) const SIZE_PATTERN: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
+
+/// What to write for a share in percent.
+pub(crate) const PERCENT_HELP: &str = "write a whole number and `%`, for example `50%`";
+
+/// The regular expression of a share in percent or a size with a unit, for the schema.
+pub(crate) const SHARE_OR_SIZE_PATTERN: &str = "^[0-9]+(%|B|KiB|MiB|GiB)$";
 
 /// Units of a duration. humantime knows more (`years`, `us`), which nothing here needs; and its `M` is a month.
 const DURATION_UNITS: [&str; 5] = ["ms", "s", "m", "h", "d"];
@@ -82,6 +88,13 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Reads a share such as `50%`; more than any bound allows if the number is too large.
+pub(crate) fn parse_percent(text: &str) -> Option<u32> {
+    let digits = text.strip_suffix('%')?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(u32::MAX))
+}
+
 /// The size as [`parse_size`] reads it, in the largest unit without a fraction.
 pub(crate) fn format_size(bytes: u64) -> String {
     let largest = SIZE_UNITS.iter().rev().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
@@ -126,6 +139,15 @@ mod tests {
         assert_eq!(parse_size("99999999999999999999GiB"), Ok(u64::MAX));
         assert_eq!(format_size(65_535), "65535B");
         assert_eq!(format_size(0), "0B");
+    }
+
+    #[test]
+    fn reads_whole_percents() {
+        assert_eq!(parse_percent("50%"), Some(50));
+        assert_eq!(parse_percent("99999999999%"), Some(u32::MAX));
+        for text in ["", "%", "50", "-1%", "1.5%", "5 %", "5%%"] {
+            assert_eq!(parse_percent(text), None, "{text}");
+        }
     }
 
     #[test]

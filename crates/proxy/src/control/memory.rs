@@ -2,28 +2,41 @@
 //!
 //! The smallest of what the control groups above the process allow (cgroups(7): `memory.max` of version 2,
 //! `memory.limit_in_bytes` of version 1; in a container the container's limit) and what the machine has. Of that, peers may
-//! have [`BUFFER_SHARE_PERCENT`].
+//! have the share that the configuration says (`overload.memory`), half by default; or as many bytes as it says.
 
 use std::fs;
 use std::path::Path;
 
+use evenkeel_config::MemoryLimit;
 use procfs::process::Process;
 use procfs::{Current, Meminfo, ProcessCGroup};
-
-/// Share of the available memory that may be buffered for peers, in percent. The rest is for what is not counted: the
-/// kernel's socket buffers, which a control group counts too, the allocator's waste, and the program itself.
-const BUFFER_SHARE_PERCENT: u64 = 50;
 
 /// Where control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Bytes that may be buffered for peers; `None` where the system does not say how much memory there is.
-pub(super) fn buffer_limit() -> Option<u64> {
+/// Bytes that may be buffered for peers; `None` if that is a share, and the system does not say how much memory there is.
+pub(super) fn buffer_limit(configured: MemoryLimit) -> Option<u64> {
+    let available = available();
+    match configured {
+        MemoryLimit::Percent(percent) => available.map(|bytes| bytes / 100 * u64::from(percent)),
+        MemoryLimit::Bytes(bytes) => {
+            if let Some(available) = available.filter(|available| bytes > *available) {
+                tracing::warn!(
+                    bytes,
+                    available,
+                    "overload.memory is more than there is: the process may be killed first"
+                );
+            }
+            Some(bytes)
+        }
+    }
+}
+
+/// Bytes that the process may use; `None` where the system does not say.
+fn available() -> Option<u64> {
     let machine = Meminfo::current().ok().map(|memory| memory.mem_total);
     let groups = Process::myself().and_then(|process| process.cgroups()).map(|groups| groups.0);
-    let available =
-        smallest_group(Path::new(CGROUPS), &groups.unwrap_or_default()).into_iter().chain(machine);
-    available.min().map(|bytes| bytes / 100 * BUFFER_SHARE_PERCENT)
+    smallest_group(Path::new(CGROUPS), &groups.unwrap_or_default()).into_iter().chain(machine).min()
 }
 
 /// The smallest limit of the groups that the process is in and of those above them.
@@ -103,6 +116,17 @@ mod tests {
     #[test]
     fn this_machine_has_memory() {
         let machine = Meminfo::current().unwrap().mem_total;
-        assert!(buffer_limit().is_some_and(|limit| limit > 0 && limit <= machine / 2));
+        let default = buffer_limit(MemoryLimit::default());
+        assert!(default.is_some_and(|limit| limit > 0 && limit <= machine / 2));
+        let tenth = buffer_limit(MemoryLimit::Percent(10));
+        assert!(tenth.is_some_and(|limit| limit > 0 && limit <= machine / 10));
+        assert!(tenth < default);
+    }
+
+    #[test]
+    fn a_limit_in_bytes_counts_whatever_the_machine_has() {
+        for bytes in [16 << 20, 1 << 62] {
+            assert_eq!(buffer_limit(MemoryLimit::Bytes(bytes)), Some(bytes));
+        }
     }
 }

@@ -115,6 +115,9 @@ pub(super) fn check(before: &Config, after: &Config) -> Result<(), ReloadError> 
     if before.access_log != after.access_log {
         return needs_restart("the access log");
     }
+    if before.overload != after.overload {
+        return needs_restart("the memory limit");
+    }
     Ok(())
 }
 
@@ -158,6 +161,21 @@ mod tests {
             assert!(error.contains("evenkeel.yaml") && error.contains(place), "{error}");
             assert!(!source.has_changed());
         }
+    }
+
+    #[test]
+    fn what_only_a_restart_can_change_is_refused() {
+        let config = |more: &str| evenkeel_config::parse("test", &format!("{VALID}{more}")).unwrap();
+        for (more, part) in [
+            ("workers: 3\n", "workers"),
+            ("admin: off\n", "admin"),
+            ("access_log: stdout\n", "access log"),
+            ("overload: {memory: 40%}\n", "memory limit"),
+        ] {
+            let error = check(&config(""), &config(more)).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("restart"), "{error}");
+        }
+        assert!(check(&config(""), &config("drain: {grace: 31s}\n")).is_ok());
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_config::{
-    Config, Destination, Listener as ListenerConfig, MetadataMatch as MetadataCondition,
-    PathMatch as PathCondition, ValueMatch as ValueCondition, whole_regex,
+    Config, Destination, Limits as ConfigLimits, Listener as ListenerConfig,
+    MetadataMatch as MetadataCondition, PathMatch as PathCondition, Profile, ValueMatch as ValueCondition,
+    whole_regex,
 };
 use evenkeel_http2::Limits;
 use evenkeel_http2::hpack::HeaderListLimits;
@@ -63,23 +64,27 @@ fn build_listener(listener: &ListenerConfig) -> Listener {
     let limits = &listener.limits;
     Listener {
         name: listener.address.to_string().into(),
-        limits: Limits {
-            max_concurrent_streams: limits.max_concurrent_streams,
-            stream_window_bytes: limits.initial_stream_window_size,
-            connection_window_bytes: limits.initial_connection_window_size,
-            header_list: HeaderListLimits {
-                list_bytes: limits.max_header_list_size as usize,
-                fields: limits.max_headers_count as usize,
-                string_bytes: limits.max_header_field_size as usize,
-            },
-            idle_timeout: limits.idle_timeout,
-            ..match limits.profile {
-                evenkeel_config::Profile::Edge => Limits::edge(),
-                evenkeel_config::Profile::Mesh => Limits::mesh(),
-            }
-        },
+        limits: build_limits(limits),
         max_connections: limits.max_connections_per_worker,
         routes: RouteTable::new(routes.collect()),
+    }
+}
+
+fn build_limits(limits: &ConfigLimits) -> Limits {
+    Limits {
+        max_concurrent_streams: limits.max_concurrent_streams,
+        stream_window_bytes: limits.initial_stream_window_size,
+        connection_window_bytes: limits.initial_connection_window_size,
+        header_list: HeaderListLimits {
+            list_bytes: limits.max_header_list_size as usize,
+            fields: limits.max_headers_count as usize,
+            string_bytes: limits.max_header_field_size as usize,
+        },
+        idle_timeout: limits.idle_timeout,
+        ..match limits.profile {
+            Profile::Edge => Limits::edge(),
+            Profile::Mesh => Limits::mesh(),
+        }
     }
 }
 
@@ -119,4 +124,18 @@ fn build_regex(pattern: &str) -> Regex {
 fn build_split(destination: &Destination) -> Split {
     let weights = destination.shares.iter().map(|share| (share.cluster.position, share.weight));
     Split::new(weights, destination.sticky_by.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The engine documents the limits of both profiles, and the configuration their defaults: they must not drift apart.
+    #[test]
+    fn the_defaults_of_a_profile_are_those_of_the_engine() {
+        for (profile, engine) in [(Profile::Edge, Limits::edge()), (Profile::Mesh, Limits::mesh())] {
+            let built = build_limits(&ConfigLimits::of(profile));
+            assert_eq!(format!("{built:?}"), format!("{engine:?}"), "{profile:?}");
+        }
+    }
 }

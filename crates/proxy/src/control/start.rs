@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::{Instant, SystemTime};
 
-use evenkeel_config::{AccessLog, Config, ListenAddress};
+use evenkeel_config::{AccessLog, Config, ListenAddress, MemoryLimit};
 use evenkeel_http2::Violation;
 use evenkeel_telemetry::access_log::{FileSink, StdoutSink, Writer};
 use evenkeel_telemetry::{Options, Telemetry};
@@ -15,7 +15,6 @@ use tokio::task::JoinHandle;
 
 use super::admin;
 use super::drain::DrainReport;
-use super::memory;
 use super::reload::{ConfigSource, ReloadError};
 use super::state::State;
 use super::supervisor::{REQUESTS_MAX, Request, ResolveHandles, Supervisor};
@@ -134,7 +133,7 @@ impl Proxy {
         let resolve_handles = ResolveHandles::default();
         let (requests, inbox) = channel(REQUESTS_MAX);
         // Told once nothing but threads can fail: what a failed start prints is why it failed.
-        let bounds = Bounds::take();
+        let bounds = Bounds::take(config.overload.memory);
         // The standard library's hash keys come from the system's random numbers.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8);
         let threads =
@@ -201,7 +200,7 @@ struct Bounds {
 
 impl Bounds {
     /// Takes as many open files as the process may have, gives clients their share of them, and peers theirs of the memory.
-    fn take() -> Self {
+    fn take(memory: MemoryLimit) -> Self {
         let files = OpenFiles::raise();
         let seats = ClientSeats::new(files.client_connections_max());
         tracing::info!(
@@ -210,7 +209,7 @@ impl Bounds {
             client_connections = seats.most(),
             "open files: the limit, and the connections that clients may have of it"
         );
-        let limit = memory::buffer_limit();
+        let limit = super::memory::buffer_limit(memory);
         match limit {
             Some(bytes) => tracing::info!(bytes, "memory: what may be buffered for peers"),
             None => tracing::warn!("memory: its size is unknown, so what is buffered for peers has no limit"),
