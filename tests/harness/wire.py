@@ -9,6 +9,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
+import h2.settings
 
 from .poll import Deadline
 
@@ -42,7 +43,7 @@ def request_headers(path="/evenkeel.test.Probe/Unary", extra=(), **changed):
 class Peer:
     """One HTTP/2 connection, of either side."""
 
-    def __init__(self, sock, client_side):
+    def __init__(self, sock, client_side, settings=None):
         self.socket = sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # What this side sends is not validated: much of it is wrong on purpose.
@@ -54,6 +55,10 @@ class Peer:
             validate_inbound_headers=True,
         )
         self.http2 = h2.connection.H2Connection(config)
+        if settings:
+            # Values to begin with: h2 would announce those of an update only after the first SETTINGS.
+            own = h2.settings.Settings(client=client_side, initial_values={**self.http2.local_settings, **settings})
+            self.http2.local_settings = own
         self.events = []
         self.closed = False
 
@@ -118,9 +123,7 @@ class RawClient(Peer):
 
     def __init__(self, address, settings=None):
         host, port = address.rsplit(":", 1)
-        super().__init__(socket.create_connection((host, int(port)), STEP_SECONDS), client_side=True)
-        if settings:
-            self.http2.local_settings.update(settings)
+        super().__init__(socket.create_connection((host, int(port)), STEP_SECONDS), client_side=True, settings=settings)
         self.http2.initiate_connection()
         self.flush()
 
@@ -187,9 +190,7 @@ class RawServer:
     def accept(self, settings=None, greet=True):
         """Takes the next connection; it is greeted with SETTINGS at once, or when the test calls `greet`."""
         sock, _ = self.socket.accept()
-        peer = BackendConnection(sock, client_side=False)
-        if settings:
-            peer.http2.local_settings.update(settings)
+        peer = BackendConnection(sock, client_side=False, settings=settings)
         if greet:
             peer.greet()
         return peer

@@ -1,5 +1,8 @@
 """Large messages pass without being held as a whole, and whoever does not read stops whoever sends."""
 
+import time
+
+import h2.errors
 import h2.events
 import h2.settings
 import shared
@@ -112,3 +115,40 @@ def a_backend_that_does_not_read_stops_the_client(stage):
     assert received == sent, (received, sent)
     backend.answer(number)
     assert client.status(stream)[1] == "0"
+
+
+@test
+def a_client_that_never_reads_loses_its_call_after_the_stall_timeout(stage):
+    backend = shared.one(stage)
+    config = proxy.config({"default": f"ipv4:{backend.address}"}, listener={"limits": {"stall_timeout": "1s"}})
+    running, _ = proxy.start_with_file(stage, config)
+    codes = h2.settings.SettingCodes
+    ask = wire.message(b'{"messages": 1, "bytes": 100}')
+    with wire.RawClient(running.address, {codes.INITIAL_WINDOW_SIZE: 0}) as client:
+        begun = time.monotonic()
+        stream = client.request(wire.request_headers(calls.SERVICE + "Download"), ask)
+        reset = client.expect(h2.events.StreamReset, stream)
+        assert reset.error_code == h2.errors.ErrorCodes.INTERNAL_ERROR, reset
+        assert 1 <= time.monotonic() - begun < 5
+        # Its connection goes on.
+        client.http2.ping(b"12345678")
+        client.flush()
+        client.expect(h2.events.PingAckReceived)
+    eventually(lambda: running.metrics().sum("evenkeel_local_replies_total", response_flag="SI") == 1, "it is counted")
+
+
+@test
+def a_call_whose_backend_never_reads_ends_after_the_stall_timeout(stage):
+    server = stage.enter(wire.RawServer())
+    config = proxy.config({"default": {"target": f"ipv4:{server.address}", "stall_timeout": "1s"}})
+    running, _ = proxy.start_with_file(stage, config)
+    backend = stage.enter(server.accept({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0}))
+    running.wait_until_ready(1)
+    with wire.RawClient(running.address) as client:
+        begun = time.monotonic()
+        stream = client.request(wire.request_headers())
+        number, _ = backend.expect_request()
+        _, code, text = client.status(stream)
+        assert (code, text) == ("14", "stream idle timeout: the backend did not read the request for 1s"), (code, text)
+        assert 1 <= time.monotonic() - begun < 5
+    assert backend.expect(h2.events.StreamReset, number).error_code == h2.errors.ErrorCodes.CANCEL

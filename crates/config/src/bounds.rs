@@ -93,6 +93,10 @@ pub const MAX_HEADER_FIELD_SIZE: Bounds<u32> = count(1_024, 64 << 10, 8 << 10);
 /// How long a connection without streams stays open. Default with the `edge` profile 1 h (Envoy's); with `mesh` off.
 pub const IDLE_TIMEOUT: Bounds<Duration> = millis(SECOND, 30 * DAY, HOUR);
 
+/// How long a peer may leave unread what waits for it (CVE-2019-9517). A second would end honest clients on bad networks;
+/// beyond an hour nobody reads any more. nginx's `send_timeout` is 60 s as well.
+pub const STALL_TIMEOUT: Bounds<Duration> = millis(SECOND, HOUR, MINUTE);
+
 /// Connections that one worker accepts from one listener. Envoy recommends 10,000; a worker keeps 4 KiB for each idle
 /// one.
 pub const MAX_CONNECTIONS_PER_WORKER: Bounds<u32> = count(1, 1_000_000, 10_000);

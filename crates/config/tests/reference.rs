@@ -75,6 +75,7 @@ fn counts_are_as_in_the_reference() {
 fn durations_are_as_in_the_reference() {
     duration("idle_timeout", bounds::IDLE_TIMEOUT);
     duration("connect_timeout", bounds::CONNECT_TIMEOUT);
+    duration("stall_timeout", bounds::STALL_TIMEOUT);
     duration("base_interval", bounds::BACKOFF_BASE_INTERVAL);
     duration("max_interval", bounds::BACKOFF_MAX_INTERVAL);
     duration("min_refresh", bounds::DNS_MIN_REFRESH);

@@ -107,12 +107,7 @@ impl World {
     fn new() -> Self {
         let address: Address = Address::Tcp("127.0.0.1:1".parse().unwrap());
         let endpoints = Arc::new(EndpointSet::new(&[(address, 1)]));
-        let listener = Listener {
-            name: "test".into(),
-            limits: Limits::edge(),
-            max_connections: 10,
-            routes: RouteTable::to_cluster(0),
-        };
+        let listener = Listener::new("test", Limits::edge(), RouteTable::to_cluster(0));
         let snapshot = Arc::new(Snapshot {
             generation: 1,
             listeners: vec![Arc::new(listener)],

@@ -193,6 +193,7 @@ impl World {
             name: "test".into(),
             limits: Limits::edge(),
             max_connections: 1000,
+            stall_timeout: Duration::from_secs(60),
             routes: RouteTable::to_cluster(0),
         };
         let snapshot = Arc::new(Snapshot {

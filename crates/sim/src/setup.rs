@@ -116,12 +116,7 @@ impl Setup {
             timeout: None,
         };
         let routes = if endpoints.is_some() { vec![route] } else { Vec::new() };
-        let listener = Listener {
-            name: "sim".into(),
-            limits: self.listener,
-            max_connections: 10_000,
-            routes: RouteTable::new(routes),
-        };
+        let listener = Listener::new("sim", self.listener, RouteTable::new(routes));
         let cluster = |endpoints: &Arc<EndpointSet>| {
             Arc::new(Cluster {
                 backoff: self.backoff,

@@ -78,6 +78,9 @@ pub struct Limits {
     /// How long a connection without streams stays open; `None`: for ever. Edge 1 h, mesh for ever.
     #[serde(serialize_with = "serialize_idle_timeout")]
     pub idle_timeout: Option<Duration>,
+    /// How long a client may leave unread what waits for it, before its call or connection is ended. Default 1 min.
+    #[serde(serialize_with = "super::serialize_duration")]
+    pub stall_timeout: Duration,
     /// Connections that each worker accepts from this listener. Default 10,000.
     pub max_connections_per_worker: u32,
 }
@@ -95,6 +98,7 @@ impl Limits {
             max_headers_count: bounds::MAX_HEADERS_COUNT.default,
             max_header_field_size: bounds::MAX_HEADER_FIELD_SIZE.default,
             idle_timeout: profile.idle_timeout(),
+            stall_timeout: bounds::STALL_TIMEOUT.default,
             max_connections_per_worker: bounds::MAX_CONNECTIONS_PER_WORKER.default,
         }
     }

@@ -89,6 +89,9 @@ pub struct Cluster {
     /// How long a connection attempt may take, the backend's SETTINGS included. Default 5 s.
     #[serde(serialize_with = "serialize_duration")]
     pub connect_timeout: Duration,
+    /// How long an endpoint may leave unread what waits for it, before the call or connection is ended. Default 1 min.
+    #[serde(serialize_with = "serialize_duration")]
+    pub stall_timeout: Duration,
     /// When to try again to connect. Its `min_connect_timeout` is `connect_timeout`.
     #[serde(serialize_with = "serialize_backoff")]
     pub backoff: BackoffConfig,

@@ -34,6 +34,10 @@ raw_mapping! {
         #[schemars(extend("default" = "5s"))]
         connect_timeout: RawDuration,
 
+        /// How long an endpoint may leave unread what waits for it, before the call or connection is ended. 1s to 1h.
+        #[schemars(extend("default" = "1m"))]
+        stall_timeout: RawDuration,
+
         /// When to try again to connect.
         #[schemars(extend("default" = {}))]
         backoff: RawBackoff,

@@ -212,6 +212,10 @@ raw_mapping! {
         #[schemars(extend("default" = "1h"))]
         idle_timeout: Off<RawDuration>,
 
+        /// How long a client may leave unread what waits for it, before its call or connection is ended. 1s to 1h.
+        #[schemars(extend("default" = "1m"))]
+        stall_timeout: RawDuration,
+
         /// Connections that each worker accepts from this listener. 1 to 1000000.
         #[schemars(range(min = bounds::MAX_CONNECTIONS_PER_WORKER.min, max = bounds::MAX_CONNECTIONS_PER_WORKER.max))]
         #[schemars(extend("default" = bounds::MAX_CONNECTIONS_PER_WORKER.default))]

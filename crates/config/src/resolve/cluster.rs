@@ -98,6 +98,7 @@ fn resolve_cluster(raw: &RawCluster, name: String, reports: &mut Reports) -> Opt
         target: target?,
         policy,
         connect_timeout,
+        stall_timeout: value::duration(&raw.stall_timeout, bounds::STALL_TIMEOUT, reports),
         backoff,
         dns,
         max_pending,

@@ -99,6 +99,7 @@ fn resolve_values(raw: &RawLimitValues, reports: &mut Reports) -> Limits {
                 Some(value::bounded_duration(*timeout, *span, bounds::IDLE_TIMEOUT, reports))
             }
         },
+        stall_timeout: value::duration(&raw.stall_timeout, bounds::STALL_TIMEOUT, reports),
         max_connections_per_worker: value::count(
             &raw.max_connections_per_worker,
             bounds::MAX_CONNECTIONS_PER_WORKER,

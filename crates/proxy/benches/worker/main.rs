@@ -48,12 +48,7 @@ impl Proxy {
         let now = Duration::from_secs(1);
         let address = Address::Tcp("127.0.0.1:1".parse().expect("an address"));
         let endpoints = Arc::new(EndpointSet::new(&[(address, 1)]));
-        let listener = Listener {
-            name: "bench".into(),
-            limits: Limits::edge(),
-            max_connections: 1,
-            routes: RouteTable::to_cluster(0),
-        };
+        let listener = Listener::new("bench", Limits::edge(), RouteTable::to_cluster(0));
         let snapshot = Arc::new(Snapshot {
             generation: 1,
             listeners: vec![Arc::new(listener)],

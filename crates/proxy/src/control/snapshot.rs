@@ -41,6 +41,7 @@ fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
         policy: config.policy,
         backoff: config.backoff,
         connect_timeout: config.connect_timeout,
+        stall_timeout: config.stall_timeout,
         max_pending: config.max_pending as usize,
         max_connections_per_endpoint: config.max_connections_per_endpoint as usize,
         max_calls_per_connection: CALLS_PER_CONNECTION_MAX,
@@ -66,6 +67,7 @@ fn build_listener(listener: &ListenerConfig) -> Listener {
         name: listener.address.to_string().into(),
         limits: build_limits(limits),
         max_connections: limits.max_connections_per_worker,
+        stall_timeout: limits.stall_timeout,
         routes: RouteTable::new(routes.collect()),
     }
 }

@@ -15,7 +15,7 @@ use mio::{Events, Poll, Registry, Token, Waker};
 use super::accept::{Accepted, Acceptor};
 use super::command::{Command, WorkerView};
 use super::files::Seat;
-use super::socket::{BACKEND_SILENT_MAX, CLIENT_SILENT_MAX, Stream};
+use super::socket::{BACKEND_SILENT_MAX, CLIENT_SILENT_MARGIN, Stream};
 use super::threads::StopReport;
 use crate::worker::{Action, ConnId, PeerName, TransportEnd, Worker};
 
@@ -291,7 +291,7 @@ impl EventLoop {
 
     fn on_accepted(&mut self, now: Duration, listener: usize, stream: Stream, peer: PeerName, seat: Seat) {
         // A peer that is gone already shows when its connection is read.
-        let _ = stream.tune(CLIENT_SILENT_MAX);
+        let _ = stream.tune(self.worker.stall_timeout(listener) + CLIENT_SILENT_MARGIN);
         match self.worker.accepted(now, listener, peer) {
             Some(id) => self.insert(now, id, stream, false, Some(seat)),
             None => self.log_refused(now),

@@ -15,9 +15,10 @@ use socket2::SockRef;
 /// (gRFC A18).
 pub(super) const BACKEND_SILENT_MAX: Duration = Duration::from_secs(20);
 
-/// The same for a client. Longer than the worker waits for one that does not read (`OUTPUT_STALL_MAX`, 60 s), since the
-/// kernel takes a window that stays closed for silence, too: a client that a debugger holds loses a call, not all of them.
-pub(super) const CLIENT_SILENT_MAX: Duration = Duration::from_secs(75);
+/// The same for a client, beyond what the worker waits for one that does not read (the listener's `stall_timeout`), since
+/// the kernel takes a window that stays closed for silence, too: a client that a debugger holds loses a call, not all of
+/// them.
+pub(super) const CLIENT_SILENT_MARGIN: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(super) enum Stream {

@@ -240,12 +240,7 @@ mod tests {
     }
 
     fn snapshot() -> Arc<Snapshot> {
-        let listener = Listener {
-            name: "a".into(),
-            limits: Limits::mesh(),
-            max_connections: 10,
-            routes: RouteTable::new(Vec::new()),
-        };
+        let listener = Listener::new("a", Limits::mesh(), RouteTable::new(Vec::new()));
         Arc::new(Snapshot { generation: 1, listeners: vec![Arc::new(listener)], clusters: Vec::new() })
     }
 

@@ -29,9 +29,6 @@ pub enum TransportEnd {
     Reset,
 }
 
-/// Output that may wait for a peer that does not read, before the connection is given up (CVE-2019-9517).
-pub(super) const OUTPUT_STALL_MAX: Duration = Duration::from_secs(60);
-
 /// How long an ended connection is still read from, so that the kernel does not answer late bytes with a reset that
 /// destroys our last words on their way.
 pub(super) const LINGER_MAX: Duration = Duration::from_secs(1);
@@ -92,6 +89,14 @@ impl Side {
 
 /// A client's connection.
 #[derive(Debug)]
+
+    /// How long the peer may leave unread what waits for it, before its call or connection is given up (CVE-2019-9517).
+    pub(super) fn stall_timeout(&self) -> Duration {
+        match self {
+            Self::Downstream(down) => down.stall_timeout,
+            Self::Upstream(up) => up.stall_timeout,
+        }
+    }
 pub(super) struct Downstream {
     pub(super) listener: u32,
     pub(super) peer: PeerName,
@@ -100,6 +105,7 @@ pub(super) struct Downstream {
 
 /// Who a client is, for the access log: its address, without the cost of text before it is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(super) stall_timeout: Duration,
 pub enum PeerName {
     /// An address and port.
     Ip(core::net::SocketAddr),
@@ -117,6 +123,7 @@ pub(super) struct Upstream {
 
 /// How far a connection to a backend has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(super) stall_timeout: Duration,
 pub(super) enum UpstreamProgress {
     /// TCP connect, then the wait for SETTINGS; to be given up at this time.
     Connecting(Duration),
@@ -158,7 +165,7 @@ impl Conn {
             ConnPhase::Flushing | ConnPhase::Dead => None,
             ConnPhase::Lingering(until) => Some(until),
         };
-        let stall = self.blocked_since.map(|at| at + OUTPUT_STALL_MAX);
+        let stall = self.stalled_at();
         let connect = match &self.side {
             Side::Upstream(Upstream { progress: UpstreamProgress::Connecting(until), .. }) => Some(*until),
             _ => None,
@@ -172,6 +179,11 @@ impl Conn {
         let own = size_of::<Self>() - size_of::<Connection>();
         let answer = self.plain_answer.as_ref().map_or(0, Vec::capacity);
         let bytes = own + self.http2.memory_bytes() + self.leftover.capacity() + answer;
+    /// When the connection is given up if its peer takes nothing until then.
+    pub(super) fn stalled_at(&self) -> Option<Duration> {
+        self.blocked_since.map(|at| at + self.side.stall_timeout())
+    }
+
         account.charge(self.charged, bytes);
         self.charged = bytes;
     }

@@ -10,12 +10,16 @@ use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Half};
 use evenkeel_telemetry::ResponseFlag;
 
-use super::call::{Call, CallPhase};
+use super::call::{Call, CallPhase, Leg};
 use super::conn::{ConnPhase, Side, UpstreamProgress};
 use super::{TimerKey, Worker};
 
-/// How long a call may go without a byte moving while bytes wait for its peer's window (CVE-2019-9517).
-const STREAM_STALL_MAX: Duration = Duration::from_secs(60);
+/// Who leaves bytes of a call unread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Staller {
+    Client,
+    Backend,
+}
 
 /// How long after its deadline a call is reset in the middle of a message.
 ///
@@ -164,14 +168,15 @@ impl Worker {
         }
     }
 
-    /// Notes that bytes of a call wait for a window. If none moves for [`STREAM_STALL_MAX`] the call ends.
+    /// Notes that bytes of a call wait for a window. If none moves for as long as its peer may take the call ends.
     pub(super) fn note_stall(&mut self, now: Duration, id: u32, waits: bool) {
-        let call = &mut self.calls[id as usize];
-        if !waits || call.stalled_since.is_some() {
+        if !waits || self.calls[id as usize].stalled_since.is_some() {
             return;
         }
+        let Some((_, timeout)) = self.staller(id) else { return };
+        let call = &mut self.calls[id as usize];
         call.stalled_since = Some(now);
-        let until = now + STREAM_STALL_MAX;
+        let until = now + timeout;
         // A timer for a deadline that comes first looks at the stall when it fires.
         if call.timer.is_some() && call.deadline.is_some_and(|deadline| deadline <= until) {
             return;
@@ -180,6 +185,20 @@ impl Worker {
             self.wheel.disarm(timer);
         }
         call.timer = Some(self.wheel.arm(until, TimerKey::Call(id)));
+    }
+
+    /// Whose window bytes of a call wait for, and how long it may stay closed: of two the one with less patience for it.
+    fn staller(&self, id: u32) -> Option<(Staller, Duration)> {
+        let call = &self.calls[id as usize];
+        let waiting = |leg: Leg, any: bool| {
+            let conn = self.conns.get(leg.conn.index())?;
+            (any || conn.http2.has_queued(leg.stream)).then(|| conn.side.stall_timeout())
+        };
+        // The end of a response that has not left may be all that waits.
+        let client = waiting(call.down, call.phase == CallPhase::Draining);
+        let client = client.map(|timeout| (Staller::Client, timeout));
+        let backend = call.up.and_then(|up| waiting(up, false)).map(|timeout| (Staller::Backend, timeout));
+        client.into_iter().chain(backend).min_by_key(|(_, timeout)| *timeout)
     }
 
     /// Notes that bytes of a call moved that had waited: what still waits begins to do so anew.
@@ -200,14 +219,17 @@ impl Worker {
             self.end_past_deadline(now, id);
             return;
         }
-        let call = &mut self.calls[id as usize];
-        let stall = call.stalled_since.map(|since| since + STREAM_STALL_MAX);
-        if stall.is_some_and(|at| at <= now) {
-            self.end_stalled(now, id);
+        let stalled_since = self.calls[id as usize].stalled_since;
+        let stall = stalled_since
+            .and_then(|since| self.staller(id).map(|(staller, timeout)| (since + timeout, staller, timeout)));
+        if let Some((at, staller, timeout)) = stall
+            && at <= now
+        {
+            self.end_stalled(now, id, staller, timeout);
             return;
         }
         let call = &mut self.calls[id as usize];
-        if let Some(next) = deadline_end(call).into_iter().chain(stall).min() {
+        if let Some(next) = deadline_end(call).into_iter().chain(stall.map(|(at, ..)| at)).min() {
             call.timer = Some(self.wheel.arm(next, TimerKey::Call(id)));
         }
     }
@@ -225,16 +247,13 @@ impl Worker {
 
     /// Nothing moved for too long. A client that does not read is reset, and nothing of it is the backend's fault; a
     /// backend that does not read ends the call.
-    fn end_stalled(&mut self, now: Duration, id: u32) {
-        let call = &mut self.calls[id as usize];
-        let down = call.down;
-        let client_waits =
-            self.conns.get(down.conn.index()).is_some_and(|conn| conn.http2.has_queued(down.stream));
-        if !client_waits && call.phase != CallPhase::Draining {
-            let text = "stream idle timeout: the backend did not read the request for 60 s";
-            self.end_call(now, id, &Ending::local(Code::Unavailable, ResponseFlag::StreamIdle, text));
+    fn end_stalled(&mut self, now: Duration, id: u32, staller: Staller, timeout: Duration) {
+        if staller == Staller::Backend {
+            let text = format!("stream idle timeout: the backend did not read the request for {timeout:?}");
+            self.end_call(now, id, &Ending::local(Code::Unavailable, ResponseFlag::StreamIdle, &text));
             return;
         }
+        let call = &mut self.calls[id as usize];
         call.code = Some(Code::Unavailable);
         call.flag = Some(ResponseFlag::StreamIdle);
         self.release_upstream(now, id, Some(Outcome::Cancelled));

@@ -205,7 +205,12 @@ impl Worker {
         *count += 1;
         self.count(Event::ConnectionOpened);
         let http2 = Connection::new(Role::Server, self.memory.level().limits(settings.limits), now);
-        let side = Side::Downstream(Downstream { listener: listener as u32, peer, accepted_at: now });
+        let side = Side::Downstream(Downstream {
+            listener: listener as u32,
+            peer,
+            accepted_at: now,
+            stall_timeout: settings.stall_timeout,
+        });
         let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
         if self.draining {
             // Better than a refused connection: the client is served, and soon asked to go elsewhere.
@@ -218,6 +223,13 @@ impl Worker {
     /// The driver closed a client's connection as soon as it was accepted.
     pub fn note_refused(&self, reason: Refused) {
         self.count(Event::ConnectionRefused(reason));
+    /// How long a client of the listener at this position of the snapshot may leave unread what waits for it: the kernel
+    /// should not give a connection up before the worker does. Zero if there is no such listener.
+    #[must_use]
+    pub fn stall_timeout(&self, listener: usize) -> Duration {
+        self.snapshot.listeners.get(listener).map_or(Duration::ZERO, |listener| listener.stall_timeout)
+    }
+
     }
 
     /// How many bytes of earlier input [`Worker::take_leftover`] would put in front of the next read.

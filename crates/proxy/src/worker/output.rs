@@ -6,7 +6,7 @@ use evenkeel_http2::{ConnectionError, ErrorCode, Role};
 use evenkeel_telemetry::{Event, ResponseFlag};
 
 use super::call::{CallPhase, Leg};
-use super::conn::{ConnId, ConnPhase, LINGER_MAX, OUTPUT_STALL_MAX, Side, TransportEnd, UpstreamProgress};
+use super::conn::{ConnId, ConnPhase, LINGER_MAX, Side, TransportEnd, UpstreamProgress};
 use super::{Action, TimerKey, Worker};
 
 impl Worker {
@@ -261,7 +261,7 @@ impl Worker {
     pub(super) fn on_conn_timer(&mut self, now: Duration, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.index()) else { return };
         conn.timer = None;
-        let stalled = conn.blocked_since.is_some_and(|at| at + OUTPUT_STALL_MAX <= now);
+        let stalled = conn.stalled_at().is_some_and(|at| at <= now);
         let lingered = matches!(conn.phase, ConnPhase::Lingering(until) if until <= now);
         if stalled || lingered {
             self.ended(now, id, TransportEnd::Reset);

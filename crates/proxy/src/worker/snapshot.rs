@@ -31,8 +31,25 @@ pub struct Listener {
     pub limits: Limits,
     /// Connections that one worker accepts from this listener. Default 10 000; see the configuration reference.
     pub max_connections: u32,
+    /// How long a client may leave unread what waits for it, be it a connection's or a stream's window that stays closed
+    /// (CVE-2019-9517). Default 60 s.
+    pub stall_timeout: Duration,
     /// Where calls go.
     pub routes: RouteTable,
+}
+
+impl Listener {
+    /// A listener with these limits and routes, and defaults for everything else.
+    #[must_use]
+    pub fn new(name: &str, limits: Limits, routes: RouteTable) -> Self {
+        Self {
+            name: name.into(),
+            limits,
+            max_connections: 10_000,
+            stall_timeout: Duration::from_secs(60),
+            routes,
+        }
+    }
 }
 
 /// Calls that one connection has stream identifiers for: the odd numbers below 2^31.
@@ -49,6 +66,8 @@ pub struct Cluster {
     pub backoff: BackoffConfig,
     /// From the start of a connection attempt to the backend's SETTINGS. Default 5 s.
     pub connect_timeout: Duration,
+    /// How long a backend may leave unread what waits for it; see [`Listener::stall_timeout`]. Default 60 s.
+    pub stall_timeout: Duration,
     /// Calls of one worker that may wait for a connection. Default 1024; more are answered UNAVAILABLE.
     pub max_pending: usize,
     /// Connections of one worker to one endpoint. A second is opened when the first has as many streams as the
@@ -74,6 +93,7 @@ impl Cluster {
             policy,
             backoff: BackoffConfig::default(),
             connect_timeout: Duration::from_secs(5),
+            stall_timeout: Duration::from_secs(60),
             max_pending: 1024,
             max_connections_per_endpoint: 4,
             max_calls_per_connection: CALLS_PER_CONNECTION_MAX,

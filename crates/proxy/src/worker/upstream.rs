@@ -75,6 +75,7 @@ impl Worker {
             cluster: cluster_id,
             slot,
             progress: UpstreamProgress::Connecting(until),
+            stall_timeout: cluster.settings.stall_timeout,
         });
         let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
         self.clusters[cluster_id as usize].endpoint_conns(slot).connecting.push(id);
