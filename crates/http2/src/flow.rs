@@ -187,6 +187,32 @@ mod tests {
     }
 
     proptest! {
+        /// A send window is what was granted less what was spent, whatever the initial window became meanwhile, and never
+        /// beyond 2^31-1.
+        #[test]
+        fn a_send_window_is_what_was_granted_less_what_was_spent(
+            initials in (0_u32..=0x7fff_ffff, 0_u32..=0x7fff_ffff),
+            steps in proptest::collection::vec((any::<bool>(), 0_u32..=0x7fff_ffff), 0..100),
+        ) {
+            let (first, then) = initials;
+            let mut credit = SendCredit::default();
+            let (mut granted, mut spent) = (0_i64, 0_i64);
+            for (grows, amount) in steps {
+                if grows {
+                    let fits = i64::from(first) + granted - spent + i64::from(amount) <= WINDOW_MAX;
+                    prop_assert_eq!(credit.grow(amount, first).is_ok(), fits);
+                    granted += if fits { i64::from(amount) } else { 0 };
+                } else {
+                    let bytes = i64::from(amount).min(credit.window(first).max(0));
+                    credit.spend(bytes as usize);
+                    spent += bytes;
+                }
+                prop_assert_eq!(credit.window(first), i64::from(first) + granted - spent);
+                prop_assert_eq!(credit.window(then), i64::from(then) + granted - spent);
+                prop_assert!((0..=WINDOW_MAX).contains(&credit.window(first)));
+            }
+        }
+
         /// granted = received + available, and held never exceeds what was granted.
         #[test]
         fn credit_is_conserved(size in 1_u32..200_000, steps in proptest::collection::vec((0_u32..70_000, 0_u32..70_000), 0..200)) {

@@ -3,8 +3,9 @@
 //! Attacks on HTTP/2 servers share one shape: a frame that costs its sender nothing makes the receiver work (resets,
 //! PING, SETTINGS, empty frames, tiny window updates). A limit for each such frame has to be guessed and
 //! has gaps; one balance for all has neither. Rule: each event costs points, the balance refills with time up to a
-//! burst, and a stream that completes gives one point back, because a hedging gRPC client may rightly cancel
-//! thousands of calls a second; one that was reset, by whomever, gives none. At 75 % the connection is asked to go (GOAWAY NO_ERROR, so that slightly broken
+//! burst, and a stream that a backend completed gives one point back ([`crate::Connection::credit_completed`]), because a
+//! hedging gRPC client may rightly cancel thousands of calls a second; one that was reset, by whomever, or that this side
+//! answered by itself gives none. At 75 % the connection is asked to go (GOAWAY NO_ERROR, so that slightly broken
 //! peers survive: HAProxy's idea); at 100 % it ends.
 //!
 //! The balance never depends on counters that a peer can raise for free: Envoy's budgets grew with the streams
@@ -16,6 +17,9 @@ use core::time::Duration;
 pub mod cost {
     /// A reset by the peer of a stream younger than a second, before our response (CVE-2023-44487).
     pub const PREMATURE_RESET: u32 = 1;
+    /// A reset by a client of a stream that is closed already: one that crossed our answer, as a rule, and the answer's
+    /// completion pays for it.
+    pub const LATE_RESET: u32 = 1;
     /// A stream error that the peer made us answer (CVE-2025-8671, "MadeYouReset").
     pub const STREAM_ERROR: u32 = 2;
     /// A SETTINGS frame (CVE-2019-9515).

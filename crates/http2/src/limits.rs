@@ -38,9 +38,12 @@ pub const SETTINGS_FRAMES_MAX: u32 = 10;
 /// The period of [`SETTINGS_FRAMES_MAX`].
 pub const SETTINGS_PERIOD: Duration = Duration::from_secs(10);
 
-/// Stream errors of the six kinds in CVE-2025-8671 ("MadeYouReset") that a peer may make in a connection's life; the next
-/// ends the connection. None happens by accident.
+/// Stream errors of the six kinds in CVE-2025-8671 ("MadeYouReset") that a peer may make in one [`STREAM_TRICKS_PERIOD`];
+/// the next ends the connection. None happens by accident but a rare race in a peer that keeps its connection for weeks.
 pub const STREAM_TRICKS_MAX: u32 = 3;
+
+/// The period of [`STREAM_TRICKS_MAX`]: three forced resets in a minute make nobody work.
+pub const STREAM_TRICKS_PERIOD: Duration = Duration::from_secs(60);
 
 /// Streams that a peer may open in one wake-up before other connections get their turn.
 ///
@@ -50,6 +53,11 @@ pub const STREAMS_PER_WAKE_MAX: u32 = 128;
 /// Streams that a peer may reset in one wake-up before other connections get their turn. HAProxy measured a fall
 /// from 95 ms to 1.6 ms of response time under a reset flood from limiting resets in a loop (commit 5d0f5f816).
 pub const RESETS_PER_WAKE_MAX: u32 = 32;
+
+/// Streams refused for free in a connection's life because the peer had not acknowledged our SETTINGS yet and so could not
+/// know [`Limits::max_concurrent_streams`]. More than any client opens in its first round trips; a peer that never acknowledges
+/// them, and opens streams for nothing until [`Limits::settings_timeout`], pays from here on.
+pub const EARLY_REFUSALS_FREE: u32 = 1000;
 
 /// DATA smaller than this is not sent for a window that is too small for more, unless it is the rest of what is
 /// queued or [`DRIBBLE_WAIT`] has passed (CVE-2019-9511, "data dribble").

@@ -7,15 +7,19 @@
 use crate::error::Violation;
 use crate::field::{FieldBlock, FieldStore, Name};
 
+/// Why every position has two bytes: a field takes one encoded byte at least, and a block has
+/// [`HEADER_BLOCK_BYTES_MAX`](crate::limits::HEADER_BLOCK_BYTES_MAX) of them at most.
+const FIELDS_FIT: &str = "a header block of 32 KiB has fewer than 65 535 fields";
+
 /// Where each known field stands in a block: the first of each name.
 #[derive(Clone, Debug)]
 pub struct FieldIndex {
-    at: [u8; Self::NAMES],
+    at: [u16; Self::NAMES],
 }
 
 impl FieldIndex {
     const NAMES: usize = Name::Other as usize + 1;
-    const ABSENT: u8 = u8::MAX;
+    const ABSENT: u16 = u16::MAX;
 
     /// The position of the first field with this name.
     #[inline]
@@ -37,8 +41,7 @@ impl FieldIndex {
     fn note(&mut self, name: Name, position: usize) {
         let at = &mut self.at[name as usize];
         if *at == Self::ABSENT {
-            // A block has at most 100 fields by default; one configured for more loses only the short cut.
-            *at = u8::try_from(position).unwrap_or(Self::ABSENT);
+            *at = u16::try_from(position).ok().filter(|at| *at != Self::ABSENT).expect(FIELDS_FIT);
         }
     }
 }
@@ -71,10 +74,13 @@ pub struct Head {
 
 /// Checks a header section and fills `index`.
 ///
+/// # Panics
+/// If `block` has more than 65 534 fields, which no block of a connection can have.
+///
 /// # Errors
 /// [`Violation::MalformedMessage`] where RFC 9113 sections 8.2 and 8.3 call the message malformed. Both `:authority`
-/// and a different `host` are malformed too: two components that each believe another one are how requests are
-/// smuggled (gRFC A41 only says that `host` is dropped).
+/// and a different `host` are malformed too, and so are two `host` fields: two components that each believe another one are
+/// how requests are smuggled (RFC 9110 section 7.2; gRFC A41 only says that `host` is dropped beside `:authority`).
 pub fn check(
     section: Section,
     store: &FieldStore,
@@ -101,6 +107,9 @@ pub fn check(
             }
         } else {
             regular = true;
+            if name == Name::Host && index.contains(name) {
+                return Err(Violation::MalformedMessage);
+            }
             if name == Name::ContentLength {
                 let length = parse_content_length(block.get(store, position).value)?;
                 if head.content_length.is_some_and(|other| other != length) {
@@ -224,6 +233,16 @@ mod tests {
         assert!(checked(Section::Request, &with(&[("host", "A")])).is_ok());
         assert_eq!(checked(Section::Request, &with(&[("host", "b")])), Err(Violation::MalformedMessage));
         assert!(checked(Section::Request, &[GET[0], GET[1], GET[2], ("host", "b")]).is_ok());
+    }
+
+    #[test]
+    fn a_second_host_is_malformed_whatever_it_says() {
+        for second in ["b", "c"] {
+            let alone = [GET[0], GET[1], GET[2], ("host", "b"), ("host", second)];
+            assert_eq!(checked(Section::Request, &alone), Err(Violation::MalformedMessage), "{second}");
+            let beside = with(&[("host", "a"), ("host", second)]);
+            assert_eq!(checked(Section::Request, &beside), Err(Violation::MalformedMessage), "{second}");
+        }
     }
 
     #[test]

@@ -55,20 +55,25 @@ impl Default for PeerSettings {
 impl PeerSettings {
     /// Applies a SETTINGS payload, entry by entry and in order; `self` is unchanged if any entry is refused.
     ///
-    /// `to_client` says that a server sent them, which may not enable push (RFC 9113 section 6.5.2).
+    /// `to_client` says that a server sent them, which may not enable push (RFC 9113 section 6.5.2). Returns the smallest
+    /// SETTINGS_HEADER_TABLE_SIZE among them, if there is one: the encoder must tell it beside the last (RFC 7541 section 4.2).
     ///
     /// # Errors
     /// The violation of the first entry that is out of range, or [`Violation::SettingEntries`].
-    pub fn apply(&mut self, payload: &[u8], to_client: bool) -> Result<(), Violation> {
+    pub fn apply(&mut self, payload: &[u8], to_client: bool) -> Result<Option<u32>, Violation> {
         if payload.len() / 6 > SETTINGS_ENTRIES_MAX {
             return Err(Violation::SettingEntries);
         }
         let mut next = *self;
+        let mut smallest_table: Option<u32> = None;
         for entry in payload.chunks_exact(6) {
             let setting = u16::from_be_bytes([entry[0], entry[1]]);
             let value = u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]);
             match setting {
-                id::HEADER_TABLE_SIZE => next.header_table_bytes = value,
+                id::HEADER_TABLE_SIZE => {
+                    next.header_table_bytes = value;
+                    smallest_table = Some(smallest_table.map_or(value, |other| other.min(value)));
+                }
                 id::ENABLE_PUSH if value > 1 || (to_client && value == 1) => {
                     return Err(Violation::SettingValue);
                 }
@@ -84,7 +89,7 @@ impl PeerSettings {
             }
         }
         *self = next;
-        Ok(())
+        Ok(smallest_table)
     }
 }
 
@@ -106,9 +111,9 @@ mod tests {
         let mut settings = PeerSettings::default();
         let edge =
             [(id::INITIAL_WINDOW_SIZE, 0x7fff_ffff), (id::MAX_FRAME_SIZE, 16_384), (id::ENABLE_PUSH, 1)];
-        assert_eq!(settings.apply(&payload(&edge), false), Ok(()));
+        assert_eq!(settings.apply(&payload(&edge), false).map(drop), Ok(()));
         assert_eq!(settings.initial_window, 0x7fff_ffff);
-        assert_eq!(settings.apply(&payload(&[(id::MAX_FRAME_SIZE, (1 << 24) - 1)]), false), Ok(()));
+        assert_eq!(settings.apply(&payload(&[(id::MAX_FRAME_SIZE, (1 << 24) - 1)]), false).map(drop), Ok(()));
         assert_eq!(settings.max_frame_size, 16_777_215);
     }
 
@@ -135,13 +140,13 @@ mod tests {
     fn a_server_may_not_enable_push() {
         let mut settings = PeerSettings::default();
         assert_eq!(settings.apply(&payload(&[(id::ENABLE_PUSH, 1)]), true), Err(Violation::SettingValue));
-        assert_eq!(settings.apply(&payload(&[(id::ENABLE_PUSH, 0)]), true), Ok(()));
+        assert_eq!(settings.apply(&payload(&[(id::ENABLE_PUSH, 0)]), true).map(drop), Ok(()));
     }
 
     #[test]
     fn refuses_a_frame_with_more_entries_than_allowed() {
         let mut settings = PeerSettings::default();
-        assert_eq!(settings.apply(&payload(&[(0xff, 0); 32]), false), Ok(()));
+        assert_eq!(settings.apply(&payload(&[(0xff, 0); 32]), false).map(drop), Ok(()));
         assert_eq!(settings.apply(&payload(&[(0xff, 0); 33]), false), Err(Violation::SettingEntries));
     }
 
@@ -149,7 +154,16 @@ mod tests {
     fn the_last_of_two_entries_counts() {
         let mut settings = PeerSettings::default();
         let twice = payload(&[(id::INITIAL_WINDOW_SIZE, 1), (id::INITIAL_WINDOW_SIZE, 7)]);
-        assert_eq!(settings.apply(&twice, false), Ok(()));
+        assert_eq!(settings.apply(&twice, false).map(drop), Ok(()));
         assert_eq!(settings.initial_window, 7);
+    }
+
+    #[test]
+    fn the_smallest_table_size_of_a_frame_is_told_beside_the_last() {
+        let mut settings = PeerSettings::default();
+        let sizes = payload(&[4096, 100, 300].map(|bytes| (id::HEADER_TABLE_SIZE, bytes)));
+        assert_eq!(settings.apply(&sizes, false), Ok(Some(100)));
+        assert_eq!(settings.header_table_bytes, 300);
+        assert_eq!(settings.apply(&payload(&[(id::ENABLE_PUSH, 0)]), false), Ok(None));
     }
 }

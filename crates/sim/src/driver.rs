@@ -312,6 +312,9 @@ impl Driver {
             if !socket.readable || socket.connecting || !self.worker.wants_input(id) {
                 return;
             }
+            if self.worker.is_put_off(id) {
+                break;
+            }
             self.buffer.resize(self.worker.leftover_len(id), 0);
             let kept = self.worker.take_leftover(id, &mut self.buffer);
             let most = net.shape(link).read_bytes_max.min(READ_BYTES - kept);

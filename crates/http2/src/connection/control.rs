@@ -56,6 +56,28 @@ impl WindowUpdateMeter {
     }
 }
 
+/// Acknowledgements that wait in the output, and at most those of as much output again: a connection that always has something
+/// to send must not count those that have long left.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct QueuedAcks {
+    /// Those that may still wait.
+    pub(super) count: u32,
+    /// Those among them that were queued since `mark` was set.
+    behind_mark: u32,
+    /// When the output up to here has left, all but those behind it have.
+    pub(super) mark: usize,
+}
+
+impl QueuedAcks {
+    /// The transport has taken `sent` of `length` bytes of output.
+    #[inline]
+    pub(super) fn sent(&mut self, sent: usize, length: usize) {
+        if sent >= self.mark {
+            *self = Self { count: self.behind_mark, behind_mark: 0, mark: length };
+        }
+    }
+}
+
 impl Connection {
     pub(super) fn on_window_update(
         &mut self,
@@ -135,8 +157,9 @@ impl Connection {
     }
 
     fn queue_ack(&mut self) -> Result<(), Violation> {
-        self.acks_queued += 1;
-        if self.acks_queued > ACKS_QUEUED_MAX { Err(Violation::PingFlood) } else { Ok(()) }
+        self.acks.count += 1;
+        self.acks.behind_mark += 1;
+        if self.acks.count > ACKS_QUEUED_MAX { Err(Violation::PingFlood) } else { Ok(()) }
     }
 
     pub(super) fn on_settings(
@@ -157,8 +180,11 @@ impl Connection {
             self.meter_settings(now).map_err(Fault::Connection)?;
         }
         let before = self.peer;
-        self.peer.apply(payload, self.role == Role::Client).map_err(Fault::Connection)?;
-        if self.peer.header_table_bytes != before.header_table_bytes {
+        let smallest_table =
+            self.peer.apply(payload, self.role == Role::Client).map_err(Fault::Connection)?;
+        if let Some(smallest) = smallest_table {
+            // A table that was to shrink in between has lost its entries (RFC 7541 section 4.2).
+            self.encoder.set_peer_limit(smallest);
             self.encoder.set_peer_limit(self.peer.header_table_bytes);
         }
         self.on_initial_window(now, before.initial_window).map_err(Fault::Connection)?;
@@ -179,7 +205,8 @@ impl Connection {
     }
 
     /// All streams' windows follow the initial window by definition ([`crate::flow::SendCredit`]); what remains is
-    /// to see that none overflows and to wake those that wait.
+    /// to see that none overflows and to wake those that wait. That looks at each stream once, which a raise is charged for
+    /// as any SETTINGS frame is ([`cost::SETTINGS`], and ten frames in ten seconds at most).
     fn on_initial_window(&mut self, now: Duration, before: u32) -> Result<(), Violation> {
         let initial = self.peer.initial_window;
         if initial < before {

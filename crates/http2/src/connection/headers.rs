@@ -11,7 +11,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::frame::{Fault, FrameHeader, flag, kind, strip_padding, write_reset};
 use crate::hpack::ListVerdict;
 use crate::ledger::cost;
-use crate::limits::{CONTINUATION_FRAMES_MAX, HEADER_BLOCK_BYTES_MAX};
+use crate::limits::{CONTINUATION_FRAMES_MAX, EARLY_REFUSALS_FREE, HEADER_BLOCK_BYTES_MAX};
 use crate::message::{Head, Section, check};
 use crate::stream::{Cut, Half, StreamKey};
 
@@ -157,7 +157,9 @@ impl Connection {
             self.remember_reset(id);
             // Before our SETTINGS are acknowledged the peer cannot know the limit (CVE-2026-47244 is enforcing none). After
             // the final GOAWAY it has known for a round trip that no stream is taken.
-            if !full || self.settings_sent_at.is_none() {
+            let early = full && self.settings_sent_at.is_some();
+            self.early_refusals += u32::from(early);
+            if !early || self.early_refusals > EARLY_REFUSALS_FREE {
                 self.charge(now, cost::REFUSED_STREAM, Violation::StreamLimit).map_err(Fault::Connection)?;
             }
             return Ok(None);

@@ -33,9 +33,10 @@ pub use send::{OpenError, SendError};
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use self::control::WindowUpdateMeter;
+use self::control::{QueuedAcks, WindowUpdateMeter};
 use self::drain::Drain;
 use self::headers::HeaderAssembly;
+use self::send::NewestData;
 use crate::error::{ConnectionError, ErrorCode, Violation};
 use crate::flow::{ReceiveWindow, SendCredit};
 use crate::frame::{MAX_FRAME_SIZE, PREFACE, write_goaway, write_settings, write_window_update};
@@ -43,7 +44,7 @@ use crate::hpack::{Decoder, Encoder};
 use crate::ledger::{Ledger, Verdict, cost};
 use crate::limits::{ACKS_QUEUED_STOP, DECODER_TABLE_BYTES, ENCODER_TABLE_BYTES, Limits, OUTPUT_STOP_BYTES};
 use crate::settings::{INITIAL_WINDOW, PeerSettings, id};
-use crate::stream::{Cut, Half, StreamKey, StreamStore};
+use crate::stream::{Half, StreamKey, StreamStore};
 
 /// Which end of the connection this side is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,9 +102,10 @@ pub struct Connection {
     peer_goaway: Option<(u32, ErrorCode)>,
     output: Vec<u8>,
     output_sent: usize,
+    newest_data: Option<NewestData>,
     /// Bytes of memory that all streams' queues hold.
     queued_memory: usize,
-    acks_queued: u32,
+    acks: QueuedAcks,
     settings_sent_at: Option<Duration>,
     settings_period: (Duration, u32),
     window_updates: WindowUpdateMeter,
@@ -119,7 +121,9 @@ pub struct Connection {
     ping_explained: bool,
     /// PINGs of ours without an answer.
     pings_open: u32,
-    stream_tricks: u32,
+    /// Tricks of CVE-2025-8671 in the period that began at this time.
+    stream_tricks: (Duration, u32),
+    early_refusals: u32,
     streams_this_wake: u32,
     resets_this_wake: u32,
 }
@@ -149,8 +153,9 @@ impl Connection {
             peer_goaway: None,
             output: Vec::new(),
             output_sent: 0,
+            newest_data: None,
             queued_memory: 0,
-            acks_queued: 0,
+            acks: QueuedAcks::default(),
             settings_sent_at: Some(now),
             settings_period: (now, 0),
             window_updates: WindowUpdateMeter::new(now),
@@ -163,7 +168,8 @@ impl Connection {
             ping_strikes: 0,
             ping_explained: true,
             pings_open: 0,
-            stream_tricks: 0,
+            stream_tricks: (now, 0),
+            early_refusals: 0,
             streams_this_wake: 0,
             resets_this_wake: 0,
             limits,
@@ -264,7 +270,7 @@ impl Connection {
     /// Whether input from this peer should be read now: not while it leaves our answers unread.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        self.output().len() < OUTPUT_STOP_BYTES && self.acks_queued < ACKS_QUEUED_STOP
+        self.output().len() < OUTPUT_STOP_BYTES && self.acks.count < ACKS_QUEUED_STOP
     }
 
     /// Begins a wake-up: the number of streams that the peer may open and reset before others get their turn starts
@@ -313,9 +319,15 @@ impl Connection {
         if self.output_sent >= self.output.len() {
             self.output.clear();
             self.output_sent = 0;
-            self.acks_queued = 0;
-        } else if self.output_sent * 2 >= self.output.len() {
+            self.acks = QueuedAcks::default();
+            self.newest_data = None;
+            return;
+        }
+        self.acks.sent(self.output_sent, self.output.len());
+        if self.output_sent * 2 >= self.output.len() {
             self.output.drain(..self.output_sent);
+            self.acks.mark = self.acks.mark.saturating_sub(self.output_sent);
+            self.newest_data = None;
             self.output_sent = 0;
         }
     }
@@ -359,7 +371,7 @@ impl Connection {
     /// Removes a closed and released stream and settles what it held.
     fn forget(&mut self, fields: &mut Fields, stream: StreamKey) {
         let Some(record) = self.streams.get_mut(stream) else { return };
-        let (held, cut, queue) = (record.window.held(), record.cut, record.queue.take());
+        let (held, queue) = (record.window.held(), record.queue.take());
         self.streams.remove(stream);
         self.window.release(held);
         self.announce_connection();
@@ -367,9 +379,15 @@ impl Connection {
             memory::discard(fields, &mut self.queued_memory, *queue);
         }
         self.emptied |= self.streams.is_empty();
-        if self.role == Role::Server && cut == Cut::No {
-            self.ledger.credit();
-        }
+    }
+
+    /// The owner vouches for a stream of the peer: its work was done by whom it was meant for, and paid for by more than one
+    /// frame. It gives the peer one point of the ledger back, so that a client which rightly cancels many calls beside those
+    /// that complete is never asked to go. An answer that costs the peer nothing (a refusal, a wrong content-type)
+    /// earns nothing, or resets could be paid for with it.
+    #[inline]
+    pub fn credit_completed(&mut self) {
+        self.ledger.credit();
     }
 
     /// Ends the connection at once: GOAWAY with this code, then nothing more is read.

@@ -9,7 +9,7 @@ use crate::frame::{
     FRAME_HEADER_LEN, Fault, FrameHeader, MAX_FRAME_SIZE, PREFACE, flag, kind, strip_padding, write_reset,
 };
 use crate::ledger::cost;
-use crate::limits::{RESETS_PER_WAKE_MAX, STREAM_TRICKS_MAX, STREAMS_PER_WAKE_MAX};
+use crate::limits::{RESETS_PER_WAKE_MAX, STREAM_TRICKS_MAX, STREAM_TRICKS_PERIOD, STREAMS_PER_WAKE_MAX};
 use crate::settings::INITIAL_WINDOW;
 use crate::stream::{Cut, Half, StreamKey};
 
@@ -265,11 +265,13 @@ impl Connection {
     ) -> Handled<'static> {
         self.resets_this_wake += 1;
         let Some(key) = self.streams.key(header.stream) else {
-            return if self.is_idle(header.stream) {
-                Err(Fault::Connection(Violation::IdleStream))
-            } else {
-                Ok(None)
-            };
+            if self.is_idle(header.stream) {
+                return Err(Fault::Connection(Violation::IdleStream));
+            }
+            if self.role == Role::Server {
+                self.charge(now, cost::LATE_RESET, Violation::ResetFlood).map_err(Fault::Connection)?;
+            }
+            return Ok(None);
         };
         let stream = self.streams.get(key).expect("the key was looked up just now");
         let young = now.saturating_sub(stream.opened_at) < Duration::from_secs(1);
@@ -301,6 +303,16 @@ impl Connection {
         (!told).then_some(event)
     }
 
+    /// Counts a trick of CVE-2025-8671; how many there were in this period.
+    fn tricks_this_period(&mut self, now: Duration) -> u32 {
+        let (since, count) = &mut self.stream_tricks;
+        if now.saturating_sub(*since) >= STREAM_TRICKS_PERIOD {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count
+    }
+
     /// Resets a stream on which the peer broke a rule. `Err` if it did so too often.
     fn on_stream_fault(
         &mut self,
@@ -323,12 +335,14 @@ impl Connection {
                 | Violation::FrameLength
                 | Violation::SelfDependency
         );
-        self.stream_tricks += u32::from(trick);
-        if self.stream_tricks > STREAM_TRICKS_MAX {
+        if trick && self.tricks_this_period(now) > STREAM_TRICKS_MAX {
             return Err(violation);
         }
         write_reset(&mut self.output, id, violation.code());
-        self.charge_stream_error(now)?;
+        // A backend whose trailers are too long for us breaks its own call: those of others on the connection go on.
+        if self.role == Role::Server || violation != Violation::HeaderListTooLarge {
+            self.charge_stream_error(now)?;
+        }
         match self.streams.key(id) {
             Some(key) => Ok(self.cut_off(fields, key, Cut::ByUs, StreamFailure::Violation(violation))),
             None => {

@@ -14,13 +14,24 @@ use crate::field::{FieldBlock, FieldStore};
 use crate::frame::{
     FRAME_HEADER_LEN, flag, frame_header, kind, write_data, write_frame_header, write_ping, write_reset,
 };
-use crate::limits::{DATA_USEFUL_BYTES, DRIBBLE_WAIT, OUTPUT_HIGH_BYTES};
+use crate::limits::{DATA_USEFUL_BYTES, DRIBBLE_WAIT, OUTPUT_HIGH_BYTES, OUTPUT_STOP_BYTES};
 use crate::settings::INITIAL_WINDOW;
 use crate::stream::{Cut, Half, Queue, QueueTail, StreamKey};
 
 /// The most DATA bytes in one frame that we send: the initial maximum, whatever more the peer allows, so that streams
 /// take turns.
 const DATA_FRAME_MAX: usize = 16_384;
+
+/// The newest DATA frame in the output: while nothing follows it and none of it has left, more DATA of the same stream
+/// goes into the same frame. A peer that cuts a message into frames of a byte, ten bytes of wire for each, would else make
+/// us send as many to whoever is behind us.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewestData {
+    /// Where its header and its end are in the output.
+    begin: usize,
+    end: usize,
+    stream: u32,
+}
 
 /// Why a stream cannot be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -31,8 +42,9 @@ pub enum OpenError {
     /// Either side is going away.
     #[error("the connection is going away")]
     GoingAway,
-    /// As many streams as the peer's SETTINGS_MAX_CONCURRENT_STREAMS exist.
-    #[error("the peer allows no more streams")]
+    /// As many streams as the peer's SETTINGS_MAX_CONCURRENT_STREAMS exist, or the peer does not read what was sent
+    /// ([`OUTPUT_STOP_BYTES`] wait).
+    #[error("the peer takes no more streams now")]
     Full,
     /// All stream identifiers were used (RFC 9113 section 5.1.1): a new connection is needed.
     #[error("stream identifiers are exhausted")]
@@ -66,7 +78,9 @@ impl Connection {
         if self.next_local > 0x7fff_ffff {
             return Err(OpenError::Exhausted);
         }
-        if self.streams.len() >= self.peer.max_concurrent_streams as usize {
+        // A header section goes to the output whole: without this, one for each call would wait for a peer that stopped reading.
+        let unread = self.output().len() >= OUTPUT_STOP_BYTES;
+        if unread || self.streams.len() >= self.peer.max_concurrent_streams as usize {
             return Err(OpenError::Full);
         }
         Ok(())
@@ -204,8 +218,30 @@ impl Connection {
         }
         self.credit.spend(bytes.len());
         self.note_data_sent(now);
-        write_data(&mut self.output, stream.id(), bytes, end);
+        self.put_data(stream.id(), bytes, end);
         Ok(bytes.len())
+    }
+
+    /// Puts DATA into the output: behind that of the newest frame if it is the same stream's, else as a frame of its own.
+    #[inline]
+    fn put_data(&mut self, stream: u32, bytes: &[u8], end: bool) {
+        let begin = self.output.len();
+        if let Some(newest) = self.newest_data
+            && newest.stream == stream
+            && newest.end == begin
+            && newest.begin >= self.output_sent
+            && begin - newest.begin - FRAME_HEADER_LEN + bytes.len() <= DATA_FRAME_MAX
+        {
+            let length = begin - newest.begin - FRAME_HEADER_LEN + bytes.len();
+            let flags = if end { flag::END_STREAM } else { 0 };
+            let header = frame_header(length, kind::DATA, flags, stream);
+            self.output[newest.begin..newest.begin + FRAME_HEADER_LEN].copy_from_slice(&header);
+            self.output.extend_from_slice(bytes);
+            self.newest_data = Some(NewestData { end: self.output.len(), ..newest });
+            return;
+        }
+        write_data(&mut self.output, stream, bytes, end);
+        self.newest_data = Some(NewestData { begin, end: self.output.len(), stream });
     }
 
     /// Queues DATA and sends what may leave now.

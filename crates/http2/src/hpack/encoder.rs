@@ -5,7 +5,7 @@
 //!
 //! | field | representation |
 //! |---|---|
-//! | never-indexed at the peer, or a secret ([`Name::is_secret`]) | literal, never indexed |
+//! | never-indexed at the peer, a secret ([`Name::is_secret`]), or `-bin`, as tokens often are | literal, never indexed |
 //! | in the static table | index |
 //! | in this connection's table | index |
 //! | not interned, or differs call by call ([`Name::is_volatile`]) | literal |
@@ -124,7 +124,7 @@ impl Encoder {
     /// How a field without an index is written.
     #[inline]
     fn representation(&self, field: &Field<'_>) -> Representation {
-        if field.never_index || field.name_token.is_secret() {
+        if field.never_index || field.name_token.is_secret() || field.binary {
             return Representation::Never;
         }
         let Some(id) = field.id else { return Representation::Plain };

@@ -123,8 +123,9 @@ impl Stream {
 
 /// The streams of one connection.
 ///
-/// Bounds: as many records as [`crate::Limits::max_concurrent_streams`] (peer's streams) or the peer's
-/// SETTINGS_MAX_CONCURRENT_STREAMS capped by the owner (own streams). An idle connection owns no memory here.
+/// Bounds: as many records as [`crate::Limits::max_concurrent_streams`] (peer's streams), or as the owner opens under the
+/// peer's SETTINGS_MAX_CONCURRENT_STREAMS, which may be without bound (own streams: a proxy opens one for each stream of its
+/// clients, which are bounded). An idle connection owns no memory here.
 #[derive(Debug, Default)]
 pub struct StreamStore {
     slots: Vec<Option<Stream>>,

@@ -367,6 +367,9 @@ impl EventLoop {
             if !socket.readable || socket.connecting || !self.worker.wants_input(id) {
                 return;
             }
+            if self.worker.is_put_off(id) {
+                break;
+            }
             let kept = self.worker.take_leftover(id, &mut self.buffer);
             match socket.stream.read(&mut self.buffer[kept..]) {
                 Ok(0) => {

@@ -106,8 +106,9 @@ impl Worker {
                     found = Some(*conn);
                     break;
                 }
-                Ok(()) | Err(OpenError::Exhausted) => used_up = Some(*conn),
-                Err(_) => {}
+                // Going away although it is listed: its backend strained the ledger. It would never have room again.
+                Ok(()) | Err(OpenError::Exhausted | OpenError::GoingAway) => used_up = Some(*conn),
+                Err(OpenError::NotOpen | OpenError::Full) => {}
             }
         }
         if found.is_none() {

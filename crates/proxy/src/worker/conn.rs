@@ -43,6 +43,10 @@ pub(super) struct Conn {
     pub(super) leftover: Vec<u8>,
     /// Whether the connection stands in the worker's list of connections with something to settle or write.
     pub(super) dirty: bool,
+    /// Whether the rest of its input waits in `leftover` for the sake of other connections; it is not read meanwhile.
+    pub(super) put_off: bool,
+    /// The batch in which its peer's share of a wake-up began.
+    pub(super) batch: u64,
     /// Since when the transport has not taken what was offered.
     pub(super) blocked_since: Option<Duration>,
     pub(super) timer: Option<(TimerId, Duration)>,
@@ -85,10 +89,6 @@ impl Side {
             Self::Upstream(_) => evenkeel_telemetry::Side::Upstream,
         }
     }
-}
-
-/// A client's connection.
-#[derive(Debug)]
 
     /// How long the peer may leave unread what waits for it, before its call or connection is given up (CVE-2019-9517).
     pub(super) fn stall_timeout(&self) -> Duration {
@@ -97,15 +97,19 @@ impl Side {
             Self::Upstream(up) => up.stall_timeout,
         }
     }
+}
+
+/// A client's connection.
+#[derive(Debug)]
 pub(super) struct Downstream {
     pub(super) listener: u32,
     pub(super) peer: PeerName,
     pub(super) accepted_at: Duration,
+    pub(super) stall_timeout: Duration,
 }
 
 /// Who a client is, for the access log: its address, without the cost of text before it is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(super) stall_timeout: Duration,
 pub enum PeerName {
     /// An address and port.
     Ip(core::net::SocketAddr),
@@ -119,11 +123,11 @@ pub(super) struct Upstream {
     pub(super) cluster: u32,
     pub(super) slot: Slot,
     pub(super) progress: UpstreamProgress,
+    pub(super) stall_timeout: Duration,
 }
 
 /// How far a connection to a backend has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(super) stall_timeout: Duration,
 pub(super) enum UpstreamProgress {
     /// TCP connect, then the wait for SETTINGS; to be given up at this time.
     Connecting(Duration),
@@ -140,6 +144,8 @@ impl Conn {
             side,
             leftover: Vec::new(),
             dirty: false,
+            put_off: false,
+            batch: 0,
             blocked_since: None,
             timer: None,
             phase,
@@ -173,17 +179,17 @@ impl Conn {
         engine.into_iter().chain(stall).chain(connect).min()
     }
 
+    /// When the connection is given up if its peer takes nothing until then.
+    pub(super) fn stalled_at(&self) -> Option<Duration> {
+        self.blocked_since.map(|at| at + self.side.stall_timeout())
+    }
+
     /// Notes in the worker's account what the connection holds now. To be called when it comes to rest.
     #[inline]
     pub(super) fn charge(&mut self, account: &mut Account) {
         let own = size_of::<Self>() - size_of::<Connection>();
         let answer = self.plain_answer.as_ref().map_or(0, Vec::capacity);
         let bytes = own + self.http2.memory_bytes() + self.leftover.capacity() + answer;
-    /// When the connection is given up if its peer takes nothing until then.
-    pub(super) fn stalled_at(&self) -> Option<Duration> {
-        self.blocked_since.map(|at| at + self.side.stall_timeout())
-    }
-
         account.charge(self.charged, bytes);
         self.charged = bytes;
     }

@@ -217,9 +217,16 @@ impl Worker {
     fn begin_call(&mut self, now: Duration, id: u32) {
         let block = self.take_block();
         let mut block = core::mem::replace(&mut self.fields.block, block);
+        let index = &self.fields.index;
+        // `:authority` says what `host` would, and no backend is to choose between two of them (gRFC A41).
+        let host = index.contains(Name::Host) && index.contains(Name::Authority);
         // The client's timeout is replaced by what is left of it at each attempt.
-        if self.fields.index.contains(Name::GrpcTimeout) {
-            block.retain_fields(&mut self.fields.store, |field| field.name_token != Name::GrpcTimeout);
+        if host || index.contains(Name::GrpcTimeout) {
+            block.retain_fields(&mut self.fields.store, |field| match field.name_token {
+                Name::GrpcTimeout => false,
+                Name::Host => !host,
+                _ => true,
+            });
         }
         let call = &mut self.calls[id as usize];
         call.request = block;

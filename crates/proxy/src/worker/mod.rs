@@ -134,8 +134,10 @@ pub struct Worker {
     rng: SmallRng,
     dirty: Vec<u32>,
     settled: usize,
-    /// Connections whose input was cut short for the sake of others.
+    /// Connections whose input was cut short for the sake of others: those that are [`Conn::put_off`], once each.
     unfinished: Vec<u32>,
+    /// Batches so far: a peer has one share of the work in each.
+    batch: u64,
     connects: Vec<Action>,
     spare_buffers: Vec<Vec<u8>>,
     spare_blocks: Vec<FieldBlock>,
@@ -180,6 +182,7 @@ impl Worker {
             dirty: Vec::new(),
             settled: 0,
             unfinished: Vec::new(),
+            batch: 1,
             connects: Vec::new(),
             spare_buffers: Vec::new(),
             spare_blocks: Vec::new(),
@@ -220,9 +223,6 @@ impl Worker {
         Some(id)
     }
 
-    /// The driver closed a client's connection as soon as it was accepted.
-    pub fn note_refused(&self, reason: Refused) {
-        self.count(Event::ConnectionRefused(reason));
     /// How long a client of the listener at this position of the snapshot may leave unread what waits for it: the kernel
     /// should not give a connection up before the worker does. Zero if there is no such listener.
     #[must_use]
@@ -230,6 +230,9 @@ impl Worker {
         self.snapshot.listeners.get(listener).map_or(Duration::ZERO, |listener| listener.stall_timeout)
     }
 
+    /// The driver closed a client's connection as soon as it was accepted.
+    pub fn note_refused(&self, reason: Refused) {
+        self.count(Event::ConnectionRefused(reason));
     }
 
     /// How many bytes of earlier input [`Worker::take_leftover`] would put in front of the next read.
@@ -272,7 +275,10 @@ impl Worker {
             ConnPhase::Flushing | ConnPhase::Lingering(_) | ConnPhase::Dead => return,
         }
         self.touch(id);
-        if let Some(conn) = self.conns.get_mut(id.index()) {
+        if let Some(conn) = self.conns.get_mut(id.index())
+            && conn.batch != self.batch
+        {
+            conn.batch = self.batch;
             conn.http2.begin_wake(now);
         }
         self.process(now, id, input);
@@ -284,6 +290,10 @@ impl Worker {
     pub fn received_last(&mut self, now: Duration, id: ConnId, buffer: &mut [u8], mut kept: usize) {
         // Ends: each round processes a frame at least, or leaves a part of one.
         while kept > 0 {
+            // There is no later turn for this peer.
+            if let Some(conn) = self.conns.get_mut(id.index()) {
+                conn.http2.begin_wake(now);
+            }
             self.received(now, id, &buffer[..kept]);
             let left = self.take_leftover(id, buffer);
             if left >= kept {
@@ -311,13 +321,7 @@ impl Worker {
         }
         let Some(conn) = self.conns.get(id.index()) else { return };
         self.count_read(conn.side.label(), at);
-        // The backend's SETTINGS may allow more streams than before, without any call that ended.
-        if let Side::Upstream(up) = &conn.side
-            && !self.clusters[up.cluster as usize].pending.is_empty()
-            && conn.http2.can_open().is_ok()
-        {
-            self.serve_waiting(now, up.cluster);
-        }
+        self.serve_waiting_for(now, id);
         self.keep_leftover(id, &input[at..]);
     }
 
@@ -333,7 +337,8 @@ impl Worker {
             return;
         }
         conn.leftover.extend_from_slice(rest);
-        if conn.http2.has_had_its_share() {
+        if conn.http2.has_had_its_share() && !conn.put_off {
+            conn.put_off = true;
             self.unfinished.push(id.0);
         }
     }
@@ -344,16 +349,25 @@ impl Worker {
         !self.unfinished.is_empty()
     }
 
-    /// Goes on with input that was cut short.
+    /// Whether a connection's input was cut short: it is to be read again after [`Worker::resume`], not before, or its peer
+    /// would have its share of a turn with each read.
+    #[must_use]
+    pub fn is_put_off(&self, conn: ConnId) -> bool {
+        self.conns.get(conn.index()).is_some_and(|conn| conn.put_off)
+    }
+
+    /// Goes on with input that was cut short in an earlier batch.
     pub fn resume(&mut self, now: Duration) {
         for id in core::mem::take(&mut self.unfinished) {
             let id = ConnId(id);
             let Some(conn) = self.conns.get_mut(id.index()) else { continue };
-            let input = core::mem::take(&mut conn.leftover);
-            // The identifier may be another connection's by now.
-            if !input.is_empty() {
-                self.received(now, id, &input);
+            if conn.batch == self.batch {
+                self.unfinished.push(id.0);
+                continue;
             }
+            conn.put_off = false;
+            let input = core::mem::take(&mut conn.leftover);
+            self.received(now, id, &input);
         }
     }
 

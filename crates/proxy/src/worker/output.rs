@@ -25,7 +25,10 @@ impl Worker {
             if let Some(action) = self.connects.pop() {
                 return Some(action);
             }
-            let id = ConnId(self.dirty.pop()?);
+            let Some(id) = self.dirty.pop().map(ConnId) else {
+                self.batch += 1;
+                return None;
+            };
             if let Some(action) = self.act(now, id) {
                 return Some(action);
             }
@@ -142,12 +145,26 @@ impl Worker {
             }
             conn.charge(&mut self.memory);
             self.arm_conn(id);
+            self.serve_waiting_for(now, id);
             return;
         }
         let more =
             conn.http2.has_listed() || conn.phase == ConnPhase::Flushing || conn.http2.has_output_buffer();
         if more {
             self.touch(id);
+        }
+        self.serve_waiting_for(now, id);
+    }
+
+    /// Calls may wait for a backend's connection that had no room and has now: its SETTINGS allow more streams, or it reads
+    /// again.
+    pub(super) fn serve_waiting_for(&mut self, now: Duration, id: ConnId) {
+        let Some(conn) = self.conns.get(id.index()) else { return };
+        if let Side::Upstream(up) = &conn.side
+            && !self.clusters[up.cluster as usize].pending.is_empty()
+            && conn.http2.can_open().is_ok()
+        {
+            self.serve_waiting(now, up.cluster);
         }
     }
 
@@ -224,6 +241,9 @@ impl Worker {
     fn close(&mut self, id: ConnId) -> Action {
         let mut conn = self.conns.remove(id.index());
         conn.http2.close(&mut self.fields);
+        if conn.put_off {
+            self.unfinished.retain(|other| *other != id.0);
+        }
         self.memory.charge(conn.charged, 0);
         if let Some((timer, _)) = conn.timer.take() {
             self.wheel.disarm(timer);

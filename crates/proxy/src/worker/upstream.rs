@@ -292,6 +292,7 @@ impl Worker {
         let sent = http2.send_headers(&mut self.fields.store, down.stream, &self.fields.block, &[], end);
         debug_assert!(sent.is_ok(), "a call without response headers takes them");
         if end {
+            http2.credit_completed();
             self.response_ended(now, id);
         }
     }
@@ -330,6 +331,7 @@ impl Worker {
         let http2 = &mut self.conns[down.conn.index()].http2;
         let sent = http2.send_trailers(&mut self.fields.store, down.stream, &self.fields.block);
         debug_assert!(sent.is_ok(), "a call that answers takes trailers once");
+        http2.credit_completed();
         self.response_ended(now, id);
     }
 

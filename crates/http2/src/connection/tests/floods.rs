@@ -4,20 +4,28 @@
 
 use core::time::Duration;
 
-use super::subject::{Seen, Subject, fatal, sent_goaway};
+use super::subject::{Seen, Subject, fatal, request, sent_goaway};
 use super::wire::{OK, POST, Wire, block, wire, with};
 use crate::connection::Role;
 use crate::error::{ErrorCode, Violation};
 use crate::frame::{flag, kind};
-use crate::limits::{DRIBBLE_WAIT, Limits};
+use crate::limits::{DRIBBLE_WAIT, EARLY_REFUSALS_FREE, Limits, STREAM_TRICKS_PERIOD};
 use crate::settings::id;
 
 /// Feeds frames one by one, the peer reading all answers, until the connection ends: how many it took, why, and whether
 /// the peer was asked to calm down before.
 fn flood(subject: &mut Subject, frame: impl Fn(u32) -> Wire) -> (u32, Seen, bool) {
+    flood_with(subject, |subject, count| subject.feed(frame(count)))
+}
+
+/// As [`flood`], with an owner that does something about each step.
+fn flood_with(
+    subject: &mut Subject,
+    mut step: impl FnMut(&mut Subject, u32) -> Vec<Seen>,
+) -> (u32, Seen, bool) {
     let mut asked = false;
     for count in 1..100_000 {
-        let seen = subject.feed(frame(count));
+        let seen = step(subject, count);
         asked |= subject.sent().contains(&sent_goaway(0x7fff_ffff, ErrorCode::NO_ERROR, "calm_down"));
         if let Some(error @ Seen::Error(_)) = seen.last() {
             return (count, error.clone(), asked);
@@ -141,6 +149,41 @@ fn cve_2023_44487_rapid_reset_ends_after_two_hundred() {
     assert_eq!(flood(&mut server, frames), (200, fatal(Violation::ResetFlood), true));
 }
 
+#[test]
+fn resets_are_not_paid_for_by_answers_that_cost_the_peer_nothing() {
+    let mut server = Subject::server();
+    let (count, end, asked) = flood_with(&mut server, |server, at| {
+        let (cancelled, refused) = (4 * at - 3, 4 * at - 1);
+        let seen = server.feed(wire().call(cancelled).reset(cancelled, ErrorCode::CANCEL).call(refused));
+        if seen.contains(&request(refused, true)) {
+            // An owner's own refusal: a complete response, and no work behind it.
+            server.headers(refused, OK, true).unwrap();
+            server.release(refused);
+        }
+        seen
+    });
+    assert_eq!((count, end, asked), (200, fatal(Violation::ResetFlood), true));
+}
+
+#[test]
+fn resets_of_streams_that_have_ended_cost_a_client_a_point_each_and_a_backend_none() {
+    let mut server = Subject::server();
+    server.feed(wire().call(1));
+    server.answer(1);
+    assert_eq!(
+        flood(&mut server, |_| wire().reset(1, ErrorCode::CANCEL)),
+        (200, fatal(Violation::ResetFlood), true)
+    );
+    let mut client = Subject::client();
+    client.request(true);
+    client.feed(wire().headers(1, OK, true));
+    client.release(1);
+    for _ in 0..1000 {
+        assert_eq!(client.feed(wire().reset(1, ErrorCode::NO_ERROR)), []);
+    }
+    assert_eq!(client.http2.ledger.spent(), 0);
+}
+
 /// The six frames that make a server reset a stream (galbarnahum/MadeYouReset), for a stream that is half-closed or open.
 fn tricks(stream: u32) -> [(&'static str, Wire); 6] {
     [
@@ -157,7 +200,13 @@ fn tricks(stream: u32) -> [(&'static str, Wire); 6] {
 fn cve_2025_8671_made_you_reset_is_forgiven_three_times_by_each_of_its_six_ways() {
     for (at, (name, _)) in tricks(1).iter().enumerate() {
         let mut server = Subject::server();
-        let (count, end, _) = flood(&mut server, |count| tricks(2 * count - 1)[at].1.clone());
+        // One a minute for ever is no attack.
+        for count in 1..20 {
+            assert!(!matches!(server.feed(tricks(2 * count - 1)[at].1.clone()).last(), Some(Seen::Error(_))));
+            server.release(2 * count - 1);
+            server.now += STREAM_TRICKS_PERIOD;
+        }
+        let (count, end, _) = flood(&mut server, |count| tricks(2 * count + 39)[at].1.clone());
         assert_eq!(count, 4, "{name}");
         assert!(matches!(end, Seen::Error(_)), "{name}");
         assert_eq!(
@@ -249,6 +298,15 @@ fn streams_over_the_limit_cost_a_point_each() {
     let mut server = Subject::server_with(limits, &[]);
     let flooded = flood(&mut server, |at| wire().call(2 * at - 1));
     assert_eq!(flooded, (201, fatal(Violation::StreamLimit), true));
+}
+
+#[test]
+fn streams_over_a_limit_that_the_peer_never_acknowledges_cost_a_point_each_after_a_thousand() {
+    let limits = Limits { max_concurrent_streams: 1, ..Limits::edge() };
+    let mut server = Subject::new(Role::Server, limits);
+    server.feed(wire().preface().settings(&[]));
+    let (count, end, asked) = flood(&mut server, |at| wire().call(2 * at - 1));
+    assert_eq!((count, end, asked), (1 + EARLY_REFUSALS_FREE + 200, fatal(Violation::StreamLimit), true));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The output: buffers that change hands, and when reading stops.
 
-use super::subject::{Sent, Subject};
+use super::subject::{Sent, Subject, sent_data};
 use super::wire::{OK, wire};
+use crate::OpenError;
 use crate::limits::{ACKS_QUEUED_MAX, ACKS_QUEUED_STOP, Limits, OUTPUT_STOP_BYTES};
 use crate::settings::id;
 
@@ -122,6 +123,82 @@ fn reading_stops_while_the_output_is_far_too_full() {
         stream += 2;
     }
     assert!(server.http2.output().len() < OUTPUT_STOP_BYTES + 17_000);
+}
+
+#[test]
+fn acknowledgements_that_have_left_do_not_count_though_the_output_is_never_empty() {
+    let limits = Limits { ping_strikes: u32::MAX, ledger_burst: 1 << 20, ..Limits::mesh() };
+    let mut server = Subject::server_with(limits, &[(id::INITIAL_WINDOW_SIZE, 0x7fff_ffff)]);
+    server.feed(wire().window_update(0, 0x7fff_0000).open(1));
+    server.headers(1, OK, false).unwrap();
+    for _ in 0..5_000 {
+        // The peer measures its bandwidth by PINGs while it reads, which is always behind.
+        server.data(1, &[0; 1_000], false).unwrap();
+        assert_eq!(server.feed(wire().ping(b"12345678")), []);
+        assert!(server.http2.wants_input());
+        let waits = server.http2.output().len();
+        server.http2.output_sent(waits.saturating_sub(3_000));
+        server.http2.flush_queues(&mut server.fields, server.now);
+        assert!(!server.http2.output().is_empty());
+    }
+}
+
+#[test]
+fn no_stream_is_opened_while_the_peer_leaves_a_megabyte_unread() {
+    let mut client = Subject::client();
+    let long = "v".repeat(10_000);
+    let more = [("long", long.as_str())];
+    let list = super::wire::with(super::wire::POST, &more);
+    while client.http2.can_open().is_ok() {
+        assert!(client.http2.output().len() < OUTPUT_STOP_BYTES);
+        let stream = client.http2.open(client.now, 0).unwrap();
+        let block = super::subject::literals(&list);
+        client.http2.send_headers(&mut client.fields.store, stream, &block, &[], true).unwrap();
+    }
+    let waits = client.http2.output().len();
+    assert!((OUTPUT_STOP_BYTES..OUTPUT_STOP_BYTES + 11_000).contains(&waits), "{waits}");
+    assert_eq!(client.http2.open(client.now, 0), Err(OpenError::Full));
+    client.http2.output_sent(waits - OUTPUT_STOP_BYTES);
+    assert_eq!(client.http2.can_open(), Err(OpenError::Full), "exactly as much as is too much");
+    client.http2.output_sent(1);
+    assert_eq!(client.http2.can_open(), Ok(()), "one byte less");
+}
+
+#[test]
+fn data_in_tiny_pieces_leaves_in_whole_frames_of_its_stream() {
+    let mut server = Subject::server();
+    server.feed(wire().call(1).call(3));
+    server.headers(1, OK, false).unwrap();
+    server.headers(3, OK, false).unwrap();
+    server.sent();
+    for byte in b"abc" {
+        server.data(1, &[*byte], false).unwrap();
+    }
+    server.data(3, b"x", false).unwrap();
+    server.data(1, b"d", false).unwrap();
+    server.data(1, b"e", true).unwrap();
+    let expected = [sent_data(1, b"abc", false), sent_data(3, b"x", false), sent_data(1, b"de", true)];
+    assert_eq!(server.sent(), expected);
+    // Up to the size of a frame, and not one byte more.
+    server.data(3, &[0; 16_383], false).unwrap();
+    server.data(3, b"y", false).unwrap();
+    server.data(3, b"z", false).unwrap();
+    let full = [[0; 16_383].as_slice(), b"y"].concat();
+    assert_eq!(server.sent(), [sent_data(3, &full, false), sent_data(3, b"z", false)]);
+}
+
+#[test]
+fn data_never_joins_a_frame_of_which_a_byte_has_left() {
+    let mut server = Subject::server();
+    server.feed(wire().call(1));
+    server.headers(1, OK, false).unwrap();
+    let head = server.http2.output().len();
+    server.data(1, b"abc", false).unwrap();
+    let mut wire = server.http2.output()[..=head].to_vec();
+    server.http2.output_sent(head + 1);
+    server.data(1, b"d", false).unwrap();
+    wire.extend_from_slice(server.http2.output());
+    assert_eq!(&wire[head..], b"\0\0\x03\0\0\0\0\0\x01abc\0\0\x01\0\0\0\0\0\x01d");
 }
 
 #[test]

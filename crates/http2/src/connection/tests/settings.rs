@@ -135,15 +135,23 @@ fn headers_of(mut bytes: &[u8]) -> Vec<crate::frame::FrameHeader> {
 
 #[test]
 fn a_lower_header_table_size_is_answered_at_the_next_blocks_beginning() {
-    let mut server = Subject::server();
-    server.feed(
-        wire().call(1).settings(&[(id::HEADER_TABLE_SIZE, 0)]).settings(&[(id::HEADER_TABLE_SIZE, 100)]),
-    );
-    server.sent();
-    server.answer(1);
-    let block = &server.http2.output()[9..];
-    // Both sizes: the smallest, then the last (RFC 7541 section 4.2). 100 is 31 + 69 in five bits.
-    assert_eq!(block[..3], [0x20, 0x3f, 69]);
+    let (zero, hundred, initial) =
+        ((id::HEADER_TABLE_SIZE, 0), (id::HEADER_TABLE_SIZE, 100), (id::HEADER_TABLE_SIZE, 4096));
+    // Both sizes: the smallest, then the last (RFC 7541 section 4.2). 100 is 31 + 69 in five bits, 4096 31 + 4065.
+    let to_hundred: &[u8] = &[0x20, 0x3f, 69];
+    let cases = [
+        (wire().settings(&[zero]).settings(&[hundred]), to_hundred),
+        (wire().settings(&[zero, hundred]), to_hundred),
+        (wire().settings(&[hundred, zero, initial]), &[0x20, 0x3f, 0xe1, 0x1f]),
+    ];
+    for (settings, expected) in cases {
+        let mut server = Subject::server();
+        server.feed(wire().call(1));
+        server.feed(settings);
+        server.sent();
+        server.answer(1);
+        assert_eq!(&server.http2.output()[9..9 + expected.len()], expected);
+    }
 }
 
 #[test]

@@ -378,9 +378,10 @@ impl Subject {
         self.http2.release(&mut self.fields, key);
     }
 
-    /// Answers a request without DATA and lets the stream go.
+    /// Answers a request without DATA, as a backend did, and lets the stream go.
     pub(super) fn answer(&mut self, stream: u32) {
         self.headers(stream, super::wire::OK, true).expect("a request takes one answer");
+        self.http2.credit_completed();
         self.release(stream);
     }
 

@@ -1,0 +1,372 @@
+//! A worker among peers on the project's own engine, turn by turn: no socket, no clock.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, also in its helpers")]
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use core::time::Duration;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use evenkeel_balance::{Address, EndpointSet, Policy};
+use evenkeel_grpc::Code;
+use evenkeel_http2::field::{FieldBlock, Name};
+use evenkeel_http2::{Connection, ErrorCode, Event, Fields, Half, Limits, Role, StreamFailure, StreamKey};
+use evenkeel_proxy::worker::overload::{Accountant, Level};
+use evenkeel_proxy::worker::route::RouteTable;
+use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
+use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, TransportEnd, Worker, WorkerConfig};
+use evenkeel_telemetry::{Event as Counted, Options, Shed, Telemetry};
+
+/// Bytes of a large message: most of a stream's window.
+pub(crate) const LARGE: usize = 60_000;
+
+/// Time between two turns of the worker.
+const TURN: Duration = Duration::from_millis(1);
+
+/// How a call ended for its client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Status(Code),
+    Reset(ErrorCode),
+}
+
+/// A peer of the worker on the project's own engine.
+pub(crate) struct Peer {
+    pub(crate) fields: Fields,
+    pub(crate) http2: Connection,
+    pub(crate) headers: FieldBlock,
+    pub(crate) trailers: FieldBlock,
+    /// Whether it takes what the worker writes.
+    pub(crate) reads: bool,
+    /// Whether it gives credit back for what it takes.
+    pub(crate) consumes: bool,
+    pub(crate) closed: bool,
+    pub(crate) ends: Vec<End>,
+    /// Frames to send behind what the engine has.
+    pub(crate) raw: Vec<u8>,
+    /// Of a backend: the newest request's fields.
+    pub(crate) asked_with: Vec<(String, String)>,
+    /// Of a backend: the first byte of each request's message.
+    pub(crate) asked: HashMap<u32, u8>,
+    /// Of a backend: streams whose answer may still be on its way.
+    pub(crate) answered: Vec<StreamKey>,
+}
+
+impl Peer {
+    pub(crate) fn new(role: Role) -> Self {
+        let mut fields = Fields::new(3);
+        let mut list = |pairs: &[(&str, &str)]| {
+            let mut block = FieldBlock::new();
+            for (name, value) in pairs {
+                let field = fields.store.intern(name.as_bytes(), value.as_bytes());
+                block.push_id(&mut fields.store, field, true);
+            }
+            block
+        };
+        let headers = match role {
+            Role::Client => list(&[
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":path", "/pkg.Service/Method"),
+                (":authority", "service"),
+                ("te", "trailers"),
+                ("content-type", "application/grpc"),
+            ]),
+            Role::Server => list(&[(":status", "200"), ("content-type", "application/grpc")]),
+        };
+        let trailers = list(&[("grpc-status", "0")]);
+        let limits = Limits { idle_timeout: None, ..Limits::mesh() };
+        Self {
+            fields,
+            http2: Connection::new(role, limits, Duration::ZERO),
+            headers,
+            trailers,
+            reads: true,
+            consumes: true,
+            closed: false,
+            ends: Vec::new(),
+            raw: Vec::new(),
+            asked_with: Vec::new(),
+            asked: HashMap::new(),
+            answered: Vec::new(),
+        }
+    }
+
+    /// Takes bytes. A backend answers a request whose message begins with `L` with a large message, any other with a small one.
+    pub(crate) fn take(&mut self, now: Duration, bytes: &[u8]) {
+        let (mut at, mut ended, mut done) = (0, Vec::new(), Vec::new());
+        self.http2.begin_wake(now);
+        while let Ok(event) = self.http2.next_event(&mut self.fields, now, bytes, &mut at) {
+            let Some(event) = event else {
+                if !self.http2.has_had_its_share() {
+                    break;
+                }
+                self.http2.begin_wake(now);
+                continue;
+            };
+            match event {
+                Event::Request { .. } => {
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    let list = self.fields.block.iter(&self.fields.store);
+                    self.asked_with = list.map(|field| (text(field.name), text(field.value))).collect();
+                }
+                Event::Data { stream, bytes, end, .. } => {
+                    if let Some(first) = bytes.get(5) {
+                        self.asked.entry(stream.id()).or_insert(*first);
+                    }
+                    if self.consumes {
+                        self.http2.consume(stream, bytes.len() as u32);
+                    }
+                    if end {
+                        ended.push(stream);
+                    }
+                }
+                Event::Response { stream, end: true, .. } | Event::Trailers { stream, .. } => {
+                    let at = self.fields.index.position(Name::GrpcStatus).unwrap();
+                    let status = self.fields.block.get(&self.fields.store, at).value;
+                    self.ends.push(End::Status(Code::from_wire(status)));
+                    done.push(stream);
+                }
+                Event::Failed { stream, failure, .. } => {
+                    // NO_ERROR behind an answer asks to stop sending (RFC 9113 section 8.1).
+                    if let StreamFailure::PeerReset(code) = failure
+                        && code != ErrorCode::NO_ERROR
+                    {
+                        self.ends.push(End::Reset(code));
+                    }
+                    done.push(stream);
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(at, bytes.len(), "the worker writes whole frames");
+        for stream in ended {
+            self.answer(now, stream);
+        }
+        for stream in done {
+            self.http2.release(&mut self.fields, stream);
+        }
+        self.http2.flush_queues(&mut self.fields, now);
+        while self.http2.poll_progress().is_some() {}
+        for stream in core::mem::take(&mut self.answered) {
+            if self.http2.send_half(stream) == Half::Closed {
+                self.http2.release(&mut self.fields, stream);
+            } else {
+                self.answered.push(stream);
+            }
+        }
+    }
+
+    pub(crate) fn answer(&mut self, now: Duration, stream: StreamKey) {
+        let size = if self.asked.remove(&stream.id()) == Some(b'L') { LARGE } else { 2 };
+        let store = &mut self.fields.store;
+        self.http2.send_headers(store, stream, &self.headers, &[], false).unwrap();
+        self.http2.send_data(now, stream, &message(b'r', size), false).unwrap();
+        self.http2.send_trailers(&mut self.fields.store, stream, &self.trailers).unwrap();
+        self.http2.credit_completed();
+        self.answered.push(stream);
+    }
+
+    /// Makes a call with one message of this size.
+    pub(crate) fn call(&mut self, now: Duration, first: u8, size: usize) {
+        let stream = self.begin(now, &[]);
+        self.http2.send_data(now, stream, &message(first, size), true).unwrap();
+    }
+
+    /// Begins a call that has these fields besides.
+    pub(crate) fn begin(&mut self, now: Duration, more: &[(&str, &str)]) -> StreamKey {
+        let stream = self.http2.open(now, 0).unwrap();
+        let more: Vec<_> = more.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        self.http2.send_headers(&mut self.fields.store, stream, &self.headers, &more, false).unwrap();
+        stream
+    }
+
+    /// Cancels a call.
+    pub(crate) fn cancel(&mut self, stream: StreamKey) {
+        self.http2.release(&mut self.fields, stream);
+    }
+}
+
+/// A gRPC message of this many bytes.
+fn message(first: u8, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend((size as u32).to_be_bytes());
+    bytes.resize(5 + size, first);
+    bytes
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.headers.clear(&mut self.fields.store);
+        self.trailers.clear(&mut self.fields.store);
+        self.http2.close(&mut self.fields);
+    }
+}
+
+/// A worker with an account, one backend, and clients.
+pub(crate) struct World {
+    pub(crate) now: Duration,
+    pub(crate) worker: Worker,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) peers: HashMap<usize, (ConnId, Peer)>,
+    /// The newest connection to the backend.
+    pub(crate) backend: usize,
+    /// How many times the worker wanted to write.
+    pub(crate) offered: usize,
+    /// Whether the worker may connect again.
+    pub(crate) worker_may_connect: bool,
+    /// The most that the worker held at the end of a turn.
+    pub(crate) peak: u64,
+    pub(crate) levels: Vec<Level>,
+}
+
+impl World {
+    pub(crate) fn new(accountant: &Arc<Accountant>) -> Self {
+        Self::with_limits(accountant, Limits::edge())
+    }
+
+    /// A world whose listener has these limits.
+    pub(crate) fn with_limits(accountant: &Arc<Accountant>, limits: Limits) -> Self {
+        let address: Address = Address::Tcp("127.0.0.1:1".parse().unwrap());
+        let endpoints = Arc::new(EndpointSet::new(&[(address, 1)]));
+        let listener = Listener {
+            name: "test".into(),
+            limits,
+            max_connections: 1000,
+            stall_timeout: Duration::from_secs(60),
+            routes: RouteTable::to_cluster(0),
+        };
+        let snapshot = Arc::new(Snapshot {
+            generation: 1,
+            listeners: vec![Arc::new(listener)],
+            clusters: vec![Arc::new(Cluster {
+                max_connections_per_endpoint: 1,
+                ..Cluster::new("test", Policy::RoundRobin, endpoints)
+            })],
+        });
+        let config = WorkerConfig { index: 0, count: 1, seed: 7 };
+        let mut worker = Worker::new(config, &snapshot, Duration::ZERO);
+        let telemetry = Arc::new(Telemetry::new(Options { version: "0", protocol_rules: &[] }));
+        worker.observe(Observer::new(&telemetry, None, Duration::ZERO));
+        worker.account(accountant);
+        let Some(Action::Connect { conn, .. }) = worker.poll_action(Duration::ZERO) else {
+            panic!("the worker connects to its endpoint at once")
+        };
+        worker.connected(Duration::ZERO, conn);
+        let mut world = Self {
+            now: Duration::ZERO,
+            worker,
+            telemetry,
+            peers: HashMap::from([(conn.index(), (conn, Peer::new(Role::Server)))]),
+            backend: conn.index(),
+            offered: 0,
+            worker_may_connect: false,
+            peak: 0,
+            levels: Vec::new(),
+        };
+        world.turns(3);
+        world
+    }
+
+    pub(crate) fn client(&mut self) -> usize {
+        let id = self.worker.accepted(self.now, 0, PeerName::Unix).unwrap();
+        let before = self.peers.insert(id.index(), (id, Peer::new(Role::Client)));
+        assert!(before.is_none_or(|(_, peer)| peer.closed), "an identifier is given once");
+        self.turns(3);
+        id.index()
+    }
+
+    pub(crate) fn peer(&mut self, index: usize) -> &mut Peer {
+        &mut self.peers.get_mut(&index).unwrap().1
+    }
+
+    /// A client that makes so many calls for large answers and reads none.
+    pub(crate) fn slow_client(&mut self, calls: usize) -> usize {
+        let slow = self.client();
+        self.peer(slow).reads = false;
+        for _ in 0..calls {
+            self.call(slow, b'L', 10);
+        }
+        self.turns(3);
+        slow
+    }
+
+    pub(crate) fn call(&mut self, client: usize, first: u8, size: usize) {
+        let now = self.now;
+        self.peer(client).call(now, first, size);
+    }
+
+    pub(crate) fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.turn();
+        }
+    }
+
+    /// One turn of the worker: everyone's bytes, then its timers, then what it asks for.
+    pub(crate) fn turn(&mut self) {
+        self.now += TURN;
+        let now = self.now;
+        for (id, peer) in self.peers.values_mut() {
+            if peer.closed || !self.worker.wants_input(*id) || self.worker.is_put_off(*id) {
+                continue;
+            }
+            let mut bytes = peer.http2.output().to_vec();
+            peer.http2.output_sent(bytes.len());
+            bytes.append(&mut peer.raw);
+            if !bytes.is_empty() {
+                self.worker.received(now, *id, &bytes);
+            }
+        }
+        self.worker.timeout(now);
+        self.worker.resume(now);
+        while let Some(action) = self.worker.poll_action(now) {
+            match action {
+                Action::Write { conn } => {
+                    self.offered += 1;
+                    let output = self.worker.output(conn).to_vec();
+                    let (_, peer) = self.peers.get_mut(&conn.index()).unwrap();
+                    if peer.reads {
+                        peer.take(now, &output);
+                        self.worker.written(now, conn, output.len());
+                    } else {
+                        self.worker.written(now, conn, 0);
+                    }
+                }
+                Action::Close { conn } => self.peer(conn.index()).closed = true,
+                Action::ShutWrite { .. } => {}
+                Action::Connect { conn, .. } => {
+                    assert!(self.worker_may_connect, "the backend stays connected");
+                    self.worker.connected(now, conn);
+                    self.peers.insert(conn.index(), (conn, Peer::new(Role::Server)));
+                    self.backend = conn.index();
+                }
+            }
+        }
+        self.peak = self.peak.max(self.worker.held_memory());
+        self.levels.extend(self.worker.poll_level());
+    }
+
+    pub(crate) fn shed(&self, action: Shed) -> u64 {
+        self.telemetry.snapshot().event(Counted::Shed(action))
+    }
+
+    /// Lets all clients go, and checks that nothing is left on the account.
+    pub(crate) fn close_clients(&mut self) {
+        for (id, _) in self.peers.values().filter(|(_, peer)| !peer.closed) {
+            if id.index() != self.backend {
+                self.worker.ended(self.now, *id, TransportEnd::Eof);
+            }
+        }
+        self.turns(3);
+        assert_eq!((self.worker.client_count(), self.worker.call_count()), (0, 0));
+        let backend = self.peers[&self.backend].0;
+        self.worker.ended(self.now, backend, TransportEnd::Reset);
+        while let Some(action) = self.worker.poll_action(self.now) {
+            if let Action::Connect { conn, .. } = action {
+                self.worker.connect_failed(self.now, conn, "the test is over");
+            }
+        }
+        assert_eq!(self.worker.conn_count(), 0);
+        assert_eq!(self.worker.held_memory(), 0, "what was charged is given back");
+    }
+}
