@@ -32,6 +32,7 @@ mod hash;
 mod health;
 pub mod outlier;
 mod policy;
+pub mod retry;
 mod slow_start;
 mod subset;
 
