@@ -14,6 +14,7 @@ import deadlines  # noqa: E402, F401
 import routing  # noqa: E402, F401
 import discovery  # noqa: E402, F401
 import bad_input  # noqa: E402, F401
+import metadata  # noqa: E402, F401
 import large_messages  # noqa: E402, F401
 import starting  # noqa: E402, F401
 import reloading  # noqa: E402, F401

@@ -6,8 +6,9 @@ use core::time::Duration;
 
 use evenkeel_balance::{Address, Choice, MAX_ENDPOINTS, Policy};
 use evenkeel_config::{
-    AccessLog, Config, Fault, Flags, ListenAddress, MemoryLimit, MetadataMatch, PathMatch, Profile,
-    RouteMatch, Target, ValueMatch, bounds, parse, parse_endpoints,
+    AccessLog, BinaryValues, Config, Fault, Flags, Forwarded, ListenAddress, MemoryLimit, MetadataMatch,
+    MetadataRules, NamesWithUnderscore, PathMatch, Profile, RouteMatch, Target, ValueMatch, bounds, parse,
+    parse_endpoints,
 };
 use proptest::prelude::*;
 
@@ -284,6 +285,29 @@ fn an_alias_is_reported_where_it_is_defined() {
     sorted.sort();
     assert_eq!(codes, sorted);
     assert!(faults(&text).iter().all(|(_, path)| path.starts_with("clusters[0].")));
+}
+
+#[test]
+fn the_profile_decides_which_metadata_passes_unless_it_is_given() {
+    let rules = |written: &str| {
+        let text = GOOD.replace("routes:", &format!("{written}, routes:"));
+        parse("metadata", &text).unwrap().listeners[0].metadata
+    };
+    let edge = MetadataRules {
+        forwarded: Forwarded::Strip,
+        names_with_underscore: NamesWithUnderscore::Allow,
+        binary_values: BinaryValues::Check,
+    };
+    let mesh = MetadataRules { forwarded: Forwarded::Keep, binary_values: BinaryValues::Pass, ..edge };
+    assert_eq!(good().listeners[0].metadata, edge);
+    assert_eq!(rules("metadata: {}"), edge);
+    assert_eq!(rules("limits: mesh"), mesh);
+    assert_eq!(rules("limits: mesh, metadata: {forwarded: strip, binary_values: check}"), edge);
+    let reject = MetadataRules { names_with_underscore: NamesWithUnderscore::Reject, ..mesh };
+    assert_eq!(rules("metadata: {names_with_underscore: reject}, limits: {profile: mesh}"), reject);
+    let wrong = GOOD.replace("routes:", "metadata: {forwarded: stripp, names_with_underscore: no}, routes:");
+    let (first, second) = ("listeners[0].metadata.forwarded", "listeners[0].metadata.names_with_underscore");
+    assert_eq!(faults(&wrong), [first, second].map(|path| ("unknown_name", path.to_owned())));
 }
 
 #[test]

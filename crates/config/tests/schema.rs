@@ -78,7 +78,7 @@ fn the_configurations_in_the_reference_are_read() {
 }
 
 /// A configuration that is right but for one place, and what is written there.
-const REFUSED: [&str; 33] = [
+const REFUSED: [&str; 35] = [
     "{}",
     "listeners: []",
     "[]",
@@ -109,6 +109,8 @@ const REFUSED: [&str; 33] = [
     "workers: 0",
     "access_log: stdot",
     "drain: {grace: 30}",
+    "listeners: [{address: \"0.0.0.0:50051\", metadata: {forwarded: drop}, routes: [{cluster: orders}]}]",
+    "listeners: [{address: \"0.0.0.0:50051\", metadata: strip, routes: [{cluster: orders}]}]",
     "overload: {memory: half}",
     "overload: {memory: 1.5%}",
     "overload: {cpu: 90%}",
@@ -176,6 +178,7 @@ fn the_defaults_of_the_schema_are_those_that_are_used() {
     let mut cluster = serde_json::json!({ "name": "orders", "target": "dns:///orders:50051" });
     let bare = serde_json::json!({ "listeners": [&listener], "clusters": [&cluster] });
     listener["limits"] = defaults("Limits").into();
+    listener["metadata"] = defaults("MetadataRules").into();
     cluster.as_object_mut().unwrap().extend(defaults("Cluster"));
     cluster["backoff"] = defaults("Backoff").into();
     cluster["dns"] = defaults("Dns").into();

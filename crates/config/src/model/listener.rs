@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::Route;
+use super::{MetadataRules, Route};
 use crate::bounds::{self, Bounds};
 use crate::listen::ListenAddress;
 use crate::units::format_duration;
@@ -16,6 +16,8 @@ pub struct Listener {
     pub address: ListenAddress,
     /// What one client may make the proxy hold or do.
     pub limits: Limits,
+    /// Which metadata of its clients is passed on.
+    pub metadata: MetadataRules,
     /// Tried in this order; the first that fits takes the call. At least one, at most
     /// [`MAX_ROUTES`](crate::bounds::MAX_ROUTES), and each can be reached.
     pub routes: Vec<Route>,

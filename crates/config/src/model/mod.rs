@@ -9,6 +9,7 @@ mod listener;
 mod metadata;
 mod overload;
 mod route;
+mod rules;
 
 use core::num::NonZeroUsize;
 use core::time::Duration;
@@ -27,6 +28,7 @@ pub use listener::{Limits, Listener, Profile};
 pub use metadata::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
 pub use overload::{MemoryLimit, Overload};
 pub use route::{ClusterRef, PathMatch, Route, RouteMatch};
+pub use rules::{BinaryValues, Forwarded, MetadataRules, NamesWithUnderscore};
 
 /// The admin interface's default port, Envoy's.
 pub const DEFAULT_ADMIN_PORT: u16 = 9901;

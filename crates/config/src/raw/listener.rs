@@ -9,6 +9,7 @@ use super::{Integer, List, Off, OneOrMany, RawDuration, RawSize, Read, Text, raw
 use crate::bounds;
 use crate::errors::Reports;
 use crate::listen::ListenAddress;
+use crate::model::{BinaryValues, Forwarded, NamesWithUnderscore};
 use crate::tree::{Node, Value};
 
 raw_mapping! {
@@ -28,6 +29,32 @@ raw_mapping! {
         /// for those of one's own network), or a mapping with a profile and values that differ from it.
         #[schemars(extend("default" = "edge"))]
         limits: RawLimits,
+
+        /// Which metadata of its clients is passed on.
+        #[schemars(extend("default" = {}))]
+        metadata: RawMetadataRules,
+    }
+}
+
+raw_mapping! {
+    /// Which metadata of a listener's clients is passed on.
+    RawMetadataRules as "MetadataRules", expected "a mapping such as `{forwarded: keep}`";
+    required {}
+    optional {
+        /// What proxies say of a call's origin, and to each other: `forwarded`, `x-forwarded-...`, `x-real-ip`,
+        /// `x-envoy-...` and `x-evenkeel-...`. `strip`: a client must not say such things, and what it says is left out;
+        /// `keep`: a proxy in front of this one may. Edge strip, mesh keep.
+        #[schemars(extend("default" = "strip", "enum" = Forwarded::NAMES))]
+        forwarded: Text,
+
+        /// Names with `_`, which some servers take for names with `-`: `allow`, `reject` the call, or `drop` the field.
+        #[schemars(extend("default" = "allow", "enum" = NamesWithUnderscore::NAMES))]
+        names_with_underscore: Text,
+
+        /// Values of fields whose name ends in `-bin`: `check` that they are base64 and refuse the call if not, or `pass`
+        /// them on unseen. Edge check, mesh pass.
+        #[schemars(extend("default" = "check", "enum" = BinaryValues::NAMES))]
+        binary_values: Text,
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) use cluster::{RawBackoff, RawCluster, RawDns, RawLeastRequest, RawPol
 pub(crate) use endpoint::RawEndpoint;
 pub(crate) use leaf::{Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, Text};
 pub(crate) use listener::{
-    RawLimitValues, RawLimits, RawListener, RawMatch, RawMetadataMatch, RawRoute, RawShare,
+    RawLimitValues, RawLimits, RawListener, RawMatch, RawMetadataMatch, RawMetadataRules, RawRoute, RawShare,
 };
 pub(crate) use top::{RawAdmin, RawConfig, RawDrain, RawOverload};
 

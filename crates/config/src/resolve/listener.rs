@@ -4,8 +4,8 @@ use super::cluster::ClusterNames;
 use super::{route, taken, value};
 use crate::bounds::{self, MAX_LISTENERS};
 use crate::errors::{Fault, Reports, Span, closest};
-use crate::model::{Limits, Listener, Profile};
-use crate::raw::{At, Field, List, Off, RawLimitValues, RawLimits, RawListener, Text};
+use crate::model::{BinaryValues, Forwarded, Limits, Listener, MetadataRules, NamesWithUnderscore, Profile};
+use crate::raw::{At, Field, List, Off, RawLimitValues, RawLimits, RawListener, RawMetadataRules, Text};
 use crate::units::format_size;
 
 /// The listeners, each with the place of its address.
@@ -21,13 +21,14 @@ pub(super) fn resolve_listeners(
     for listener in list.value.entries.iter().take(MAX_LISTENERS).map(|entry| &entry.value) {
         let routes = route::resolve_routes(&listener.routes, clusters, reports);
         let limits = resolve_limits(&listener.limits, reports);
+        let metadata = resolve_metadata(&listener.metadata, limits.profile, reports);
         let Some(address) = listener.address.given() else { continue };
         let earlier = listeners.iter().find(|(_, other)| other.address.conflicts_with(&address.value));
         if let Some((at, other)) = earlier {
             let fault = taken(&address.value, "another listener", &other.address);
             reports.add_related(address.span, fault, *at);
         }
-        listeners.push((address.span, Listener { address: address.value.clone(), limits, routes }));
+        listeners.push((address.span, Listener { address: address.value.clone(), limits, metadata, routes }));
     }
     listeners
 }
@@ -61,11 +62,49 @@ fn resolve_limits(raw: &Field<RawLimits>, reports: &mut Reports) -> Limits {
 
 fn resolve_profile(name: &str, at: Span, reports: &mut Reports) -> Profile {
     Profile::from_name(name).unwrap_or_else(|| {
-        let suggestion = closest(name, Profile::NAMES);
-        let known = &Profile::NAMES;
-        reports.add(at, Fault::UnknownName { kind: "profile", name: name.to_owned(), suggestion, known });
+        report_unknown("profile", name, &Profile::NAMES, at, reports);
         Profile::default()
     })
+}
+
+fn report_unknown(
+    kind: &'static str,
+    name: &str,
+    known: &'static [&'static str],
+    at: Span,
+    reports: &mut Reports,
+) {
+    let suggestion = closest(name, known.iter().copied());
+    reports.add(at, Fault::UnknownName { kind, name: name.to_owned(), suggestion, known });
+}
+
+fn resolve_metadata(raw: &Field<RawMetadataRules>, profile: Profile, reports: &mut Reports) -> MetadataRules {
+    let default = MetadataRules::of(profile);
+    let Some(At { value: raw, .. }) = raw.given() else { return default };
+    let forwarded = word(&raw.forwarded, Forwarded::from_name, Forwarded::NAMES, reports);
+    let underscore =
+        word(&raw.names_with_underscore, NamesWithUnderscore::from_name, NamesWithUnderscore::NAMES, reports);
+    let binary = word(&raw.binary_values, BinaryValues::from_name, BinaryValues::NAMES, reports);
+    MetadataRules {
+        forwarded: forwarded.unwrap_or(default.forwarded),
+        names_with_underscore: underscore.unwrap_or(default.names_with_underscore),
+        binary_values: binary.unwrap_or(default.binary_values),
+    }
+}
+
+/// The choice that a word names; `None` if there is none, or if it is unknown, which is reported.
+fn word<T>(
+    field: &Field<Text>,
+    from_name: impl Fn(&str) -> Option<T>,
+    known: &'static [&'static str],
+    reports: &mut Reports,
+) -> Option<T> {
+    let given = field.given()?;
+    let found = from_name(&given.value.0);
+    if found.is_none() {
+        report_unknown("choice", &given.value.0, known, given.span, reports);
+    }
+    found
 }
 
 fn resolve_values(raw: &RawLimitValues, reports: &mut Reports) -> Limits {

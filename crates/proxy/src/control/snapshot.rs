@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_config::{
-    Config, Destination, Limits as ConfigLimits, Listener as ListenerConfig,
-    MetadataMatch as MetadataCondition, PathMatch as PathCondition, Profile, ValueMatch as ValueCondition,
-    whole_regex,
+    BinaryValues, Config, Destination, Forwarded, Limits as ConfigLimits, Listener as ListenerConfig,
+    MetadataMatch as MetadataCondition, MetadataRules as ConfigMetadataRules, NamesWithUnderscore,
+    PathMatch as PathCondition, Profile, ValueMatch as ValueCondition, whole_regex,
 };
 use evenkeel_http2::Limits;
 use evenkeel_http2::hpack::HeaderListLimits;
 use regex::bytes::Regex;
 
 use super::clusters::ClusterRuntime;
+use crate::worker::metadata::{MetadataRules, Traits};
 use crate::worker::route::{MetadataMatch, PathMatch, Route, RouteMatch, RouteTable, Split, ValueMatch};
 use crate::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, Snapshot};
 
@@ -68,6 +69,7 @@ fn build_listener(listener: &ListenerConfig) -> Listener {
         limits: build_limits(limits),
         max_connections: limits.max_connections_per_worker,
         stall_timeout: limits.stall_timeout,
+        metadata: build_metadata_rules(listener.metadata),
         routes: RouteTable::new(routes.collect()),
     }
 }
@@ -88,6 +90,22 @@ fn build_limits(limits: &ConfigLimits) -> Limits {
             Profile::Mesh => Limits::mesh(),
         }
     }
+}
+
+fn build_metadata_rules(rules: ConfigMetadataRules) -> MetadataRules {
+    let (mut dropped, mut refused) = (Traits::NONE, Traits::NONE);
+    if rules.forwarded == Forwarded::Strip {
+        dropped = dropped | Traits::FORWARDED;
+    }
+    match rules.names_with_underscore {
+        NamesWithUnderscore::Allow => {}
+        NamesWithUnderscore::Reject => refused = refused | Traits::UNDERSCORE,
+        NamesWithUnderscore::Drop => dropped = dropped | Traits::UNDERSCORE,
+    }
+    if rules.binary_values == BinaryValues::Check {
+        refused = refused | Traits::NOT_BASE64;
+    }
+    MetadataRules { dropped, refused }
 }
 
 fn build_path(condition: &PathCondition) -> PathMatch {
@@ -131,6 +149,20 @@ fn build_split(destination: &Destination) -> Split {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_dropped_and_refused_is_as_configured() {
+        let edge = build_metadata_rules(ConfigMetadataRules::of(Profile::Edge));
+        assert_eq!(edge, MetadataRules { dropped: Traits::FORWARDED, refused: Traits::NOT_BASE64 });
+        assert_eq!(build_metadata_rules(ConfigMetadataRules::of(Profile::Mesh)), MetadataRules::default());
+        let with = |names_with_underscore| {
+            let rules =
+                ConfigMetadataRules { names_with_underscore, ..ConfigMetadataRules::of(Profile::Mesh) };
+            build_metadata_rules(rules)
+        };
+        assert_eq!(with(NamesWithUnderscore::Reject).refused, Traits::UNDERSCORE);
+        assert_eq!(with(NamesWithUnderscore::Drop).dropped, Traits::UNDERSCORE);
+    }
 
     /// The engine documents the limits of both profiles, and the configuration their defaults: they must not drift apart.
     #[test]

@@ -12,6 +12,7 @@ use rand::rngs::SmallRng;
 use super::Worker;
 use super::call::{Call, CallPhase, Leg, REPLAY_BYTES_MAX};
 use super::conn::{ConnId, Side};
+use super::metadata::Traits;
 use super::reply::Refusal;
 use super::route::{Asked, FieldSource, Split, joined};
 
@@ -50,18 +51,25 @@ impl PathDecision {
 
 /// The request's header list, as routes look at it.
 #[derive(Debug)]
-struct HeaderFields<'a>(&'a Fields);
+struct HeaderFields<'a> {
+    fields: &'a Fields,
+    /// Fields with one of these are not there.
+    dropped: Traits,
+}
 
 impl FieldSource for HeaderFields<'_> {
     fn each(&self, name: &[u8], found: &mut dyn FnMut(&[u8])) {
-        let Fields { block, store, .. } = self.0;
+        if !self.dropped.is_empty() && Traits::of_name(name).overlaps(self.dropped) {
+            return;
+        }
+        let Fields { block, store, .. } = self.fields;
         block.iter(store).filter(|field| field.name == name).for_each(|field| found(field.value));
     }
 }
 
 /// The cluster that a call of a split goes to: by its key if there is one, else by chance.
-fn share(split: &Split, fields: &Fields, rng: &mut SmallRng) -> usize {
-    let key = |name| joined(&HeaderFields(fields), name, |value| Some(Split::point(value)));
+fn share(split: &Split, fields: &HeaderFields<'_>, rng: &mut SmallRng) -> usize {
+    let key = |name| joined(fields, name, |value| Some(Split::point(value)));
     split.choose(split.sticky_by().and_then(key).unwrap_or_else(|| rng.next_u64()))
 }
 
@@ -109,7 +117,7 @@ impl Worker {
         entry.insert(call);
         self.conns[leg.conn.index()].http2.set_token(leg.stream, id);
         match self.admit(now, id, size) {
-            Ok(()) => self.begin_call(now, id),
+            Ok(dropped) => self.begin_call(now, id, dropped),
             Err(refusal) => {
                 if matches!(refusal, Refusal::Grpc { .. } | Refusal::Malformed(_)) {
                     self.on_call_started(id, false, None);
@@ -119,8 +127,8 @@ impl Worker {
         }
     }
 
-    /// Checks a request and takes what the proxy needs from its header list.
-    fn admit(&mut self, now: Duration, id: u32, size: ListSize) -> Result<(), Refusal> {
+    /// Checks a request and takes what the proxy needs from its header list. Returns what is to be left out of it.
+    fn admit(&mut self, now: Duration, id: u32, size: ListSize) -> Result<Traits, Refusal> {
         let fields = &self.fields;
         let value = |name| fields.index.position(name).map(|at| fields.block.get(&fields.store, at));
         let grpc = value(Name::ContentType).is_some_and(|field| ContentType::detect(field.value).is_grpc());
@@ -146,7 +154,8 @@ impl Worker {
                 Some(parse_timeout(field.value).map_err(|error| Refusal::malformed(&error.to_string()))?)
             }
         };
-        let decision = self.decide(id)?;
+        let dropped = self.judge_metadata(self.calls[id as usize].listener)?;
+        let decision = self.decide(id, dropped)?;
         let call = &mut self.calls[id as usize];
         call.method = decision.method;
         let listener = &self.snapshot.listeners[call.listener as usize];
@@ -158,7 +167,10 @@ impl Worker {
         call.route = at;
         let cluster = match route.destination.only() {
             Some(cluster) => cluster,
-            None => share(&route.destination, &self.fields, &mut self.rng),
+            None => {
+                let fields = HeaderFields { fields: &self.fields, dropped };
+                share(&route.destination, &fields, &mut self.rng)
+            }
         };
         call.cluster = self.cluster_of[cluster];
         let longest = match (timeout, route.timeout) {
@@ -168,11 +180,11 @@ impl Worker {
         call.deadline = longest.map(|longest| now + longest);
         call.own_deadline = timeout == longest;
         self.on_call_started(id, true, timeout);
-        Ok(())
+        Ok(dropped)
     }
 
     /// Which route and method a request's path means; cached with the path when it is interned.
-    fn decide(&mut self, id: u32) -> Result<PathDecision, Refusal> {
+    fn decide(&mut self, id: u32, dropped: Traits) -> Result<PathDecision, Refusal> {
         let fields = &mut self.fields;
         let listener_id = self.calls[id as usize].listener;
         let listener = &self.snapshot.listeners[listener_id as usize];
@@ -198,7 +210,8 @@ impl Worker {
             .position(Name::Authority)
             .or_else(|| fields.index.position(Name::Host))
             .map_or(&[][..], |at| fields.block.get(&fields.store, at).value);
-        let asked = Asked { authority, whole_path: field.value, path: &path, fields: &HeaderFields(fields) };
+        let source = HeaderFields { fields, dropped };
+        let asked = Asked { authority, whole_path: field.value, path: &path, fields: &source };
         let route = listener.routes.find(&asked).map(|at| at as u16);
         // Only a path that is routed gets a row of its own: others are whatever a client wrote.
         let method = match (&mut self.observer, route) {
@@ -214,17 +227,18 @@ impl Worker {
     }
 
     /// Keeps the request's fields and makes the first attempt.
-    fn begin_call(&mut self, now: Duration, id: u32) {
+    fn begin_call(&mut self, now: Duration, id: u32, dropped: Traits) {
         let block = self.take_block();
         let mut block = core::mem::replace(&mut self.fields.block, block);
         let index = &self.fields.index;
         // `:authority` says what `host` would, and no backend is to choose between two of them (gRFC A41).
         let host = index.contains(Name::Host) && index.contains(Name::Authority);
         // The client's timeout is replaced by what is left of it at each attempt.
-        if host || index.contains(Name::GrpcTimeout) {
+        if host || !dropped.is_empty() || index.contains(Name::GrpcTimeout) {
             block.retain_fields(&mut self.fields.store, |field| match field.name_token {
                 Name::GrpcTimeout => false,
                 Name::Host => !host,
+                Name::Other if !dropped.is_empty() => !Traits::of_name(field.name).overlaps(dropped),
                 _ => true,
             });
         }

@@ -27,6 +27,7 @@ mod downstream;
 mod finish;
 mod http1;
 mod inspect;
+pub mod metadata;
 mod observe;
 mod output;
 pub mod overload;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use evenkeel_balance::{BackoffConfig, EndpointSet, Policy};
 use evenkeel_http2::Limits;
 
+use super::metadata::MetadataRules;
 use super::route::RouteTable;
 
 /// Everything that a worker is configured with.
@@ -34,6 +35,8 @@ pub struct Listener {
     /// How long a client may leave unread what waits for it, be it a connection's or a stream's window that stays closed
     /// (CVE-2019-9517). Default 60 s.
     pub stall_timeout: Duration,
+    /// Which metadata of its clients is passed on.
+    pub metadata: MetadataRules,
     /// Where calls go.
     pub routes: RouteTable,
 }
@@ -47,6 +50,7 @@ impl Listener {
             limits,
             max_connections: 10_000,
             stall_timeout: Duration::from_secs(60),
+            metadata: MetadataRules::default(),
             routes,
         }
     }

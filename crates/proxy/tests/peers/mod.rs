@@ -229,13 +229,7 @@ impl World {
     pub(crate) fn with_limits(accountant: &Arc<Accountant>, limits: Limits) -> Self {
         let address: Address = Address::Tcp("127.0.0.1:1".parse().unwrap());
         let endpoints = Arc::new(EndpointSet::new(&[(address, 1)]));
-        let listener = Listener {
-            name: "test".into(),
-            limits,
-            max_connections: 1000,
-            stall_timeout: Duration::from_secs(60),
-            routes: RouteTable::to_cluster(0),
-        };
+        let listener = Listener::new("test", limits, RouteTable::to_cluster(0));
         let snapshot = Arc::new(Snapshot {
             generation: 1,
             listeners: vec![Arc::new(listener)],
