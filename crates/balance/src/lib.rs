@@ -42,7 +42,7 @@ pub use backoff::{Backoff, BackoffConfig};
 pub use balancer::{Balancer, BalancerConfig, Changes, Pick, Slot, SlotStatus};
 pub use call::{Ask, CallReport, LoadReport};
 pub use connectivity::Connectivity;
-pub use endpoint::{Endpoint, EndpointSet, MAX_ENDPOINTS, Outcome};
+pub use endpoint::{Endpoint, EndpointSet, MAX_ENDPOINTS, Outcome, Withheld};
 pub use factor::{Factor, FactorError};
 pub use hash::{KeyPart, hash_bytes, hash_of};
 pub use policy::{

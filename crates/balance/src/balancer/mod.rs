@@ -12,21 +12,22 @@
 //! ```
 //!
 //! # Invariants
-//! - The candidates are exactly the endpoints that are listed, ready and, as far as noticed, not draining; under
-//!   pick_first the selected one of them.
-//! - Draining is noticed when the endpoint would be picked: it then leaves the candidates before another pick is made.
+//! - The candidates are exactly the endpoints that are listed, ready and, as far as noticed, not withheld (draining,
+//!   unhealthy, ejected); under pick_first the selected one of them.
+//! - That one is withheld is noticed when it would be picked: it then leaves the candidates before another pick is made.
 //! - Every listed endpoint that is neither ready nor connecting is scheduled for an attempt, unless pick_first has
 //!   selected another or has not come to it.
 
 mod connect;
 mod pick;
 mod slots;
+mod outliers;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use core::cmp::Ordering;
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rand::rngs::SmallRng;
@@ -39,6 +40,7 @@ use crate::health::Eligibility;
 use crate::policy::pick_first::{Sequence, shuffled};
 use crate::policy::{Picker, Policy, PolicyPicker, TableKind};
 use crate::slow_start::SlowStart;
+use crate::outlier::{OutlierChange, OutlierDetector};
 use crate::subset::WorkerShare;
 
 pub use pick::Pick;
@@ -112,6 +114,10 @@ pub struct Balancer {
 }
 
 impl Balancer {
+    /// The set of the newest update.
+    set: Option<Arc<EndpointSet>>,
+    outliers: Option<Arc<OutlierDetector>>,
+    outlier_changes: VecDeque<(Arc<str>, OutlierChange)>,
     /// A balancer without endpoints, with default backoff, for a worker that connects to all endpoints.
     #[must_use]
     pub fn new(policy: Policy, rng: SmallRng) -> Self {
@@ -139,12 +145,16 @@ impl Balancer {
         }
     }
 
+            set: None,
+            outliers: None,
+            outlier_changes: VecDeque::new(),
     /// Takes a new set of endpoints. Those that stay keep slot, connection state and backoff; O(n).
     pub fn update(&mut self, set: &Arc<EndpointSet>) -> Changes {
         self.is_resolved = true;
         let changes = self.replace_members(set);
         for slot in &changes.removed {
             self.unlist(*slot);
+        self.set = Some(Arc::clone(set));
         }
         self.reserve();
         self.take_weights(set);

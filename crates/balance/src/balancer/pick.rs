@@ -9,6 +9,7 @@ use super::{Balancer, Slot};
 use crate::call::{Ask, CallReport, LoadReport};
 use crate::candidates::{Candidate, Candidates};
 use crate::connectivity::{Connectivity, Standing};
+use crate::endpoint::Withheld;
 use crate::policy::{LoadReportCounts, Picker, Verdict};
 
 /// What to do with a call.
@@ -17,6 +18,9 @@ use crate::policy::{LoadReportCounts, Picker, Verdict};
 pub enum Pick {
     /// Send it to this endpoint, and say so with [`Balancer::call_started`] before the next pick.
     Endpoint(Slot),
+    /// As [`Pick::Endpoint`], but the call finds out whether an ejected endpoint works again: tell its end to
+    /// [`Balancer::observe`] as that of a trial, or [`Balancer::drop_trial`] if it is not sent there.
+    Trial(Slot),
     /// Let it wait: an endpoint may become ready, or discovery has not answered yet.
     Queue,
     /// Fail it with UNAVAILABLE unless it waits for ready: every endpoint fails, or there is none.
@@ -26,16 +30,18 @@ pub enum Pick {
 impl Balancer {
     /// Chooses an endpoint for a call. O(1), but for a full scan of least_request; allocates nothing.
     ///
-    /// A draining endpoint is returned only while no other is ready; then a pick costs O(d) in their number, as each is
-    /// asked whether it still drains.
+    /// A withheld endpoint (draining, unhealthy, ejected) is returned only while no other is ready, or as a trial; without
+    /// another a pick costs O(d) in their number, as each is asked whether it still is.
     pub fn pick(&mut self, ask: &Ask) -> Pick {
-        if !self.candidates.is_empty() {
-            self.review_last_resort();
+        if !self.candidates.is_empty()
+            && let Some(trial) = self.review_last_resort(ask.now)
+        {
+            return Pick::Trial(trial);
         }
         // Ends: each turn without a result takes a candidate away.
         while !self.candidates.is_empty() {
             let verdict = self.picker.pick(&self.candidates, ask, &mut self.rng);
-            if let Some(pick) = self.follow(verdict) {
+            if let Some(pick) = self.follow(verdict, ask) {
                 return pick;
             }
         }
@@ -52,43 +58,59 @@ impl Balancer {
         while !self.candidates.is_empty() {
             let verdict = self.picker.pick_excluding(&self.candidates, ask, tried, &mut self.rng);
             let Some(verdict) = verdict else { break };
-            if let Some(pick) = self.follow(verdict) {
+            if let Some(pick) = self.follow(verdict, ask) {
                 return pick;
             }
         }
         for _ in 0..=tried.len() {
             match self.pick(ask) {
                 Pick::Endpoint(slot) if tried.contains(&slot) => {}
-                Pick::Endpoint(slot) => return Pick::Endpoint(slot),
+                Pick::Trial(slot) if tried.contains(&slot) => self.drop_trial(slot),
+                found @ (Pick::Endpoint(_) | Pick::Trial(_)) => return found,
                 Pick::Queue | Pick::Fail => return self.without_ready_but(tried),
             }
         }
         // At most `tried.len()` positions hold tried ones, so the search is short unless many have just begun to drain.
         let rng = &mut self.rng;
-        let untried = untried(&self.candidates, tried, rng, |one| !one.endpoint.is_draining())
+        let untried = untried(&self.candidates, tried, rng, |one| !one.endpoint.is_withheld())
             .or_else(|| untried(&self.last_resort, tried, rng, |_| true))
-            .or_else(|| untried(&self.candidates, tried, rng, |_| true)); // Draining, but not noticed yet.
+            .or_else(|| untried(&self.candidates, tried, rng, |_| true)); // Withheld, but not noticed yet.
         untried.map_or_else(|| self.without_ready_but(tried), Pick::Endpoint)
     }
 
-    /// What a picker's verdict means for the call. `None` if it chose an endpoint that has begun to drain: that one is no
+    /// What a picker's verdict means for the call. `None` if it chose an endpoint that is withheld by now: that one is no
     /// candidate any more, and the picker is to choose again.
-    fn follow(&mut self, verdict: Verdict) -> Option<Pick> {
+    fn follow(&mut self, verdict: Verdict, ask: &Ask) -> Option<Pick> {
         let (slot, endpoint) = match verdict {
             Verdict::At(position) => {
                 let candidate = self.candidates.get(position);
                 (candidate.slot, &candidate.endpoint)
             }
             Verdict::Candidate(slot) => (slot, self.slots.endpoint(slot)),
-            Verdict::Draining(slot) => return Some(Pick::Endpoint(slot)),
+            Verdict::Draining(slot) => return Some(self.only_choice(slot, ask)),
             Verdict::Wait => return Some(Pick::Queue),
             Verdict::Refuse => return Some(Pick::Fail),
         };
-        if !endpoint.is_draining() {
+        if !endpoint.is_withheld() {
             return Some(Pick::Endpoint(slot));
         }
         self.settle(slot);
         None
+    }
+
+    /// What becomes of a call whose key's endpoint is withheld, and that goes nowhere else: one that only drains still does its
+    /// work; one that is ejected gets a call when its time is up.
+    fn only_choice(&mut self, slot: Slot, ask: &Ask) -> Pick {
+        if self.works(slot) {
+            return Pick::Endpoint(slot);
+        }
+        if self.claim_trial(slot, ask.now) { Pick::Trial(slot) } else { Pick::Fail }
+    }
+
+    /// Whether nothing but draining withholds an endpoint.
+    fn works(&self, slot: Slot) -> bool {
+        let endpoint = self.endpoint(slot);
+        [Withheld::Unhealthy, Withheld::Ejected].into_iter().all(|reason| !endpoint.is_withheld_as(reason))
     }
 
     /// Counts an attempt at this endpoint as in flight; right after the pick, so that the next pick, in any worker, sees it.
@@ -128,22 +150,31 @@ impl Balancer {
         self.picker.load_reports()
     }
 
-    /// Looks at one of the ready but draining endpoints, each in turn: if its draining was called off, it is a candidate
-    /// again. So each comes back after at most as many picks as there are draining ones.
-    fn review_last_resort(&mut self) {
-        if let Some(slot) = self.next_last_resort()
-            && !self.endpoint(slot).is_draining()
-        {
+    /// Looks at one of the ready but withheld endpoints, each in turn: if nothing withholds it any more, it is a candidate
+    /// again. So each comes back after at most as many picks as there are of them. Returns one that is ejected, whose time
+    /// is up, and which this call is to try.
+    fn review_last_resort(&mut self, now: Duration) -> Option<Slot> {
+        let slot = self.next_last_resort()?;
+        if !self.endpoint(slot).is_withheld() {
             self.settle(slot);
+            return None;
         }
+        (self.may_try() && self.claim_trial(slot, now)).then_some(slot)
     }
 
-    /// There is no candidate: an endpoint whose draining was called off, or else the next draining one.
+    /// There is no candidate: an endpoint that nothing withholds any more, or else the next that only drains, which does
+    /// its work, or else the next.
     fn pick_last_resort(&mut self) -> Option<Slot> {
-        let called_off = self.last_resort.iter().find(|one| !one.endpoint.is_draining()).map(|one| one.slot);
-        if let Some(slot) = called_off {
+        let again = self.last_resort.iter().find(|one| !one.endpoint.is_withheld()).map(|one| one.slot);
+        if let Some(slot) = again {
             self.settle(slot);
             return Some(slot);
+        }
+        for _ in 0..self.last_resort.len() {
+            let slot = self.next_last_resort()?;
+            if self.works(slot) {
+                return Some(slot);
+            }
         }
         self.next_last_resort()
     }

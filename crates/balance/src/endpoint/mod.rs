@@ -9,13 +9,14 @@
 
 mod set;
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 
 use twox_hash::XxHash64;
 
 use crate::address::Address;
 use crate::connectivity::{Connectivity, Standing, Tally};
+use crate::outlier::OutlierRecord;
 
 pub use set::{EndpointSet, MAX_ENDPOINTS};
 
@@ -37,6 +38,7 @@ pub enum Outcome {
 pub struct Endpoint {
     hot: Hot,
     totals: Totals,
+    outlier: OutlierRecord,
     address: Address,
     /// XXH64 of the address: a place on a ring that is the same in every worker and after every restart.
     hash: u64,
@@ -48,7 +50,35 @@ pub struct Endpoint {
 struct Hot {
     in_flight: AtomicU32,
     weight: AtomicU32,
-    draining: AtomicBool,
+    /// Why it gets no new calls while another can take them, as bits of [`Withheld`]; 0 in service.
+    withheld: AtomicU8,
+}
+
+/// Why an endpoint gets no new calls while others can take them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Withheld {
+    /// It asked for none: it terminates, or reports NOT_SERVING.
+    Draining = 1,
+    /// Active checks fail.
+    Unhealthy = 2,
+    /// Outlier detection ejected it.
+    Ejected = 4,
+}
+
+impl Withheld {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::Draining, Self::Unhealthy, Self::Ejected];
+
+    /// The reason as logs and the admin interface name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
+        }
+    }
 }
 
 /// What is written once per finished call and read for statistics only; apart from [`Hot`] so that it slows no pick.
@@ -71,9 +101,9 @@ impl Endpoint {
         let hot = Hot {
             in_flight: AtomicU32::new(0),
             weight: AtomicU32::new(weight.max(1)),
-            draining: AtomicBool::new(false),
+            withheld: AtomicU8::new(0),
         };
-        Self { hot, totals: Totals::default(), address, hash }
+        Self { hot, totals: Totals::default(), outlier: OutlierRecord::default(), address, hash }
     }
 
     /// Where the endpoint listens.
@@ -138,12 +168,52 @@ impl Endpoint {
     /// Whether the endpoint asked for no new calls (it terminates, or reports NOT_SERVING). Default false.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.hot.draining.load(Relaxed)
+        self.is_withheld_as(Withheld::Draining)
     }
 
     /// Takes the endpoint out of rotation in all workers, or back into it. No worker needs to be told.
     pub fn set_draining(&self, draining: bool) {
-        self.hot.draining.store(draining, Relaxed);
+        self.set_withheld(Withheld::Draining, draining);
+    }
+
+    /// Whether there is any reason for which the endpoint gets no new calls while another can take them; asked at every
+    /// pick, so that a reason that comes or goes needs to be told to no worker.
+    #[inline]
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        self.hot.withheld.load(Relaxed) != 0
+    }
+
+    /// Whether it is withheld for this reason, perhaps among others.
+    #[must_use]
+    pub fn is_withheld_as(&self, reason: Withheld) -> bool {
+        self.hot.withheld.load(Relaxed) & reason as u8 != 0
+    }
+
+    /// Notes that a reason begins or ends to hold.
+    pub fn set_withheld(&self, reason: Withheld, holds: bool) {
+        if holds {
+            self.hot.withheld.fetch_or(reason as u8, Relaxed);
+        } else {
+            self.hot.withheld.fetch_and(!(reason as u8), Relaxed);
+        }
+    }
+
+    /// What outlier detection knows of the endpoint.
+    #[must_use]
+    pub fn outlier(&self) -> &OutlierRecord {
+        &self.outlier
+    }
+
+    /// Puts the endpoint back into rotation as far as outlier detection took it out: its cluster has none any more.
+    pub fn end_outlier_detection(&self) {
+        self.outlier.reset();
+        self.note_ejection();
+    }
+
+    /// Lets [`Withheld::Ejected`] say what the outlier record says: to be called by whoever changed it.
+    pub(crate) fn note_ejection(&self) {
+        self.set_withheld(Withheld::Ejected, !self.outlier.is_in_service());
     }
 
     /// How many balancers see the endpoint in this state.
@@ -189,6 +259,20 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_is_withheld_until_the_last_reason_is_gone() {
+        let endpoint = endpoint(1);
+        for reason in Withheld::ALL {
+            endpoint.set_withheld(reason, true);
+        }
+        for reason in Withheld::ALL {
+            assert!(endpoint.is_withheld() && endpoint.is_withheld_as(reason), "{}", reason.name());
+            endpoint.set_withheld(reason, false);
+            assert!(!endpoint.is_withheld_as(reason));
+        }
+        assert!(!endpoint.is_withheld());
+    }
+
+    #[test]
     fn mean_latency_leaves_cancelled_attempts_out() {
         let endpoint = endpoint(1);
         assert_eq!(endpoint.mean_latency(), None);
@@ -221,5 +305,6 @@ mod tests {
         assert_eq!(align_of::<Endpoint>(), 64);
         assert_eq!(size_of::<Hot>(), 64);
         assert_eq!(size_of::<Totals>(), 64);
+        assert_eq!(size_of::<Endpoint>(), 256, "the bound of a set's memory counts on it");
     }
 }

@@ -31,10 +31,10 @@ pub struct OutlierConfig {
     /// Whether DEADLINE_EXCEEDED and attempt timeouts are the endpoint's failures. Default true: a stopped process shows in
     /// nothing else. Turn off where callers set deadlines that cannot be met.
     pub counts_deadline_exceeded: bool,
-    /// Probes in a row that must succeed before full return; at least 1. Default 3.
-    pub probe_successes: u32,
-    /// After this time a probe without an end (a long stream) no longer holds back the next one. Default 10 s.
-    pub probe_timeout: Duration,
+    /// Trials in a row that must succeed before full return; at least 1. Default 3.
+    pub trial_successes: u32,
+    /// After this time a trial without an end (a long stream) no longer holds back the next one. Default 10 s.
+    pub trial_timeout: Duration,
 }
 
 /// Parameters of the success-rate rule.
@@ -80,8 +80,8 @@ impl Default for OutlierConfig {
             success_rate: Some(SuccessRate::default()),
             failure_percentage: Some(FailurePercentage::default()),
             counts_deadline_exceeded: true,
-            probe_successes: 3,
-            probe_timeout: Duration::from_secs(10),
+            trial_successes: 3,
+            trial_timeout: Duration::from_secs(10),
         }
     }
 }

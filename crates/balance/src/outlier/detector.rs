@@ -15,10 +15,10 @@ pub enum OutlierChange {
     Ejected {
         /// Why.
         reason: EjectionReason,
-        /// When the first probe may be sent.
+        /// When the first trial may be sent.
         until: Duration,
     },
-    /// Its probes succeeded: it is back in rotation.
+    /// Its trials succeeded: it is back in rotation.
     Returned,
 }
 
@@ -56,6 +56,13 @@ impl OutlierDetector {
         &self.config
     }
 
+    /// Takes over endpoints that another detector judged, as after a change of the settings: those that are out stay so, and
+    /// count under this one's cap.
+    pub fn adopt<'a>(&self, records: impl Iterator<Item = &'a OutlierRecord>) {
+        let out = records.filter(|record| !record.is_in_service()).count();
+        self.out.store(u32::try_from(out).unwrap_or(u32::MAX), Relaxed);
+    }
+
     /// Takes the number of endpoints after a change of the set. Those that are out stay so, even above a lower cap.
     pub fn set_endpoints(&self, endpoints: u32) {
         self.endpoints.store(endpoints, Relaxed);
@@ -68,7 +75,7 @@ impl OutlierDetector {
     pub fn remove(&self, record: &OutlierRecord) {
         match Phase::decode(record.phase.swap(Phase::Removed.encode(), Relaxed)) {
             Phase::InService | Phase::Removed => {}
-            Phase::Ejected { .. } | Phase::Free | Phase::Probed { .. } => {
+            Phase::Ejected { .. } | Phase::Free | Phase::Triald { .. } => {
                 self.out.fetch_sub(1, Relaxed);
             }
         }
@@ -92,17 +99,17 @@ impl OutlierDetector {
         self.held_back.load(Relaxed)
     }
 
-    /// Claims the right to send one call as a probe to an endpoint that is half-open. Its end must be told to
-    /// [`OutlierDetector::record`] with `is_probe`; until then, or the probe's timeout, no other call gets the right.
-    pub fn claim_probe(&self, record: &OutlierRecord, now: Duration) -> bool {
+    /// Claims the right to send one call as a trial to an endpoint that is half-open. Its end must be told to
+    /// [`OutlierDetector::record`] with `is_trial`; until then, or the trial's timeout, no other call gets the right.
+    pub fn claim_trial(&self, record: &OutlierRecord, now: Duration) -> bool {
         let bits = record.phase.load(Relaxed);
         let is_due = match Phase::decode(bits) {
             Phase::InService | Phase::Removed => false,
             Phase::Free => true,
-            Phase::Ejected { until } | Phase::Probed { until } => now >= until,
+            Phase::Ejected { until } | Phase::Triald { until } => now >= until,
         };
-        let until = now.saturating_add(self.config.probe_timeout);
-        is_due && record.change(bits, Phase::Probed { until })
+        let until = now.saturating_add(self.config.trial_timeout);
+        is_due && record.change(bits, Phase::Triald { until })
     }
 
     /// Counts the end of an attempt; O(1), without allocation.
@@ -110,12 +117,12 @@ impl OutlierDetector {
         &self,
         record: &OutlierRecord,
         observation: Observation,
-        is_probe: bool,
+        is_trial: bool,
         now: Duration,
         rng: &mut impl Rng,
     ) -> Option<OutlierChange> {
-        if is_probe {
-            return self.probe_ended(record, observation, now, rng);
+        if is_trial {
+            return self.trial_ended(record, observation, now, rng);
         }
         if !record.is_in_service() {
             return None; // A call from before the ejection, which has been judged, or the removal.
@@ -142,7 +149,7 @@ impl OutlierDetector {
         }
     }
 
-    fn probe_ended(
+    fn trial_ended(
         &self,
         record: &OutlierRecord,
         observation: Observation,
@@ -150,8 +157,8 @@ impl OutlierDetector {
         rng: &mut impl Rng,
     ) -> Option<OutlierChange> {
         let bits = record.phase.load(Relaxed);
-        if !matches!(Phase::decode(bits), Phase::Free | Phase::Probed { .. }) {
-            return None; // Another probe decided meanwhile.
+        if !matches!(Phase::decode(bits), Phase::Free | Phase::Triald { .. }) {
+            return None; // Another trial decided meanwhile.
         }
         match observation {
             Observation::Nothing => {
@@ -163,11 +170,11 @@ impl OutlierDetector {
                 if !record.change(bits, Phase::Ejected { until }) {
                     return None;
                 }
-                Some(self.note_ejection(record, EjectionReason::ProbeFailed, until))
+                Some(self.note_ejection(record, EjectionReason::TrialFailed, until))
             }
             Observation::Success => {
-                let successes = record.probe_successes.fetch_add(1, Relaxed).saturating_add(1);
-                if successes < self.config.probe_successes {
+                let successes = record.trial_successes.fetch_add(1, Relaxed).saturating_add(1);
+                if successes < self.config.trial_successes {
                     record.change(bits, Phase::Free);
                     return None;
                 }
@@ -212,7 +219,7 @@ impl OutlierDetector {
     ) -> OutlierChange {
         record.reason.store(reason as u8, Relaxed);
         record.times_ejected.fetch_add(1, Relaxed);
-        record.probe_successes.store(0, Relaxed);
+        record.trial_successes.store(0, Relaxed);
         record.consecutive.store(0, Relaxed);
         self.ejections[reason as usize].fetch_add(1, Relaxed);
         OutlierChange::Ejected { reason, until }

@@ -18,7 +18,7 @@
 //!              rule, and the cap allows            time is up
 //!  in service ------------------------> ejected ----------------> half-open: one real call at a time
 //!      ^                                   ^                        |   |
-//!      |        `probe_successes` in a row |        one fails       |   |
+//!      |        `trial_successes` in a row|        one fails       |   |
 //!      '-----------------------------------|------------------------'   |
 //!                                          '----------------------------'  (times ejected + 1)
 //! ```

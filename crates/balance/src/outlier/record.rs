@@ -13,14 +13,14 @@ pub enum EjectionReason {
     SuccessRate = 1,
     /// Too large a share of its calls failed.
     FailurePercentage = 2,
-    /// A probe failed when its ejection was over.
-    ProbeFailed = 3,
+    /// A trial failed when its ejection was over.
+    TrialFailed = 3,
 }
 
 impl EjectionReason {
     /// Every reason, at the index of its number: for counters.
     pub const ALL: [Self; 4] =
-        [Self::ConsecutiveFailures, Self::SuccessRate, Self::FailurePercentage, Self::ProbeFailed];
+        [Self::ConsecutiveFailures, Self::SuccessRate, Self::FailurePercentage, Self::TrialFailed];
 
     /// The reason as logs and metrics name it.
     #[must_use]
@@ -29,7 +29,7 @@ impl EjectionReason {
             Self::ConsecutiveFailures => "consecutive_failures",
             Self::SuccessRate => "success_rate",
             Self::FailurePercentage => "failure_percentage",
-            Self::ProbeFailed => "probe_failed",
+            Self::TrialFailed => "trial_failed",
         }
     }
 }
@@ -41,17 +41,17 @@ pub enum OutlierStatus {
     InService,
     /// Out until its time is up.
     Ejected {
-        /// When the first probe may be sent.
+        /// When the first trial may be sent.
         until: Duration,
         /// Why.
         reason: EjectionReason,
     },
     /// Out, but its time is up: single calls find out whether it works again.
     HalfOpen {
-        /// Probes that succeeded in a row.
+        /// Trials that succeeded in a row.
         successes: u32,
-        /// Whether a call may be sent as a probe now.
-        wants_probe: bool,
+        /// Whether a call may be sent as a trial now.
+        wants_trial: bool,
     },
     /// No longer in the set; for good.
     Removed,
@@ -65,7 +65,7 @@ pub struct OutlierRecord {
     pub(super) phase: AtomicU64,
     /// Failures since the last success.
     pub(super) consecutive: AtomicU32,
-    pub(super) probe_successes: AtomicU32,
+    pub(super) trial_successes: AtomicU32,
     /// Calls since the last sweep.
     pub(super) successes: AtomicU32,
     pub(super) failures: AtomicU32,
@@ -83,10 +83,10 @@ pub(super) enum Phase {
     Ejected {
         until: Duration,
     },
-    /// Half-open, with no probe under way.
+    /// Half-open, with no trial under way.
     Free,
-    /// Half-open, with a probe under way that holds back others until this time.
-    Probed {
+    /// Half-open, with a trial under way that holds back others until this time.
+    Triald {
         until: Duration,
     },
     /// The endpoint left the set.
@@ -103,7 +103,7 @@ impl Phase {
             Self::InService => 0,
             Self::Ejected { until } => (micros(until) << 2) | 1,
             Self::Free => 2,
-            Self::Probed { until } => (micros(until) << 2) | 3,
+            Self::Triald { until } => (micros(until) << 2) | 3,
             Self::Removed => REMOVED,
         }
     }
@@ -115,7 +115,7 @@ impl Phase {
             1 => Self::Ejected { until },
             2 if bits == REMOVED => Self::Removed,
             2 => Self::Free,
-            _ => Self::Probed { until },
+            _ => Self::Triald { until },
         }
     }
 }
@@ -130,9 +130,9 @@ impl OutlierRecord {
     /// Where the endpoint stands now.
     #[must_use]
     pub fn status(&self, now: Duration) -> OutlierStatus {
-        let half_open = |wants_probe| OutlierStatus::HalfOpen {
-            successes: self.probe_successes.load(Relaxed),
-            wants_probe,
+        let half_open = |wants_trial| OutlierStatus::HalfOpen {
+            successes: self.trial_successes.load(Relaxed),
+            wants_trial,
         };
         match Phase::decode(self.phase.load(Relaxed)) {
             Phase::InService => OutlierStatus::InService,
@@ -140,9 +140,17 @@ impl OutlierRecord {
                 OutlierStatus::Ejected { until, reason: self.reason() }
             }
             Phase::Ejected { .. } | Phase::Free => half_open(true),
-            Phase::Probed { until } => half_open(now >= until),
+            Phase::Triald { until } => half_open(now >= until),
             Phase::Removed => OutlierStatus::Removed,
         }
+    }
+
+    /// Puts the endpoint back into rotation and forgets what it did, as no detector judges it any more.
+    pub fn reset(&self) {
+        self.phase.store(Phase::InService.encode(), Relaxed);
+        self.consecutive.store(0, Relaxed);
+        self.times_ejected.store(0, Relaxed);
+        self.close_interval();
     }
 
     /// How often the endpoint was ejected, less one per interval in service since.

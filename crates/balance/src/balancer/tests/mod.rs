@@ -3,6 +3,7 @@
 mod connecting;
 pub(crate) mod fixture;
 mod model;
+mod outliers;
 pub(crate) mod queueing;
 mod suite;
 mod updating;

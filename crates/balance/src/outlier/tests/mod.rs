@@ -42,8 +42,8 @@ impl World {
         (0..times).fold(None, |_, _| self.ends(place, Observation::Failure, now))
     }
 
-    fn probe(&mut self, place: usize, observation: Observation, now: Duration) -> Option<OutlierChange> {
-        assert!(self.detector.claim_probe(&self.records[place], now));
+    fn trial(&mut self, place: usize, observation: Observation, now: Duration) -> Option<OutlierChange> {
+        assert!(self.detector.claim_trial(&self.records[place], now));
         self.detector.record(&self.records[place], observation, true, now, &mut self.rng)
     }
 

@@ -47,19 +47,19 @@ fn an_endpoint_that_left_gives_its_place_back_and_is_never_ejected_again() {
         assert_eq!(world.status(gone, START + seconds(3_600)), OutlierStatus::Removed);
         // The calls that were under way fail with its process.
         assert_eq!(world.fails(gone, 100, START), None);
-        assert!(!world.detector.claim_probe(&world.records[gone], START + seconds(3_600)));
+        assert!(!world.detector.claim_trial(&world.records[gone], START + seconds(3_600)));
     }
     assert_eq!(world.detector.out(), 0);
     assert!(world.fails(1, 5, START).is_some(), "the place is free");
 }
 
 #[test]
-fn a_probe_that_ends_after_the_endpoint_left_changes_nothing() {
+fn a_trial_that_ends_after_the_endpoint_left_changes_nothing() {
     for observation in [Observation::Success, Observation::Failure, Observation::Nothing] {
-        let mut world = World::new(OutlierConfig { probe_successes: 1, ..without_jitter() }, 3);
+        let mut world = World::new(OutlierConfig { trial_successes: 1, ..without_jitter() }, 3);
         world.fails(0, 5, START);
         let now = START + seconds(30);
-        assert!(world.detector.claim_probe(&world.records[0], now));
+        assert!(world.detector.claim_trial(&world.records[0], now));
         world.detector.remove(&world.records[0]);
         let change = world.detector.record(&world.records[0], observation, true, now, &mut world.rng);
         assert_eq!((change, world.status(0, now)), (None, OutlierStatus::Removed), "{observation:?}");
@@ -68,37 +68,37 @@ fn a_probe_that_ends_after_the_endpoint_left_changes_nothing() {
 }
 
 #[test]
-fn is_half_open_after_its_time_and_returns_after_three_probes_one_at_a_time() {
+fn is_half_open_after_its_time_and_returns_after_three_trials_one_at_a_time() {
     let mut world = World::new(without_jitter(), 3);
     world.fails(0, 5, START);
     let end = START + seconds(30);
     let just_before = end - Duration::from_micros(1);
     let reason = EjectionReason::ConsecutiveFailures;
     assert_eq!(world.status(0, just_before), OutlierStatus::Ejected { until: end, reason });
-    assert!(!world.detector.claim_probe(&world.records[0], just_before));
-    assert_eq!(world.status(0, end), OutlierStatus::HalfOpen { successes: 0, wants_probe: true });
-    assert_eq!(world.probe(0, Observation::Success, end), None);
-    assert!(world.detector.claim_probe(&world.records[0], end));
-    assert!(!world.detector.claim_probe(&world.records[0], end), "one probe at a time");
-    assert_eq!(world.status(0, end), OutlierStatus::HalfOpen { successes: 1, wants_probe: false });
-    // A probe that never ends holds back the next one for ten seconds only.
-    assert!(!world.detector.claim_probe(&world.records[0], end + seconds(10) - Duration::from_micros(1)));
-    assert_eq!(world.probe(0, Observation::Success, end + seconds(10)), None);
-    assert_eq!(world.probe(0, Observation::Nothing, end + seconds(11)), None);
-    assert_eq!(world.probe(0, Observation::Success, end + seconds(12)), Some(OutlierChange::Returned));
+    assert!(!world.detector.claim_trial(&world.records[0], just_before));
+    assert_eq!(world.status(0, end), OutlierStatus::HalfOpen { successes: 0, wants_trial: true });
+    assert_eq!(world.trial(0, Observation::Success, end), None);
+    assert!(world.detector.claim_trial(&world.records[0], end));
+    assert!(!world.detector.claim_trial(&world.records[0], end), "one trial at a time");
+    assert_eq!(world.status(0, end), OutlierStatus::HalfOpen { successes: 1, wants_trial: false });
+    // A trial that never ends holds back the next one for ten seconds only.
+    assert!(!world.detector.claim_trial(&world.records[0], end + seconds(10) - Duration::from_micros(1)));
+    assert_eq!(world.trial(0, Observation::Success, end + seconds(10)), None);
+    assert_eq!(world.trial(0, Observation::Nothing, end + seconds(11)), None);
+    assert_eq!(world.trial(0, Observation::Success, end + seconds(12)), Some(OutlierChange::Returned));
     assert!(world.records[0].is_in_service());
     assert_eq!(world.detector.out(), 0);
 }
 
 #[test]
-fn a_failed_probe_ejects_for_longer_up_to_the_bound() {
+fn a_failed_trial_ejects_for_longer_up_to_the_bound() {
     let mut world = World::new(without_jitter(), 3);
     world.fails(0, 5, START);
     let mut now = START + seconds(30);
     for times in 2..=15 {
         let until = now + seconds((30 * times).min(300));
-        let expected = ejected(EjectionReason::ProbeFailed, until);
-        assert_eq!(world.probe(0, Observation::Failure, now), Some(expected));
+        let expected = ejected(EjectionReason::TrialFailed, until);
+        assert_eq!(world.trial(0, Observation::Failure, now), Some(expected));
         assert_eq!(world.detector.out(), 1);
         now = until;
     }
@@ -112,7 +112,7 @@ fn a_call_from_before_the_ejection_changes_nothing() {
     assert_eq!(world.fails(0, 100, START), None);
     assert_eq!(world.ends(0, Observation::Success, START), None);
     assert_eq!(world.status(0, START), before);
-    // A late end of a call sent as a probe in an earlier half-open phase neither.
+    // A late end of a call sent as a trial in an earlier half-open phase neither.
     let late = world.detector.record(&world.records[0], Observation::Success, true, START, &mut world.rng);
     assert_eq!((late, world.status(0, START)), (None, before));
 }
@@ -122,12 +122,12 @@ fn each_interval_in_service_takes_one_off_the_times_ejected() {
     let mut world = World::new(without_jitter(), 3);
     world.fails(0, 5, START);
     let mut now = START + seconds(30);
-    world.probe(0, Observation::Failure, now);
+    world.trial(0, Observation::Failure, now);
     world.sweep(now);
     assert_eq!(world.records[0].times_ejected(), 2, "not while it is out");
     now += seconds(60);
     for _ in 0..3 {
-        world.probe(0, Observation::Success, now);
+        world.trial(0, Observation::Success, now);
     }
     for expected in [1, 0, 0] {
         assert!(world.sweep(now).is_empty());
@@ -269,7 +269,7 @@ fn judges_by_status_and_by_how_the_attempt_ended() {
 fn a_phase_is_read_as_it_was_written() {
     let until = Duration::from_micros(123_456_789);
     for phase in
-        [Phase::InService, Phase::Ejected { until }, Phase::Free, Phase::Probed { until }, Phase::Removed]
+        [Phase::InService, Phase::Ejected { until }, Phase::Free, Phase::Triald { until }, Phase::Removed]
     {
         assert_eq!(Phase::decode(phase.encode()), phase);
     }

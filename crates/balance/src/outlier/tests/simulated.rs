@@ -23,9 +23,9 @@ fn simulate(endpoints: u32, rate: u32, length_s: u32, broken: Option<usize>, see
     for call in 0..length_s * rate {
         let now = START + seconds(1) * call / rate;
         let healthy = |place: usize| Some(place) != broken;
-        let probed =
-            (0..world.records.len()).find(|place| world.detector.claim_probe(&world.records[*place], now));
-        let place = probed.unwrap_or_else(|| {
+        let tried =
+            (0..world.records.len()).find(|place| world.detector.claim_trial(&world.records[*place], now));
+        let place = tried.unwrap_or_else(|| {
             loop {
                 next = (next + 1) % world.records.len();
                 if world.records[next].is_in_service() {
@@ -40,8 +40,8 @@ fn simulate(endpoints: u32, rate: u32, length_s: u32, broken: Option<usize>, see
             run.calls_after += 1;
             run.hits_after += u64::from(!healthy(place));
         }
-        let is_probe = probed.is_some();
-        let change = world.detector.record(&world.records[place], observation, is_probe, now, &mut world.rng);
+        let is_trial = tried.is_some();
+        let change = world.detector.record(&world.records[place], observation, is_trial, now, &mut world.rng);
         let swept = world.sweep(now);
         for (place, change) in swept.into_iter().chain(change.map(|change| (place, change))) {
             match change {

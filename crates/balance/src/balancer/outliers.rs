@@ -1,0 +1,105 @@
+//! Outlier detection in the balancer: it tells the cluster's detector how attempts end, and tries ejected endpoints with
+//! single calls when their time is up. Under ring_hash and maglev those are any key's calls if keys move when their endpoint
+//! is gone ([`Affinity::Rehash`], [`Affinity::Bounded`]), else only calls whose key belongs there.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::{Balancer, Slot};
+use crate::attempt::AttemptEnd;
+use crate::outlier::{OutlierChange, OutlierDetector};
+use crate::policy::{Affinity, Policy};
+
+/// Changes that wait to be asked for; more are dropped, the detector's counters have them all. A change is a log line.
+const CHANGES_MAX: usize = 64;
+
+impl Balancer {
+    /// Joins the cluster's detector, which all workers share, or leaves it. Default: none, nothing is ejected.
+    pub fn detect_outliers(&mut self, detector: Option<Arc<OutlierDetector>>) {
+        self.outliers = detector;
+    }
+
+    /// The cluster's detector.
+    #[must_use]
+    pub fn outlier_detector(&self) -> Option<&Arc<OutlierDetector>> {
+        self.outliers.as_ref()
+    }
+
+    /// Tells how an attempt at an endpoint ended, beside [`Balancer::call_finished`]; `is_trial` if it was a
+    /// [`Pick::Trial`](super::Pick::Trial). An attempt to connect that failed may be told as well. O(1).
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    pub fn observe(&mut self, slot: Slot, end: &AttemptEnd, is_trial: bool, now: Duration) {
+        let Some(detector) = &self.outliers else { return };
+        let endpoint = self.slots.endpoint(slot);
+        let observation = detector.config().observe(end);
+        let change = detector.record(endpoint.outlier(), observation, is_trial, now, &mut self.rng);
+        if let Some(change) = change {
+            endpoint.note_ejection();
+            self.note_change(endpoint.address().to_string().into(), change);
+        }
+    }
+
+    /// Gives a trial back: the call was not sent to the endpoint after all.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    pub fn drop_trial(&mut self, slot: Slot) {
+        self.observe(slot, &AttemptEnd::NotSent, true, Duration::ZERO);
+    }
+
+    /// When [`Balancer::sweep_outliers`] is due.
+    #[must_use]
+    pub fn next_sweep_at(&self) -> Option<Duration> {
+        self.outliers.as_ref().map(|detector| detector.next_sweep_at())
+    }
+
+    /// Judges all endpoints of the cluster by what the past interval showed, if it is over and no other worker did; O(n) then.
+    pub fn sweep_outliers(&mut self, now: Duration) {
+        let (Some(detector), Some(set)) = (&self.outliers, &self.set) else { return };
+        let endpoints = set.endpoints();
+        let mut changes = Vec::new();
+        let records = endpoints.iter().map(|endpoint| endpoint.outlier());
+        detector.sweep(records, now, &mut self.rng, |place, change| changes.push((place, change)));
+        let named = |(place, change): (usize, OutlierChange)| {
+            let endpoint = &endpoints[place];
+            endpoint.note_ejection();
+            (endpoint.address().to_string().into(), change)
+        };
+        let named: Vec<(Arc<str>, OutlierChange)> = changes.into_iter().map(named).collect();
+        for (address, change) in named {
+            self.note_change(address, change);
+        }
+    }
+
+    /// An endpoint's address and what became of it, since this was last asked; at most 64 are kept.
+    pub fn poll_outlier_change(&mut self) -> Option<(Arc<str>, OutlierChange)> {
+        self.outlier_changes.pop_front()
+    }
+
+    fn note_change(&mut self, address: Arc<str>, change: OutlierChange) {
+        if self.outlier_changes.len() < CHANGES_MAX {
+            self.outlier_changes.push_back((address, change));
+        }
+    }
+
+    /// Whether any call may be sent to any endpoint as a trial: not where a key's calls belong to one.
+    pub(super) fn may_try(&self) -> bool {
+        !matches!(
+            self.config.policy,
+            Policy::RingHash { affinity: Affinity::Fail, .. }
+                | Policy::Maglev { affinity: Affinity::Fail, .. }
+        )
+    }
+
+    /// Whether this call is to try an ejected endpoint.
+    pub(super) fn claim_trial(&mut self, slot: Slot, now: Duration) -> bool {
+        let Some(detector) = &self.outliers else { return false };
+        let endpoint = self.slots.endpoint(slot);
+        let is_trial = detector.claim_trial(endpoint.outlier(), now);
+        // A worker that is slow to say what it changed must not withhold an endpoint for ever.
+        endpoint.note_ejection();
+        is_trial
+    }
+}

@@ -1,0 +1,210 @@
+//! Ejected endpoints: out of all policies' picks, tried with single calls, and back.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_grpc::Code;
+
+use super::fixture::{ASK, Fixture, hashing};
+use crate::outlier::{EjectionReason, OutlierChange, OutlierConfig, OutlierDetector, OutlierStatus};
+use crate::{Affinity, Ask, AttemptEnd, Choice, LoadWeightConfig, PeakEwmaConfig, Pick, Policy, Withheld};
+
+const FAILED: AttemptEnd = AttemptEnd::Status { code: Code::Unavailable, pushback: None };
+const FINE: AttemptEnd = AttemptEnd::Status { code: Code::Ok, pushback: None };
+
+fn at(now: Duration) -> Ask {
+    Ask { now, hash: None }
+}
+
+fn detector(endpoints: u32) -> Arc<OutlierDetector> {
+    Arc::new(OutlierDetector::new(OutlierConfig::default(), endpoints, ASK.now))
+}
+
+/// Three endpoints of which number 1 has failed five calls in a row.
+fn one_ejected(policy: Policy) -> Fixture {
+    let mut fixture = Fixture::ready(policy, &[1, 1, 1], 7);
+    fixture.balancer.detect_outliers(Some(detector(3)));
+    let slot = fixture.slot(1);
+    for _ in 0..5 {
+        assert_eq!(fixture.balancer.poll_outlier_change(), None);
+        fixture.balancer.observe(slot, &FAILED, false, ASK.now);
+    }
+    // That it is out is noticed when it would be picked.
+    for call in 0..50_u64 {
+        let ask = Ask { hash: Some(call << 56), ..ASK };
+        assert_ne!(fixture.balancer.pick(&ask), Pick::Endpoint(slot), "{policy:?}");
+    }
+    fixture
+}
+
+/// When the ejection of number 1 ends.
+fn time_is_up(fixture: &Fixture) -> Duration {
+    match fixture.endpoint(1).outlier().status(ASK.now) {
+        OutlierStatus::Ejected { until, .. } => until,
+        other => panic!("the endpoint is {other:?}"),
+    }
+}
+
+fn most_policies() -> impl Iterator<Item = Policy> {
+    let rest = [
+        Policy::RoundRobin,
+        Policy::WeightedRoundRobin,
+        Policy::LoadWeightedRoundRobin(LoadWeightConfig::default()),
+        Policy::Random,
+        Policy::LeastRequest(Choice::default()),
+        Policy::LeastRequest(Choice::FullScan),
+        Policy::PeakEwma(PeakEwmaConfig::default()),
+    ];
+    rest.into_iter().chain(hashing(Affinity::Rehash))
+}
+
+#[test]
+fn an_ejected_endpoint_gets_no_call_until_its_time_is_up_under_any_policy() {
+    for policy in most_policies() {
+        let mut fixture = one_ejected(policy);
+        let until = time_is_up(&fixture);
+        let (address, change) = fixture.balancer.poll_outlier_change().unwrap();
+        assert_eq!(&*address, "10.0.0.1:50051");
+        let reason = EjectionReason::ConsecutiveFailures;
+        assert!(matches!(change, OutlierChange::Ejected { reason: why, .. } if why == reason), "{change:?}");
+        for call in 0..1000_u64 {
+            let ask = Ask {
+                now: until - Duration::from_micros(1),
+                hash: Some(call.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            };
+            match fixture.balancer.pick(&ask) {
+                Pick::Endpoint(slot) => assert_ne!(fixture.number(slot), 1, "{policy:?}"),
+                other => panic!("{policy:?}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn when_its_time_is_up_one_call_at_a_time_tries_it_and_three_that_succeed_bring_it_back() {
+    for policy in most_policies() {
+        let mut fixture = one_ejected(policy);
+        let now = time_is_up(&fixture);
+        let slot = fixture.slot(1);
+        for _ in 0..3 {
+            assert_eq!(fixture.balancer.pick(&at(now)), Pick::Trial(slot), "{policy:?}");
+            for _ in 0..20 {
+                let other = fixture.balancer.pick(&at(now));
+                assert!(matches!(other, Pick::Endpoint(other) if other != slot), "{policy:?}: {other:?}");
+            }
+            fixture.balancer.observe(slot, &FINE, true, now);
+        }
+        let picks: Vec<Pick> = (0..300).map(|_| fixture.balancer.pick(&at(now))).collect();
+        assert!(picks.contains(&Pick::Endpoint(slot)), "{policy:?}");
+        assert!(picks.iter().all(|pick| matches!(pick, Pick::Endpoint(_))), "{policy:?}");
+        let _ejected = fixture.balancer.poll_outlier_change();
+        assert_eq!(fixture.balancer.poll_outlier_change().unwrap().1, OutlierChange::Returned);
+    }
+}
+
+#[test]
+fn one_failed_trial_ejects_for_twice_as_long() {
+    let mut fixture = one_ejected(Policy::RoundRobin);
+    let now = time_is_up(&fixture);
+    let slot = fixture.slot(1);
+    assert_eq!(fixture.balancer.pick(&at(now)), Pick::Trial(slot));
+    fixture.balancer.observe(slot, &FAILED, true, now);
+    let again = match fixture.endpoint(1).outlier().status(now) {
+        OutlierStatus::Ejected { until, reason: EjectionReason::TrialFailed } => until - now,
+        other => panic!("{other:?}"),
+    };
+    // 60 s and up to a tenth more.
+    assert!((Duration::from_secs(60)..=Duration::from_secs(66)).contains(&again), "{again:?}");
+    assert_ne!(fixture.balancer.pick(&at(now + again - Duration::from_micros(1))), Pick::Trial(slot));
+}
+
+#[test]
+fn a_trial_that_is_not_sent_leaves_the_next_call_the_right() {
+    let mut fixture = one_ejected(Policy::Random);
+    let now = time_is_up(&fixture);
+    let slot = fixture.slot(1);
+    assert_eq!(fixture.balancer.pick(&at(now)), Pick::Trial(slot));
+    fixture.balancer.drop_trial(slot);
+    assert_eq!(fixture.balancer.pick(&at(now)), Pick::Trial(slot));
+}
+
+#[test]
+fn a_retry_is_never_a_trial_of_an_endpoint_that_the_call_was_tried_on() {
+    let mut fixture = one_ejected(Policy::RoundRobin);
+    let now = time_is_up(&fixture);
+    let slot = fixture.slot(1);
+    for _ in 0..10 {
+        let pick = fixture.balancer.pick_excluding(&at(now), &[slot]);
+        assert!(matches!(pick, Pick::Endpoint(other) if other != slot), "{pick:?}");
+    }
+    assert_eq!(fixture.balancer.pick(&at(now)), Pick::Trial(slot), "the right was given back");
+}
+
+#[test]
+fn when_all_others_are_gone_the_ejected_one_is_better_than_none() {
+    let mut fixture = one_ejected(Policy::Random);
+    fixture.set(0, crate::Connectivity::TransientFailure);
+    fixture.endpoint(2).set_withheld(Withheld::Unhealthy, true);
+    let picked: Vec<u32> = (0..20).map(|_| fixture.pick()).collect();
+    assert!(picked.contains(&1) && picked.contains(&2) && !picked.contains(&0), "{picked:?}");
+    // One that only drains does its work.
+    fixture.endpoint(2).set_withheld(Withheld::Unhealthy, false);
+    fixture.endpoint(2).set_draining(true);
+    assert_eq!((0..20).map(|_| fixture.pick()).collect::<Vec<_>>(), [2; 20]);
+}
+
+#[test]
+fn keys_that_may_go_nowhere_else_wait_for_the_ejections_end_and_then_try() {
+    for policy in hashing(Affinity::Fail) {
+        let mut fixture = one_ejected(policy);
+        let until = time_is_up(&fixture);
+        let slot = fixture.slot(1);
+        let pick = |fixture: &mut Fixture, hash, now| fixture.balancer.pick(&Ask { now, hash: Some(hash) });
+        let before: Vec<Pick> = (0..300_u64).map(|key| pick(&mut fixture, key << 55, ASK.now)).collect();
+        let mine = before.iter().position(|pick| *pick == Pick::Fail).expect("some key belongs to it") as u64;
+        let others = before.iter().position(|pick| *pick != Pick::Fail).expect("some key does not") as u64;
+        assert!(before.iter().all(|pick| *pick != Pick::Endpoint(slot)), "{policy:?}");
+        assert_eq!(pick(&mut fixture, others << 55, until), before[others as usize]);
+        assert_eq!(pick(&mut fixture, mine << 55, until), Pick::Trial(slot));
+        assert_eq!(pick(&mut fixture, mine << 55, until), Pick::Fail);
+    }
+}
+
+#[test]
+fn a_sweep_takes_out_what_chance_does_not_explain_in_all_workers() {
+    let mut fixture = Fixture::ready(Policy::RoundRobin, &[1; 10], 7);
+    let shared = detector(10);
+    fixture.balancer.detect_outliers(Some(Arc::clone(&shared)));
+    for number in 0..10 {
+        let slot = fixture.slot(number);
+        for call in 0..400 {
+            // Number 3 fails every fourth call, never five in a row.
+            let end = if number == 3 && call % 4 == 0 { FAILED } else { FINE };
+            fixture.balancer.observe(slot, &end, false, ASK.now);
+        }
+    }
+    let due = fixture.balancer.next_sweep_at().unwrap();
+    assert_eq!(due, ASK.now + Duration::from_secs(10));
+    fixture.balancer.sweep_outliers(due - Duration::from_micros(1));
+    assert_eq!((shared.out(), fixture.balancer.poll_outlier_change()), (0, None));
+    fixture.balancer.sweep_outliers(due);
+    let (address, change) = fixture.balancer.poll_outlier_change().unwrap();
+    assert_eq!(&*address, "10.0.0.3:50051");
+    assert!(matches!(change, OutlierChange::Ejected { reason: EjectionReason::SuccessRate, .. }));
+    assert!(fixture.endpoint(3).is_withheld_as(Withheld::Ejected));
+    assert_eq!((shared.out(), fixture.balancer.poll_outlier_change()), (1, None));
+    assert!((0..100).all(|_| fixture.pick() != 3));
+}
+
+#[test]
+fn another_detector_takes_over_who_is_out_and_none_brings_all_back() {
+    let mut fixture = one_ejected(Policy::RoundRobin);
+    let next = detector(3);
+    next.adopt(fixture.set.endpoints().iter().map(|endpoint| endpoint.outlier()));
+    assert_eq!(next.out(), 1);
+    fixture.balancer.detect_outliers(Some(Arc::clone(&next)));
+    assert!((0..10).all(|_| fixture.pick() != 1));
+    fixture.balancer.detect_outliers(None);
+    fixture.set.endpoints().iter().for_each(|endpoint| endpoint.end_outlier_detection());
+    assert!((0..10).any(|_| fixture.pick() == 1));
+}
