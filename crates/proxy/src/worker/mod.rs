@@ -23,6 +23,7 @@ mod call;
 mod cluster;
 mod conn;
 mod control;
+mod details;
 mod downstream;
 mod finish;
 mod http1;

@@ -35,7 +35,7 @@ const VIOLATIONS_MAX: usize = 16;
 
 /// Positions of the rows that every registry has.
 const OTHER: u16 = 0;
-const UNKNOWN: u16 = 1;
+pub(super) const UNKNOWN: u16 = 1;
 
 impl Observer {
     /// An observer that counts in `telemetry`, and logs if there is a log.

@@ -1,7 +1,7 @@
 //! Answers of our own: honest gRPC statuses in place of hangs, resets and HTML.
 //!
-//! Every gRPC answer is HTTP 200, trailers-only, with grpc-status and a grpc-message that names the cause (design,
-//! section 5). Requests that are not gRPC get an HTTP status, since their clients read nothing else.
+//! Every gRPC answer is HTTP 200, trailers-only, with grpc-status, a grpc-message that names the cause (design, section 5), and
+//! the same for programs ([`details`](super::details)). Requests that are not gRPC get an HTTP status, since their clients read nothing else.
 
 use core::time::Duration;
 
@@ -77,6 +77,7 @@ impl Worker {
         if !message.is_empty() {
             block.push_literal(b"grpc-message", &message, false);
         }
+        self.push_details(&mut block, id, code, text);
         self.touch(down.conn);
         let http2 = &mut self.conns[down.conn.index()].http2;
         let sent = http2.send_headers(&mut self.fields.store, down.stream, &block, &[], true);
@@ -94,6 +95,7 @@ impl Worker {
         let mut block = self.take_block();
         block.push_literal(b"grpc-status", code.wire(), false);
         block.push_literal(b"grpc-message", &message, false);
+        self.push_details(&mut block, id, code, text);
         self.touch(down.conn);
         let http2 = &mut self.conns[down.conn.index()].http2;
         let sent = http2.send_trailers(&mut self.fields.store, down.stream, &block);
