@@ -210,6 +210,34 @@ def a_call_that_the_proxy_answered_says_why_in_the_access_log(stage):
 
 
 @test
+def a_request_that_is_no_call_is_a_line_too(stage):
+    path = os.path.join(stage.enter(tempfile.TemporaryDirectory()), "access.log")
+    running, client = with_log(stage, path)
+    client.call()
+    requests = [
+        wire.request_headers("/metrics", method="GET", content_type=None, extra=[("user-agent", "probe/1")]),
+        wire.request_headers(method="PUT"),
+        wire.request_headers(extra=[("grpc-timeout", "soon")]),
+    ]
+    with wire.RawClient(running.address) as raw:
+        for headers in requests:
+            raw.answer(raw.request(headers))
+    eventually(lambda: len(entries(path)) == 4, "four lines are written")
+    call, plain, put, malformed = entries(path)
+    assert set(plain) == set(call), "the fields are always the same"
+    assert (call["response_code"], call["grpc_status"]) == (200, 0), call
+    assert (plain["response_code"], plain["grpc_status"], plain["response_flags"]) == (415, None, "DPE"), plain
+    assert (plain["grpc_service"], plain["grpc_method"], plain["authority"]) == ("", "metrics", "probe.test"), plain
+    assert (plain["user_agent"], plain["upstream_cluster"], plain["attempts"]) == ("probe/1", None, 0), plain
+    assert "content-type" in plain["details"], plain
+    assert (put["response_code"], put["grpc_status"]) == (405, None) and "POST" in put["details"], put
+    assert (malformed["response_code"], malformed["grpc_status"]) == (400, 13), malformed
+    assert "grpc-timeout" in malformed["details"], malformed
+    # Only calls are counted as calls.
+    assert running.metrics().sum("grpc_server_handled_total") == 2
+
+
+@test
 def the_access_log_can_go_to_standard_output(stage):
     running, client = with_log(stage, "stdout")
     client.call()

@@ -126,6 +126,8 @@ pub(super) struct Call {
     /// Why it ends otherwise than by the backend's answer, and that in words.
     pub(super) flag: Option<ResponseFlag>,
     pub(super) details: Option<Box<str>>,
+    /// The HTTP status of an answer of our own.
+    pub(super) http_status: Option<u16>,
     /// Whether the call was counted as started, and must be counted as ended.
     pub(super) counted: bool,
     pub(super) log: Option<Box<LogFields>>,
@@ -167,6 +169,7 @@ impl Call {
             code: None,
             flag: None,
             details: None,
+            http_status: None,
             counted: false,
             log: None,
             stalled_since: None,

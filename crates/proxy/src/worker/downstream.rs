@@ -119,8 +119,9 @@ impl Worker {
         match self.admit(now, id, size) {
             Ok(dropped) => self.begin_call(now, id, dropped),
             Err(refusal) => {
-                if matches!(refusal, Refusal::Grpc { .. } | Refusal::Malformed(_)) {
-                    self.on_call_started(id, false, None);
+                match &refusal {
+                    Refusal::Grpc { .. } | Refusal::Malformed(_) => self.on_call_started(id, false, None),
+                    Refusal::NotGrpc | Refusal::NotPost => self.on_plain_request(id),
                 }
                 self.refuse(now, id, refusal);
             }

@@ -48,13 +48,11 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         call.code = Some(ending.code);
         call.flag = Some(ending.flag);
-        if call.log.is_some() {
-            call.details = Some(ending.text.as_str().into());
-        }
         let (phase, at_boundary) = (call.phase, call.received.at_boundary());
         let is_their_deadline = ending.code == Code::DeadlineExceeded && call.own_deadline;
+        self.note_details(id, &ending.text);
         match phase {
-            CallPhase::Waiting | CallPhase::Sent => self.answer(id, b"200", &ending.text),
+            CallPhase::Waiting | CallPhase::Sent => self.answer(id, 200, &ending.text),
             CallPhase::Answering if at_boundary && !self.is_held_up_too_long(id) => {
                 self.answer_trailers(id, &ending.text);
             }

@@ -138,21 +138,33 @@ impl Worker {
         call.counted = true;
         let Some(observer) = &self.observer else { return };
         observer.stats.call_started(observer.methods[usize::from(call.method)]);
-        if observer.access_log.is_some() {
-            let fields = &self.fields;
-            let value = |name: Name| {
-                let position = fields.index.position(name);
-                position.map_or_else(Vec::new, |at| fields.block.get(&fields.store, at).value.to_vec())
-            };
-            let log = LogFields {
-                path: value(Name::Path),
-                authority: value(Name::Authority),
-                user_agent: value(Name::UserAgent),
-                timeout,
-                endpoint: None,
-            };
-            call.log = Some(Box::new(log));
+        self.keep_log_fields(id, timeout);
+    }
+
+    /// A request was recognised as one that is no call: it is logged, and not counted among the calls.
+    pub(super) fn on_plain_request(&mut self, id: u32) {
+        self.calls[id as usize].method = UNKNOWN;
+        self.keep_log_fields(id, None);
+    }
+
+    /// Keeps what the access log says of a request, if there is a log.
+    fn keep_log_fields(&mut self, id: u32, timeout: Option<Duration>) {
+        if self.observer.as_ref().is_none_or(|observer| observer.access_log.is_none()) {
+            return;
         }
+        let fields = &self.fields;
+        let value = |name: Name| {
+            let position = fields.index.position(name);
+            position.map_or_else(Vec::new, |at| fields.block.get(&fields.store, at).value.to_vec())
+        };
+        let log = LogFields {
+            path: value(Name::Path),
+            authority: value(Name::Authority),
+            user_agent: value(Name::UserAgent),
+            timeout,
+            endpoint: None,
+        };
+        self.calls[id as usize].log = Some(Box::new(log));
     }
 
     pub(super) fn on_attempt_started(&mut self, id: u32) {
@@ -207,6 +219,7 @@ impl Worker {
     pub(super) fn on_call_finished(&mut self, now: Duration, id: u32) {
         let call = &self.calls[id as usize];
         if !call.counted {
+            self.log_call(now, id, None);
             return;
         }
         let Some(observer) = &self.observer else { return };
@@ -217,13 +230,15 @@ impl Worker {
         if let Some(flag) = call.flag {
             observer.stats.count(Event::LocalReply(flag));
         }
-        if call.log.is_some() {
-            self.log_call(now, id, code);
-        }
+        self.log_call(now, id, Some(code));
     }
 
-    fn log_call(&mut self, now: Duration, id: u32, code: Code) {
+    /// Writes a line about a call, or, without a code, about a request that is none.
+    fn log_call(&mut self, now: Duration, id: u32, code: Option<Code>) {
         let call = &self.calls[id as usize];
+        if call.log.is_none() {
+            return;
+        }
         let peer = self.conns.get(call.down.conn.index()).and_then(|conn| match &conn.side {
             Side::Downstream(down) => match down.peer {
                 PeerName::Ip(address) => Some(address),
@@ -244,6 +259,7 @@ impl Worker {
                 authority: &log.authority,
                 grpc_service: service,
                 grpc_method: method,
+                response_code: call.http_status.or(call.headers_at.map(|_| 200)),
                 grpc_status: code,
                 response_flags: call.flag.map_or(ResponseFlags::NONE, ResponseFlags::from),
                 details: call.details.as_ref().map(|text| text.as_bytes()),

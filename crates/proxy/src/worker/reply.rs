@@ -1,7 +1,8 @@
 //! Answers of our own: honest gRPC statuses in place of hangs, resets and HTML.
 //!
-//! Every gRPC answer is HTTP 200, trailers-only, with grpc-status, a grpc-message that names the cause (design, section 5), and
-//! the same for programs ([`details`](super::details)). Requests that are not gRPC get an HTTP status, since their clients read nothing else.
+//! Every gRPC answer is HTTP 200, trailers-only, with grpc-status, a grpc-message that names the cause (design, section 5),
+//! and the same for programs ([`details`](super::details)). Requests that are not gRPC get an HTTP status, since their
+//! clients read nothing else.
 
 use core::time::Duration;
 
@@ -49,28 +50,42 @@ impl Worker {
                 let call = &mut self.calls[id as usize];
                 call.code = Some(Code::Internal);
                 call.flag = Some(ResponseFlag::DownstreamProtocolError);
-                self.answer(id, b"400", &text);
+                self.note_details(id, &text);
+                self.answer(id, 400, &text);
                 self.response_ended(now, id);
             }
             Refusal::NotGrpc => {
                 self.count(Event::NonGrpcRequest);
-                self.answer_plain(now, id, b"415", &[]);
+                self.note_details(id, "the request's content-type is not gRPC's");
+                self.answer_plain(now, id, 415, &[]);
             }
-            Refusal::NotPost => self.answer_plain(now, id, b"405", &[(b"allow", b"POST")]),
+            Refusal::NotPost => {
+                self.note_details(id, "a gRPC request is a POST with a path");
+                self.answer_plain(now, id, 405, &[(b"allow", b"POST")]);
+            }
+        }
+    }
+
+    /// Keeps the cause of an answer for the access log, if there is one.
+    pub(super) fn note_details(&mut self, id: u32, text: &str) {
+        let call = &mut self.calls[id as usize];
+        if call.log.is_some() {
+            call.details = Some(text.into());
         }
     }
 
     /// A trailers-only answer with the call's code.
-    pub(super) fn answer(&mut self, id: u32, status: &[u8], text: &str) {
-        let call = &self.calls[id as usize];
+    pub(super) fn answer(&mut self, id: u32, status: u16, text: &str) {
+        let call = &mut self.calls[id as usize];
+        call.http_status = Some(status);
         let (down, code) = (call.down, call.code.unwrap_or(Code::Unknown));
         let mut message = self.take_buffer();
         encode_message(text, &mut message);
         let mut block = self.take_block();
-        if status == b"200" {
+        if status == 200 {
             block.push_id(&mut self.fields.store, self.standard.status_200, true);
         } else {
-            block.push_literal(b":status", status, false);
+            block.push_literal(b":status", status.to_string().as_bytes(), false);
         }
         block.push_id(&mut self.fields.store, self.standard.content_type, true);
         block.push_literal(b"grpc-status", code.wire(), false);
@@ -104,13 +119,14 @@ impl Worker {
         self.give_buffer(message);
     }
 
-    fn answer_plain(&mut self, now: Duration, id: u32, status: &[u8], extra: &[(&[u8], &[u8])]) {
+    fn answer_plain(&mut self, now: Duration, id: u32, status: u16, extra: &[(&[u8], &[u8])]) {
         let call = &mut self.calls[id as usize];
+        call.http_status = Some(status);
         call.flag = Some(ResponseFlag::DownstreamProtocolError);
         call.phase = CallPhase::Answering;
         let down = call.down;
         let mut block = self.take_block();
-        block.push_literal(b":status", status, false);
+        block.push_literal(b":status", status.to_string().as_bytes(), false);
         block.push_literal(b"content-type", b"text/plain; charset=utf-8", false);
         self.touch(down.conn);
         let http2 = &mut self.conns[down.conn.index()].http2;

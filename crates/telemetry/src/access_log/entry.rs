@@ -1,4 +1,4 @@
-//! One call as a line of JSON.
+//! One call as a line of JSON, or a request that is none.
 //!
 //! Field names are those of Envoy's JSON logs where Envoy has them, so that existing queries work. Every field is always
 //! present, `null` where it does not apply: a line's shape never varies.
@@ -47,9 +47,11 @@ pub struct Entry<'a> {
     /// The last part of the path.
     #[serde(serialize_with = "text")]
     pub grpc_method: &'a [u8],
-    /// The status that the client got; printed as its number.
-    #[serde(serialize_with = "number")]
-    pub grpc_status: Code,
+    /// The HTTP status that the client got; `None` if it got none.
+    pub response_code: Option<u16>,
+    /// The status that the client got; printed as its number. `None` for a request that is no call.
+    #[serde(serialize_with = "optional_number")]
+    pub grpc_status: Option<Code>,
     /// What the proxy did to the call; `-` for nothing.
     #[serde(serialize_with = "display")]
     pub response_flags: ResponseFlags,
@@ -133,8 +135,11 @@ fn rfc3339<S: Serializer>(since_epoch: &Duration, serializer: S) -> Result<S::Ok
     serializer.collect_str(&humantime::format_rfc3339_millis(time))
 }
 
-fn number<S: Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u8(u8::from(*code))
+fn optional_number<S: Serializer>(code: &Option<Code>, serializer: S) -> Result<S::Ok, S::Error> {
+    match code {
+        Some(code) => serializer.serialize_u8(u8::from(*code)),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {

@@ -20,7 +20,8 @@ fn entry() -> Entry<'static> {
         authority: b"orders:50051",
         grpc_service: b"ecommerce.orders.OrderService",
         grpc_method: b"GetOrder",
-        grpc_status: Code::DeadlineExceeded,
+        response_code: Some(200),
+        grpc_status: Some(Code::DeadlineExceeded),
         response_flags: ResponseFlags::from(ResponseFlag::UpstreamTimeout),
         details: Some(b"deadline exceeded: upstream request timeout"),
         downstream_remote_address: Some(SocketAddr::from(([127, 0, 0, 1], 40_000))),
@@ -49,6 +50,7 @@ fn a_line_parses_back_to_its_call() {
         "authority": "orders:50051",
         "grpc_service": "ecommerce.orders.OrderService",
         "grpc_method": "GetOrder",
+        "response_code": 200,
         "grpc_status": 4,
         "response_flags": "UT",
         "details": "deadline exceeded: upstream request timeout",
@@ -66,6 +68,14 @@ fn a_line_parses_back_to_its_call() {
         "user_agent": "grpc-python/1.76.0",
     });
     assert_eq!(parsed(&entry()), expected);
+}
+
+#[test]
+fn a_request_that_is_no_call_has_the_same_fields() {
+    let plain = parsed(&Entry { response_code: Some(415), grpc_status: None, ..entry() });
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&plain), keys(&parsed(&entry())));
+    assert_eq!((&plain["response_code"], &plain["grpc_status"]), (&json!(415), &Value::Null));
 }
 
 #[test]
@@ -103,7 +113,8 @@ fn the_worst_entry_stays_below_the_longest_line() {
         authority: &worst,
         grpc_service: &worst,
         grpc_method: &worst,
-        grpc_status: Code::Unauthenticated,
+        response_code: Some(u16::MAX),
+        grpc_status: Some(Code::Unauthenticated),
         response_flags: flags,
         details: Some(&worst),
         downstream_remote_address: Some(address),
