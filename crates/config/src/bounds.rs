@@ -154,3 +154,39 @@ pub const OVERLOAD_MEMORY_BYTES: Bounds<u64> = Bounds { min: 16 << 20, max: 4 <<
 
 /// An endpoint's weight in a list. 0: it is known but gets no calls.
 pub const WEIGHT: Bounds<u32> = count(0, 65_535, 1);
+/// Failed calls in a row that eject an endpoint (gRFC A50 has no such rule; Envoy's 5).
+pub const OUTLIER_CONSECUTIVE_FAILURES: Bounds<u32> = count(1, 1_000, 5);
+
+/// Time between two sweeps of outlier detection (gRFC A50, Envoy: 10 s).
+pub const OUTLIER_INTERVAL: Bounds<Duration> = millis(SECOND, HOUR, 10 * SECOND);
+
+/// How long the first ejection lasts (gRFC A50, Envoy: 30 s).
+pub const OUTLIER_BASE_EJECTION: Bounds<Duration> = millis(SECOND, HOUR, 30 * SECOND);
+
+/// The longest ejection (gRFC A50, Envoy: 300 s).
+pub const OUTLIER_MAX_EJECTION: Bounds<Duration> = millis(SECOND, DAY, 5 * MINUTE);
+
+/// Share of the endpoints that may be out at once, in percent (gRFC A50, Envoy: 10).
+pub const OUTLIER_MAX_EJECTION_PERCENT: Bounds<u32> = count(1, 100, 10);
+
+/// Standard deviations below the mean success rate (gRFC A50, Envoy: 1.9).
+pub const OUTLIER_STDEV_FACTOR: Bounds<f64> = Bounds { min: 0.0, max: 100.0, default: 1.9 };
+
+/// Endpoints below which no success rate is compared (gRFC A50, Envoy: 5).
+pub const OUTLIER_RATE_MIN_ENDPOINTS: Bounds<u32> = count(2, 65_536, 5);
+
+/// Calls in an interval below which no success rate is compared (gRFC A50, Envoy: 100).
+pub const OUTLIER_RATE_REQUEST_VOLUME: Bounds<u32> = count(1, 1_000_000, 100);
+
+/// Failed calls in percent that eject an endpoint (gRFC A50, Envoy: 85).
+pub const OUTLIER_FAILURE_THRESHOLD: Bounds<u32> = count(1, 100, 85);
+
+/// Endpoints below which no share of failures is judged. gRFC A50 and Envoy have 5, which leaves three replicas without.
+pub const OUTLIER_SHARE_MIN_ENDPOINTS: Bounds<u32> = count(2, 65_536, 3);
+
+/// Calls in an interval below which no share of failures is judged (gRFC A50, Envoy: 50).
+pub const OUTLIER_SHARE_REQUEST_VOLUME: Bounds<u32> = count(1, 1_000_000, 50);
+
+/// Calls that bring an ejected endpoint back.
+pub const OUTLIER_TRIAL_SUCCESSES: Bounds<u32> = count(1, 100, 3);
+

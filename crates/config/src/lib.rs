@@ -23,6 +23,7 @@ mod errors;
 mod flags;
 mod listen;
 mod model;
+mod outlier;
 mod policy;
 mod raw;
 mod resolve;

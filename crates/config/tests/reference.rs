@@ -48,6 +48,16 @@ fn size(key: &str, bounds: Bounds<u32>) {
 }
 
 #[test]
+fn outlier_detection_is_as_in_the_reference() {
+    plain("consecutive_failures", bounds::OUTLIER_CONSECUTIVE_FAILURES);
+    duration("interval", bounds::OUTLIER_INTERVAL);
+    duration("base_ejection_time", bounds::OUTLIER_BASE_EJECTION);
+    duration("max_ejection_time", bounds::OUTLIER_MAX_EJECTION);
+    plain("max_ejection_percent", bounds::OUTLIER_MAX_EJECTION_PERCENT);
+    plain("trial_successes", bounds::OUTLIER_TRIAL_SUCCESSES);
+}
+
+#[test]
 fn counts_are_as_in_the_reference() {
     plain("max_concurrent_streams", bounds::EDGE_MAX_CONCURRENT_STREAMS);
     assert_eq!(cells("max_concurrent_streams").0, "100; `mesh`: 1024");

@@ -27,6 +27,17 @@ pub enum Pick {
     Fail,
 }
 
+impl Pick {
+    /// The endpoint that the call is sent to, if it is.
+    #[must_use]
+    pub fn slot(self) -> Option<Slot> {
+        match self {
+            Self::Endpoint(slot) | Self::Trial(slot) => Some(slot),
+            Self::Queue | Self::Fail => None,
+        }
+    }
+}
+
 impl Balancer {
     /// Chooses an endpoint for a call. O(1), but for a full scan of least_request; allocates nothing.
     ///

@@ -15,6 +15,7 @@ use core::num::NonZeroUsize;
 use core::time::Duration;
 use std::path::PathBuf;
 
+use evenkeel_balance::outlier::OutlierConfig;
 use evenkeel_balance::{BackoffConfig, Policy};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
@@ -97,6 +98,9 @@ pub struct Cluster {
     /// When to try again to connect. Its `min_connect_timeout` is `connect_timeout`.
     #[serde(serialize_with = "serialize_backoff")]
     pub backoff: BackoffConfig,
+    /// When an endpoint whose calls fail is taken out of rotation. `None`, the default: never.
+    #[serde(serialize_with = "crate::outlier::serialize")]
+    pub outlier_detection: Option<OutlierConfig>,
     /// How often a name is resolved. `None` if the target has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsRefresh>,

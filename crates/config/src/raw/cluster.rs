@@ -6,7 +6,8 @@ use evenkeel_balance::SampleSize;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::leaf::Flag;
-use super::{Field, Integer, Mapping, Number, RawDuration, Read, Text, raw_mapping, report_kind};
+use super::outlier::RawOutlierDetection;
+use super::{Field, Integer, Mapping, Number, Off, RawDuration, Read, Text, raw_mapping, report_kind};
 use crate::bounds;
 use crate::errors::{Fault, Reports, closest};
 use crate::policy::POLICY_NAMES;
@@ -41,6 +42,10 @@ raw_mapping! {
         /// When to try again to connect.
         #[schemars(extend("default" = {}))]
         backoff: RawBackoff,
+
+        /// When an endpoint whose calls fail is taken out of rotation, or `off`: never. `{}` is on with all defaults.
+        #[schemars(extend("default" = "off"))]
+        outlier_detection: Off<RawOutlierDetection>,
 
         /// How often a name is resolved. Only for `dns` and `dns+srv` targets.
         #[schemars(extend("default" = {}))]

@@ -10,6 +10,7 @@ mod cluster;
 mod endpoint;
 mod leaf;
 mod listener;
+mod outlier;
 mod top;
 
 use std::borrow::Cow;
@@ -25,6 +26,7 @@ pub(crate) use leaf::{Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSi
 pub(crate) use listener::{
     RawLimitValues, RawLimits, RawListener, RawMatch, RawMetadataMatch, RawMetadataRules, RawRoute, RawShare,
 };
+pub(crate) use outlier::{RawFailurePercentage, RawOutlierDetection, RawSuccessRate};
 pub(crate) use top::{RawAdmin, RawConfig, RawDrain, RawOverload};
 
 /// Something that can be read from a node.

@@ -100,6 +100,7 @@ fn resolve_cluster(raw: &RawCluster, name: String, reports: &mut Reports) -> Opt
         connect_timeout,
         stall_timeout: value::duration(&raw.stall_timeout, bounds::STALL_TIMEOUT, reports),
         backoff,
+        outlier_detection: super::outlier::resolve_outliers(&raw.outlier_detection, reports),
         dns,
         max_pending,
         max_connections_per_endpoint,
@@ -176,7 +177,7 @@ fn resolve_dns(raw: &Field<RawDns>, target: Option<&Target>, reports: &mut Repor
 }
 
 /// Reports a lower end above the upper end, at one of them that was written.
-fn report_range(
+pub(super) fn report_range(
     (low_field, low): (&Field<RawDuration>, Duration),
     (high_field, high): (&Field<RawDuration>, Duration),
     [low_name, high_name]: [&'static str; 2],

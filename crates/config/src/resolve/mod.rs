@@ -8,6 +8,7 @@ mod destination;
 mod endpoints;
 mod listener;
 mod metadata;
+mod outlier;
 mod reach;
 mod route;
 mod value;

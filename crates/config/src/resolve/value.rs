@@ -31,7 +31,15 @@ fn check<T: PartialOrd + Copy>(
 
 pub(super) fn count(field: &Field<Integer>, bounds: Bounds<u32>, reports: &mut Reports) -> u32 {
     let Some(given) = field.given() else { return bounds.default };
-    let Integer(written) = given.value;
+    bounded_count(given.value, given.span, bounds, reports)
+}
+
+pub(super) fn bounded_count(
+    Integer(written): Integer,
+    at: Span,
+    bounds: Bounds<u32>,
+    reports: &mut Reports,
+) -> u32 {
     let value = u32::try_from(written).ok();
     check(value, || written.to_string(), given.span, bounds, |bound| bound.to_string(), reports)
 }

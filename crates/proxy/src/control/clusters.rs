@@ -1,10 +1,12 @@
 //! Clusters at run time: what discovery finds, turned into sets of endpoints that keep their counters.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evenkeel_balance::EndpointSet;
+use evenkeel_balance::outlier::OutlierDetector;
 use evenkeel_config::Cluster;
 use evenkeel_discovery::{ResolveNow, ResolveOptions, ResolverState, Watch, watch};
 use evenkeel_telemetry::ClusterTelemetry;
@@ -22,6 +24,8 @@ pub(super) struct ClusterRuntime {
     pub(super) telemetry: Arc<ClusterTelemetry>,
     /// The newest set; kept over reloads so that endpoints which stay keep their counters.
     set: Mutex<Known>,
+    /// Outlier detection, shared by all workers.
+    pub(super) outliers: Option<Arc<OutlierDetector>>,
     counted: (AtomicU64, AtomicU64),
     forwarder: tokio::task::AbortHandle,
 }
@@ -45,6 +49,7 @@ impl ClusterRuntime {
         config: Cluster,
         telemetry: Arc<ClusterTelemetry>,
         seed: u64,
+        now: Duration,
         changes: Sender<Request>,
     ) -> Self {
         let mut options = ResolveOptions::default();
@@ -58,12 +63,30 @@ impl ClusterRuntime {
             telemetry.resolver_ended();
         }
         let forwarder = tokio::spawn(forward(watch.subscribe(), changes)).abort_handle();
-        Self { config, watch, telemetry, set: Mutex::default(), counted: Default::default(), forwarder }
+        let outliers = config.outlier_detection.map(|config| Arc::new(OutlierDetector::new(config, 0, now)));
+        let set = Mutex::default();
+        Self { config, watch, telemetry, set, outliers, counted: Default::default(), forwarder }
     }
 
     /// Continues another runtime's endpoints, so that their counters survive a reload that changed the target.
     pub(super) fn inherit(&self, before: &Self) {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner).set = before.set();
+        let set = before.set();
+        if let Some(set) = &set {
+            self.judge(set);
+        }
+        self.set.lock().unwrap_or_else(PoisonError::into_inner).set = set;
+    }
+
+    /// Lets this cluster's outlier detection judge endpoints that another runtime's did.
+    fn judge(&self, set: &EndpointSet) {
+        let endpoints = set.endpoints();
+        match &self.outliers {
+            Some(outliers) => {
+                outliers.adopt(endpoints.iter().map(|endpoint| endpoint.outlier()));
+                outliers.set_endpoints(endpoints.len() as u32);
+            }
+            None => endpoints.iter().for_each(|endpoint| endpoint.end_outlier_detection()),
+        }
     }
 
     /// The newest set of endpoints; `None` before the first answer.
@@ -95,6 +118,9 @@ impl ClusterRuntime {
             if next.left_out() > 0 {
                 tracing::warn!(cluster = %self.config.name, left_out = next.left_out(), "more endpoints than a cluster may have");
             }
+            if let Some(outliers) = &self.outliers {
+                retire(outliers, known.set.as_deref(), &next);
+            }
             known.set = Some(Arc::new(next));
             known.generation = Some(state.generation);
         }
@@ -118,6 +144,17 @@ impl ClusterRuntime {
         let counted = failures.swap(state.failures, Ordering::Relaxed);
         self.telemetry.resolver_failed(state.failures.saturating_sub(counted));
     }
+}
+
+/// Frees the places of endpoints that are gone under the cap of ejections.
+fn retire(outliers: &OutlierDetector, before: Option<&EndpointSet>, next: &EndpointSet) {
+    let stays: HashSet<_> = next.endpoints().iter().map(Arc::as_ptr).collect();
+    for gone in before.into_iter().flat_map(EndpointSet::endpoints) {
+        if !stays.contains(&Arc::as_ptr(gone)) {
+            outliers.remove(gone.outlier());
+        }
+    }
+    outliers.set_endpoints(next.endpoints().len() as u32);
 }
 
 /// Tells the supervisor of each state of discovery, until either ends. Most answers are the same as before. They are
@@ -156,7 +193,7 @@ mod tests {
         let config = Config::from_flags(&flags).unwrap().clusters.remove(0);
         let telemetry = Telemetry::new(Options { version: "1", protocol_rules: &[] });
         let cluster = telemetry.cluster(&config.name);
-        ClusterRuntime::start(config, cluster, 1, mpsc::channel(1).0)
+        ClusterRuntime::start(config, cluster, 1, NOW, mpsc::channel(1).0)
     }
 
     fn state(generation: u64, error: Option<&str>) -> ResolverState {

@@ -47,6 +47,7 @@ fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
         max_connections_per_endpoint: config.max_connections_per_endpoint as usize,
         max_calls_per_connection: CALLS_PER_CONNECTION_MAX,
         max_endpoints_per_worker: config.max_endpoints_per_worker as usize,
+        outliers: runtime.outliers.clone(),
         endpoints,
         resolve_error: resolver.error.map(|error| error.to_string().into()),
     }

@@ -107,8 +107,8 @@ impl Supervisor {
                     known => {
                         let telemetry = self.state.telemetry.cluster(&cluster.name);
                         let seed = self.seed.wrapping_add(number);
-                        let started =
-                            ClusterRuntime::start(cluster.clone(), telemetry, seed, self.outbox.clone());
+                        let (now, changes) = (self.state.now(), self.outbox.clone());
+                        let started = ClusterRuntime::start(cluster.clone(), telemetry, seed, now, changes);
                         if let Some(known) = known {
                             started.inherit(known);
                         }

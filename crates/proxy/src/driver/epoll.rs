@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use evenkeel_balance::outlier::OutlierChange;
 use evenkeel_telemetry::{LogLimiter, Refused};
 use mio::{Events, Poll, Registry, Token, Waker};
 
@@ -17,7 +18,7 @@ use super::command::{Command, WorkerView};
 use super::files::Seat;
 use super::socket::{BACKEND_SILENT_MAX, CLIENT_SILENT_MARGIN, Stream};
 use super::threads::StopReport;
-use crate::worker::{Action, ConnId, PeerName, TransportEnd, Worker};
+use crate::worker::{Action, ConnId, EndpointChange, PeerName, TransportEnd, Worker};
 
 /// Bytes read at once: large enough that a hundred calls arrive in one read, small enough for the cache.
 const READ_BYTES: usize = 256 * 1024;
@@ -147,6 +148,7 @@ impl EventLoop {
             }
             self.log_violations(now);
             self.log_level(now);
+            self.log_endpoints(now);
             if self.is_stopped(now) {
                 return Ok(self.report);
             }
@@ -158,6 +160,26 @@ impl EventLoop {
         while let Some((peer, violation)) = self.worker.poll_violation() {
             if let Some(suppressed) = self.log_limiter.allow(violation.rule(), now) {
                 tracing::warn!(%peer, rule = violation.rule(), suppressed, "connection closed: {violation}");
+            }
+        }
+    }
+
+    /// One line for each reason and second at most; how many there were is in the metrics.
+    fn log_endpoints(&mut self, now: Duration) {
+        while let Some(EndpointChange { cluster, endpoint, change }) = self.worker.poll_endpoint_change() {
+            let cause = match change {
+                OutlierChange::Ejected { reason, .. } => reason.name(),
+                OutlierChange::Returned => "returned",
+            };
+            let Some(suppressed) = self.log_limiter.allow(cause, now) else { continue };
+            match change {
+                OutlierChange::Ejected { reason, until } => {
+                    let seconds = until.saturating_sub(now).as_secs_f64();
+                    tracing::warn!(%cluster, %endpoint, reason = reason.name(), seconds, suppressed, "endpoint ejected");
+                }
+                OutlierChange::Returned => {
+                    tracing::info!(%cluster, %endpoint, suppressed, "endpoint back in rotation");
+                }
             }
         }
     }

@@ -9,7 +9,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Ask, Balancer, Outcome, Pick, Slot};
+use evenkeel_balance::{Ask, AttemptEnd, Balancer, Pick, Slot};
 use evenkeel_grpc::{Code, print_timeout};
 use evenkeel_http2::OpenError;
 use evenkeel_telemetry::{Event, ResponseFlag, TransparentRetry};
@@ -69,7 +69,7 @@ impl Worker {
         let balancer = &mut self.clusters[cluster_id as usize].balancer;
         let ask = Ask { now, hash: None };
         let mut pick = unwanted.pick(balancer, &ask);
-        if !matches!(pick, Pick::Endpoint(_)) && unwanted.count > 0 {
+        if pick.slot().is_none() && unwanted.count > 0 {
             // No other one is ready. This call was not processed where it was tried, so it may go there again: a lone
             // backend that refuses one call, or goes away and comes back, costs no call.
             pick = balancer.pick(&ask);
@@ -79,10 +79,15 @@ impl Worker {
             self.refuse(now, id, refusal);
             return;
         }
-        while let Pick::Endpoint(slot) = pick {
+        while let Some(slot) = pick.slot() {
+            let is_trial = pick == Pick::Trial(slot);
             if let Some(conn) = self.conn_with_room(now, cluster_id, slot) {
+                self.calls[id as usize].is_trial = is_trial;
                 self.send_request(now, id, slot, conn);
                 return;
+            }
+            if is_trial {
+                self.clusters[cluster_id as usize].balancer.drop_trial(slot);
             }
             // Its calls may be long ones: this call must not wait for their ends while another endpoint idles.
             if !unwanted.add(slot) {
@@ -193,6 +198,9 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         let http2 = &mut self.conns[conn.index()].http2;
         let Ok(stream) = http2.open(now, id) else {
+            if core::mem::take(&mut call.is_trial) {
+                self.clusters[call.cluster as usize].balancer.drop_trial(slot);
+            }
             self.wait_for_conn(now, id);
             return;
         };
@@ -243,8 +251,12 @@ impl Worker {
         call.tried[attempt] = call.slot;
         call.phase = CallPhase::Waiting;
         call.stalled_since = None;
-        // A backend that goes away in order, or takes no more, has not failed (reference C.3).
-        self.release_upstream(now, id, (!unsent).then_some(Outcome::Cancelled));
+        let end = match reason {
+            TransparentRetry::ConnectFailure => AttemptEnd::NotSent,
+            TransparentRetry::RefusedStream => AttemptEnd::RefusedStream,
+            TransparentRetry::GoAway => AttemptEnd::GoAway { is_graceful: true },
+        };
+        self.release_upstream(now, id, Some(end));
         self.count(Event::TransparentRetry(reason));
         self.attempt(now, id);
         true

@@ -92,6 +92,8 @@ pub(super) struct Call {
     /// Position among the worker's clusters, and the endpoint of the newest attempt.
     pub(super) cluster: u32,
     pub(super) slot: Option<Slot>,
+    /// Whether the newest attempt tries an ejected endpoint.
+    pub(super) is_trial: bool,
     pub(super) listener: u32,
     pub(super) route: u16,
     pub(super) method: u16,
@@ -147,6 +149,7 @@ impl Call {
             slot: None,
             listener,
             route: 0,
+            is_trial: false,
             method: 0,
             attempts: 0,
             refusal_retried: false,

@@ -83,9 +83,11 @@ impl WorkerCluster {
             share,
             ..BalancerConfig::default()
         };
+        let mut balancer = Balancer::with_config(config, SmallRng::seed_from_u64(seed));
+        balancer.detect_outliers(settings.outliers.clone());
         Self {
             settings,
-            balancer: Balancer::with_config(config, SmallRng::seed_from_u64(seed)),
+            balancer,
             conns: Vec::new(),
             removed: Vec::new(),
             pending: VecDeque::new(),

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Address, Connectivity, Outcome};
+use evenkeel_balance::{Address, AttemptEnd, Connectivity};
 use evenkeel_http2::ErrorCode;
 use evenkeel_telemetry::{Event, ResponseFlag};
 use rand::rngs::SmallRng;
@@ -69,6 +69,7 @@ impl Worker {
         };
         if let Some(place) = self.clusters.iter().position(same) {
             let cluster = &mut self.clusters[place];
+            cluster.balancer.detect_outliers(settings.outliers.clone());
             cluster.settings = Arc::clone(settings);
             cluster.is_configured = true;
             return place as u32;
@@ -213,7 +214,7 @@ impl Worker {
             self.count(Event::DrainAbortedStream);
             if self.calls.contains(*id as usize) {
                 // It is not the backend that ends it.
-                self.release_upstream(now, *id, Some(Outcome::Cancelled));
+                self.release_upstream(now, *id, Some(AttemptEnd::Cancelled));
                 let text = "the proxy is shutting down: its drain grace is over";
                 self.fail_attempt(now, *id, ResponseFlag::UpstreamConnectionTermination, text);
             }

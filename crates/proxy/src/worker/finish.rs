@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use evenkeel_balance::{CallReport, Outcome};
+use evenkeel_balance::{AttemptEnd, CallReport, Outcome};
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Half};
 use evenkeel_telemetry::ResponseFlag;
@@ -101,17 +101,22 @@ impl Worker {
     }
 
     /// Lets go of the attempt's stream; one that is still open is cancelled, within this wake-up.
-    pub(super) fn release_upstream(&mut self, now: Duration, id: u32, failure: Option<Outcome>) {
+    /// `end` says how the attempt ended where the call's status does not.
+    pub(super) fn release_upstream(&mut self, now: Duration, id: u32, end: Option<AttemptEnd>) {
         let call = &mut self.calls[id as usize];
         let Some(up) = call.up.take() else { return };
         let slot = call.slot;
         let (cluster_id, latency) = (call.cluster, now.saturating_sub(call.attempt_at));
-        let outcome = failure.unwrap_or_else(|| outcome_of(call));
+        let end = end.unwrap_or_else(|| call.code.map_or(AttemptEnd::Reset, AttemptEnd::status));
+        let is_trial = core::mem::take(&mut call.is_trial);
         self.touch(up.conn);
         if let Some(conn) = self.conns.get_mut(up.conn.index()) {
             conn.http2.release(&mut self.fields, up.stream);
         }
+            let outcome = outcome_of(&end);
         let cluster = &mut self.clusters[cluster_id as usize];
+            cluster.balancer.observe(slot, &end, is_trial, now);
+            self.note_outliers(cluster_id);
         if let Some(slot) = slot {
             cluster.balancer.call_finished(slot, &CallReport { now, outcome, latency, load: None });
         }
@@ -139,7 +144,7 @@ impl Worker {
             call.code = Some(Code::Cancelled);
             call.flag = Some(flag);
         }
-        self.release_upstream(now, id, Some(Outcome::Cancelled));
+        self.release_upstream(now, id, Some(AttemptEnd::Cancelled));
         self.remove_call(now, id);
     }
 
@@ -254,7 +259,7 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         call.code = Some(Code::Unavailable);
         call.flag = Some(ResponseFlag::StreamIdle);
-        self.release_upstream(now, id, Some(Outcome::Cancelled));
+        self.release_upstream(now, id, Some(AttemptEnd::Cancelled));
         self.reset_client(id, ErrorCode::INTERNAL_ERROR);
         self.response_ended(now, id);
     }
@@ -266,14 +271,23 @@ fn deadline_end(call: &Call) -> Option<Duration> {
     call.deadline.map(|deadline| if is_reset { deadline + RESET_GRACE } else { deadline })
 }
 
-/// What an attempt's end says about its endpoint. The caller's own errors and its leaving say nothing against it.
-fn outcome_of(call: &Call) -> Outcome {
-    match call.code {
-        Some(Code::Cancelled) => Outcome::Cancelled,
-        Some(
-            Code::Unknown | Code::DeadlineExceeded | Code::Unavailable | Code::Internal | Code::DataLoss,
-        )
-        | None => Outcome::Failure,
-        Some(_) => Outcome::Success,
+/// What an attempt's end says about its endpoint, as policies and statistics see it. The caller's own errors and its leaving
+/// say nothing against it, nor does a backend that goes away in order or takes no more (reference C.3).
+fn outcome_of(end: &AttemptEnd) -> Outcome {
+    match end {
+        AttemptEnd::Status { code: Code::Cancelled, .. }
+        | AttemptEnd::Cancelled
+        | AttemptEnd::RefusedStream
+        | AttemptEnd::GoAway { .. } => Outcome::Cancelled,
+        AttemptEnd::Status {
+            code: Code::Unknown | Code::DeadlineExceeded | Code::Unavailable | Code::Internal | Code::DataLoss,
+            ..
+        }
+        | AttemptEnd::NotSent
+        | AttemptEnd::ConnectFailed
+        | AttemptEnd::Reset
+        | AttemptEnd::AttemptTimeout
+        | AttemptEnd::DeadlineExceeded => Outcome::Failure,
+        AttemptEnd::Status { .. } => Outcome::Success,
     }
 }

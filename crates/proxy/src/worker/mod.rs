@@ -30,6 +30,7 @@ mod http1;
 mod inspect;
 pub mod metadata;
 mod observe;
+mod outliers;
 mod output;
 pub mod overload;
 mod reply;
@@ -39,6 +40,7 @@ pub mod timer;
 mod upstream;
 
 use core::time::Duration;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use evenkeel_balance::Address;
@@ -56,6 +58,7 @@ pub use self::conn::{ConnId, PeerName, TransportEnd};
 pub use self::control::{ClusterView, EndpointView};
 pub use self::inspect::Usage;
 pub use self::observe::Observer;
+pub use self::outliers::EndpointChange;
 use self::overload::{Account, Accountant, Level};
 use self::snapshot::Snapshot;
 use self::timer::Wheel;
@@ -149,6 +152,8 @@ pub struct Worker {
     lost: Vec<Arc<str>>,
     /// Peers that broke the protocol, for the log.
     violations: Vec<(String, Violation)>,
+    /// Endpoints that left rotation or came back, for the log.
+    outlier_changes: VecDeque<EndpointChange>,
     observer: Option<Observer>,
     memory: Account,
 }
@@ -192,6 +197,7 @@ impl Worker {
             draining: false,
             lost: Vec::new(),
             violations: Vec::new(),
+            outlier_changes: VecDeque::new(),
             observer: None,
             memory: Account::new(Accountant::new(u64::MAX)),
         };

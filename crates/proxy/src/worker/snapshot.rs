@@ -6,6 +6,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::outlier::OutlierDetector;
 use evenkeel_balance::{BackoffConfig, EndpointSet, Policy};
 use evenkeel_http2::Limits;
 
@@ -82,6 +83,8 @@ pub struct Cluster {
     pub max_calls_per_connection: u32,
     /// Endpoints that one worker connects to; with more, each worker takes its deterministic share. Default 1024.
     pub max_endpoints_per_worker: usize,
+    /// Outlier detection, shared by all workers; `None` without.
+    pub outliers: Option<Arc<OutlierDetector>>,
     /// What discovery found; `None` before its first answer.
     pub endpoints: Option<Arc<EndpointSet>>,
     /// What discovery's newest failure said, for the message of calls that fail because of it.
@@ -102,6 +105,7 @@ impl Cluster {
             max_connections_per_endpoint: 4,
             max_calls_per_connection: CALLS_PER_CONNECTION_MAX,
             max_endpoints_per_worker: 1024,
+            outliers: None,
             endpoints: Some(endpoints),
             resolve_error: None,
         }

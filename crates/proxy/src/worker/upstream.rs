@@ -31,7 +31,8 @@ impl Worker {
             self.lost.push(Arc::clone(&cluster.settings.name));
         }
         let further = cluster.further_at.filter(|_| !cluster.pending.is_empty());
-        let next = cluster.balancer.next_deadline().into_iter().chain(further).min();
+        let sweep = cluster.balancer.next_sweep_at().filter(|_| cluster.is_configured);
+        let next = cluster.balancer.next_deadline().into_iter().chain(further).chain(sweep).min();
         match (cluster.timer, next) {
             (Some((_, at)), Some(next)) if at <= next => {}
             (timer, Some(next)) => {
@@ -53,6 +54,9 @@ impl Worker {
     pub(super) fn on_cluster_timer(&mut self, now: Duration, cluster_id: u32) {
         let cluster = &mut self.clusters[cluster_id as usize];
         cluster.timer = None;
+        cluster.balancer.sweep_outliers(now);
+        self.note_outliers(cluster_id);
+        let cluster = &mut self.clusters[cluster_id as usize];
         if cluster.further_at.is_some_and(|at| at <= now) {
             cluster.further_at = None;
             self.serve_waiting(now, cluster_id);

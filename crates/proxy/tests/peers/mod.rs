@@ -12,7 +12,7 @@ use evenkeel_grpc::Code;
 use evenkeel_http2::field::{FieldBlock, Name};
 use evenkeel_http2::{Connection, ErrorCode, Event, Fields, Half, Limits, Role, StreamFailure, StreamKey};
 use evenkeel_proxy::worker::overload::{Accountant, Level};
-use evenkeel_proxy::worker::route::RouteTable;
+use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable, Split};
 use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
 use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, TransportEnd, Worker, WorkerConfig};
 use evenkeel_telemetry::{Event as Counted, Options, Shed, Telemetry};
@@ -42,6 +42,12 @@ pub(crate) struct Peer {
     pub(crate) consumes: bool,
     pub(crate) closed: bool,
     pub(crate) ends: Vec<End>,
+    /// Of a backend: the status of its answers, if it fails them, and what else they say.
+    pub(crate) fails_with: Option<(Code, Vec<(&'static str, &'static str)>)>,
+    /// Of a backend: whether it answers nothing.
+    pub(crate) is_silent: bool,
+    /// Of a backend: calls that it was asked for in full.
+    pub(crate) served: usize,
     /// Frames to send behind what the engine has.
     pub(crate) raw: Vec<u8>,
     /// Of a backend: the newest request's fields.
@@ -85,6 +91,9 @@ impl Peer {
             consumes: true,
             closed: false,
             ends: Vec::new(),
+            fails_with: None,
+            is_silent: false,
+            served: 0,
             raw: Vec::new(),
             asked_with: Vec::new(),
             asked: HashMap::new(),
@@ -158,6 +167,18 @@ impl Peer {
     }
 
     pub(crate) fn answer(&mut self, now: Duration, stream: StreamKey) {
+        self.served += 1;
+        if self.is_silent {
+            return;
+        }
+        if let Some((code, more)) = &self.fails_with {
+            let status = (*code as u8).to_string();
+            let mut extra: Vec<(&[u8], &[u8])> = vec![(b"grpc-status", status.as_bytes())];
+            extra.extend(more.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+            self.http2.send_headers(&mut self.fields.store, stream, &self.headers, &extra, true).unwrap();
+            self.answered.push(stream);
+            return;
+        }
         let size = if self.asked.remove(&stream.id()) == Some(b'L') { LARGE } else { 2 };
         let store = &mut self.fields.store;
         self.http2.send_headers(store, stream, &self.headers, &[], false).unwrap();
@@ -211,6 +232,8 @@ pub(crate) struct World {
     pub(crate) peers: HashMap<usize, (ConnId, Peer)>,
     /// The newest connection to the backend.
     pub(crate) backend: usize,
+    /// The newest connection to each.
+    pub(crate) backends: Vec<usize>,
     /// How many times the worker wanted to write.
     pub(crate) offered: usize,
     /// Whether the worker may connect again.
@@ -227,38 +250,55 @@ impl World {
 
     /// A world whose listener has these limits.
     pub(crate) fn with_limits(accountant: &Arc<Accountant>, limits: Limits) -> Self {
-        let address: Address = Address::Tcp("127.0.0.1:1".parse().unwrap());
-        let endpoints = Arc::new(EndpointSet::new(&[(address, 1)]));
-        let listener = Listener::new("test", limits, RouteTable::to_cluster(0));
+        Self::with_backends(accountant, limits, 1, |_, _| {})
+    }
+
+    /// A world with so many backends; `adjust` has the last word on the cluster and its route.
+    pub(crate) fn with_backends(
+        accountant: &Arc<Accountant>,
+        limits: Limits,
+        backends: u16,
+        adjust: impl FnOnce(&mut Cluster, &mut Route),
+    ) -> Self {
+        let address = |number: u16| Address::Tcp(([127, 0, 0, 1], number + 1).into());
+        let addresses: Vec<(Address, u32)> = (0..backends).map(|number| (address(number), 1)).collect();
+        let endpoints = Arc::new(EndpointSet::new(&addresses));
+        let mut cluster = Cluster {
+            max_connections_per_endpoint: 1,
+            ..Cluster::new("test", Policy::RoundRobin, endpoints)
+        };
+        let mut route = Route {
+            name: "test".into(),
+            conditions: RouteMatch::default(),
+            destination: Split::to(0),
+            timeout: None,
+        };
+        adjust(&mut cluster, &mut route);
+        let listener = Listener::new("test", limits, RouteTable::new(vec![route]));
         let snapshot = Arc::new(Snapshot {
             generation: 1,
             listeners: vec![Arc::new(listener)],
-            clusters: vec![Arc::new(Cluster {
-                max_connections_per_endpoint: 1,
-                ..Cluster::new("test", Policy::RoundRobin, endpoints)
-            })],
+            clusters: vec![Arc::new(cluster)],
         });
         let config = WorkerConfig { index: 0, count: 1, seed: 7 };
         let mut worker = Worker::new(config, &snapshot, Duration::ZERO);
         let telemetry = Arc::new(Telemetry::new(Options { version: "0", protocol_rules: &[] }));
         worker.observe(Observer::new(&telemetry, None, Duration::ZERO));
         worker.account(accountant);
-        let Some(Action::Connect { conn, .. }) = worker.poll_action(Duration::ZERO) else {
-            panic!("the worker connects to its endpoint at once")
-        };
-        worker.connected(Duration::ZERO, conn);
         let mut world = Self {
             now: Duration::ZERO,
             worker,
             telemetry,
-            peers: HashMap::from([(conn.index(), (conn, Peer::new(Role::Server)))]),
-            backend: conn.index(),
+            peers: HashMap::new(),
+            backend: 0,
+            backends: vec![0; usize::from(backends)],
             offered: 0,
-            worker_may_connect: false,
+            worker_may_connect: true,
             peak: 0,
             levels: Vec::new(),
         };
         world.turns(3);
+        world.worker_may_connect = false;
         world
     }
 
@@ -328,11 +368,13 @@ impl World {
                 }
                 Action::Close { conn } => self.peer(conn.index()).closed = true,
                 Action::ShutWrite { .. } => {}
-                Action::Connect { conn, .. } => {
+                Action::Connect { conn, address } => {
+                    let Address::Tcp(address) = address else { panic!("all backends have a port") };
                     assert!(self.worker_may_connect, "the backend stays connected");
                     self.worker.connected(now, conn);
                     self.peers.insert(conn.index(), (conn, Peer::new(Role::Server)));
                     self.backend = conn.index();
+                    self.backends[usize::from(address.port()) - 1] = conn.index();
                 }
             }
         }

@@ -62,6 +62,20 @@ labels! {
 }
 
 labels! {
+    /// Why outlier detection took an endpoint out of rotation.
+    Ejected {
+        /// Too many failures in a row.
+        ConsecutiveFailures = "consecutive_failures",
+        /// A success rate far below the others'.
+        SuccessRate = "success_rate",
+        /// Too large a share of its calls failed.
+        FailurePercentage = "failure_percentage",
+        /// The call that tried it again failed.
+        TrialFailed = "trial_failed",
+    }
+}
+
+labels! {
     /// Why a client's connection was closed as soon as it was accepted.
     Refused {
         /// The listener has `max_connections_per_worker` on this worker.

@@ -7,7 +7,7 @@
 mod label;
 
 pub(crate) use label::Label;
-pub use label::{Refused, Reload, ResponseFlag, ResponseFlags, Shed, Side, TransparentRetry};
+pub use label::{Ejected, Refused, Reload, ResponseFlag, ResponseFlags, Shed, Side, TransparentRetry};
 
 /// A metric made of events.
 pub(crate) struct Family {
@@ -95,6 +95,11 @@ events! {
     /// A call was sent again because no backend had seen it.
     TransparentRetry(reason: TransparentRetry) = "evenkeel_transparent_retries",
         "Attempts repeated because no backend had processed them, by reason.";
+    /// Outlier detection took an endpoint out of rotation.
+    OutlierEjected(reason: Ejected) = "evenkeel_outlier_ejections",
+        "Endpoints that outlier detection took out of rotation, by reason.";
+    /// An endpoint that was ejected is back in rotation.
+    OutlierReturned = "evenkeel_outlier_returns", "Ejected endpoints that came back into rotation.";
     /// A call found the cluster's queue of waiting calls full.
     PendingOverflow = "evenkeel_pending_overflow", "Calls refused because too many waited for a connection.";
     /// Something was given up because the process was short of memory.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State as Shared;
 use axum::response::Response;
-use evenkeel_balance::{Connectivity, Endpoint};
+use evenkeel_balance::outlier::OutlierStatus;
+use evenkeel_balance::{Connectivity, Endpoint, Withheld};
 use evenkeel_grpc::Code;
 use serde::Serialize;
 
@@ -46,7 +48,11 @@ struct EndpointBody {
     state: &'static str,
     /// Connections that take calls, over all workers.
     connections: usize,
-    draining: bool,
+    /// Why it gets no new calls while others can take them; empty in service.
+    withheld: Vec<&'static str>,
+    /// What outlier detection found; absent where the cluster has none, or while the endpoint is in service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outlier: Option<OutlierBody>,
     in_flight: u32,
     /// Finished attempts by gRPC status.
     outcomes: BTreeMap<&'static str, u64>,
@@ -55,6 +61,44 @@ struct EndpointBody {
     connects_failed: u64,
     disconnections: u64,
     resets: u64,
+}
+
+#[derive(Serialize)]
+struct OutlierBody {
+    /// `ejected`, or `half_open` once its time is up and single calls try it.
+    state: &'static str,
+    /// Why it was ejected; absent while it is tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// Seconds until it is tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining_seconds: Option<f64>,
+    /// Trials that succeeded so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    successes: Option<u32>,
+    /// Ejections, less one for each interval in service since.
+    times_ejected: u32,
+}
+
+fn describe_outlier(endpoint: &Endpoint, now: Duration) -> Option<OutlierBody> {
+    let times_ejected = endpoint.outlier().times_ejected();
+    match endpoint.outlier().status(now) {
+        OutlierStatus::InService | OutlierStatus::Removed => None,
+        OutlierStatus::Ejected { until, reason } => Some(OutlierBody {
+            state: "ejected",
+            reason: Some(reason.name()),
+            remaining_seconds: Some(until.saturating_sub(now).as_secs_f64()),
+            successes: None,
+            times_ejected,
+        }),
+        OutlierStatus::HalfOpen { successes, .. } => Some(OutlierBody {
+            state: "half_open",
+            reason: None,
+            remaining_seconds: None,
+            successes: Some(successes),
+            times_ejected,
+        }),
+    }
 }
 
 pub(super) async fn clusters(Shared(admin): Shared<Admin>) -> Response {
@@ -86,7 +130,7 @@ fn describe(state: &State) -> Clusters {
         let endpoints = runtime.set().map_or_else(Vec::new, |set| {
             set.endpoints()
                 .iter()
-                .map(|endpoint| describe_endpoint(runtime, endpoint, connections(endpoint)))
+                .map(|endpoint| describe_endpoint(runtime, endpoint, connections(endpoint), state.now()))
                 .collect()
         });
         ClusterBody {
@@ -105,7 +149,12 @@ fn describe(state: &State) -> Clusters {
     Clusters { clusters: clusters.iter().map(describe_one).collect() }
 }
 
-fn describe_endpoint(runtime: &ClusterRuntime, endpoint: &Endpoint, connections: usize) -> EndpointBody {
+fn describe_endpoint(
+    runtime: &ClusterRuntime,
+    endpoint: &Endpoint,
+    connections: usize,
+    now: Duration,
+) -> EndpointBody {
     let address = endpoint.address().to_string();
     let totals = runtime.telemetry.endpoint(&address).totals();
     let outcomes = Code::ALL.iter().zip(totals.calls.handled).filter(|(_, count)| *count > 0);
@@ -113,7 +162,12 @@ fn describe_endpoint(runtime: &ClusterRuntime, endpoint: &Endpoint, connections:
         weight: endpoint.weight(),
         state: endpoint.connectivity().map_or(Connectivity::Idle.name(), Connectivity::name),
         connections,
-        draining: endpoint.is_draining(),
+        withheld: Withheld::ALL
+            .into_iter()
+            .filter(|reason| endpoint.is_withheld_as(*reason))
+            .map(Withheld::name)
+            .collect(),
+        outlier: runtime.outliers.as_ref().and_then(|_| describe_outlier(endpoint, now)),
         in_flight: endpoint.in_flight(),
         outcomes: outcomes.map(|(code, count)| (code.metric_name(), count)).collect(),
         latency_mean_ms: totals.calls.latency.mean().map(|mean| mean.as_secs_f64() * 1e3),

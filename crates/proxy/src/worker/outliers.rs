@@ -1,0 +1,54 @@
+//! What outlier detection changed about endpoints: counted, and kept for the driver's log.
+
+use std::sync::Arc;
+
+use evenkeel_balance::outlier::{EjectionReason, OutlierChange};
+use evenkeel_telemetry::{Ejected, Event};
+
+use super::Worker;
+
+/// Changes that wait for the driver's log; more are counted only.
+const CHANGES_MAX: usize = 64;
+
+/// An endpoint that left rotation or came back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointChange {
+    /// The cluster's name.
+    pub cluster: Arc<str>,
+    /// The endpoint's address.
+    pub endpoint: Arc<str>,
+    /// What became of it.
+    pub change: OutlierChange,
+}
+
+impl Worker {
+    /// Takes over what a cluster's balancer noticed.
+    pub(super) fn note_outliers(&mut self, cluster: u32) {
+        let place = cluster as usize;
+        while let Some((endpoint, change)) = self.clusters[place].balancer.poll_outlier_change() {
+            let event = match change {
+                OutlierChange::Ejected { reason, .. } => Event::OutlierEjected(label(reason)),
+                OutlierChange::Returned => Event::OutlierReturned,
+            };
+            self.count(event);
+            if self.outlier_changes.len() < CHANGES_MAX {
+                let cluster = Arc::clone(&self.clusters[place].settings.name);
+                self.outlier_changes.push_back(EndpointChange { cluster, endpoint, change });
+            }
+        }
+    }
+
+    /// The oldest change that was not asked for yet.
+    pub fn poll_endpoint_change(&mut self) -> Option<EndpointChange> {
+        self.outlier_changes.pop_front()
+    }
+}
+
+fn label(reason: EjectionReason) -> Ejected {
+    match reason {
+        EjectionReason::ConsecutiveFailures => Ejected::ConsecutiveFailures,
+        EjectionReason::SuccessRate => Ejected::SuccessRate,
+        EjectionReason::FailurePercentage => Ejected::FailurePercentage,
+        EjectionReason::TrialFailed => Ejected::TrialFailed,
+    }
+}

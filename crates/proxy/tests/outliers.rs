@@ -1,0 +1,104 @@
+//! A backend whose calls fail leaves rotation, is tried with single calls, and comes back.
+
+mod peers;
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_balance::outlier::{OutlierChange, OutlierConfig, OutlierDetector};
+use evenkeel_grpc::Code;
+use evenkeel_http2::Limits;
+use evenkeel_proxy::worker::EndpointChange;
+use evenkeel_proxy::worker::overload::Accountant;
+use evenkeel_telemetry::{Ejected, Event};
+
+use self::peers::{End, World};
+
+/// Three backends and a client that makes ten calls a turn.
+fn world(outliers: Option<OutlierConfig>) -> (World, usize) {
+    let detector = outliers.map(|config| Arc::new(OutlierDetector::new(config, 3, Duration::ZERO)));
+    let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 3, |cluster, _| {
+        cluster.outliers = detector;
+    });
+    let client = world.client();
+    (world, client)
+}
+
+fn load(world: &mut World, client: usize, turns: usize) {
+    for _ in 0..turns {
+        for _ in 0..10 {
+            world.call(client, b'S', 10);
+        }
+        world.turn();
+    }
+    world.turns(2);
+}
+
+fn served(world: &World) -> Vec<usize> {
+    world.backends.iter().map(|backend| world.peers[backend].1.served).collect()
+}
+
+#[test]
+fn a_backend_that_fails_every_call_gets_a_handful_of_a_thousand_and_its_share_when_it_works_again() {
+    let (mut world, client) = world(Some(OutlierConfig::default()));
+    let broken = world.backends[1];
+    world.peer(broken).fails_with = Some((Code::Unavailable, Vec::new()));
+    load(&mut world, client, 100);
+    let hits = served(&world)[1];
+    // Five in a row, and those that were on their way when the fifth came.
+    assert!((5..=12).contains(&hits), "{:?}", served(&world));
+    let ends = core::mem::take(&mut world.peer(client).ends);
+    assert_eq!(ends.len(), 1000);
+    assert_eq!(ends.iter().filter(|end| **end == End::Status(Code::Unavailable)).count(), hits);
+    let EndpointChange { cluster, endpoint, change } = world.worker.poll_endpoint_change().unwrap();
+    assert_eq!((&*cluster, &*endpoint), ("test", "127.0.0.1:2"));
+    assert!(matches!(change, OutlierChange::Ejected { .. }));
+    let counted = |world: &World, event| world.telemetry.snapshot().event(event);
+    assert_eq!(counted(&world, Event::OutlierEjected(Ejected::ConsecutiveFailures)), 1);
+
+    world.now += Duration::from_secs(34);
+    load(&mut world, client, 100);
+    assert_eq!(served(&world)[1], hits + 1, "one call tried it");
+    assert_eq!(counted(&world, Event::OutlierEjected(Ejected::TrialFailed)), 1);
+
+    world.peer(broken).fails_with = None;
+    world.now += Duration::from_secs(67);
+    load(&mut world, client, 100);
+    let share = served(&world)[1] - hits - 1;
+    assert!((280..=334).contains(&share), "{share} of 1000");
+    assert_eq!(counted(&world, Event::OutlierReturned), 1);
+}
+
+#[test]
+fn without_outlier_detection_a_third_of_the_calls_fails() {
+    let (mut world, client) = world(None);
+    let broken = world.backends[1];
+    world.peer(broken).fails_with = Some((Code::Unavailable, Vec::new()));
+    load(&mut world, client, 30);
+    assert_eq!(served(&world), [100; 3]);
+    assert_eq!(world.worker.poll_endpoint_change(), None);
+}
+
+#[test]
+fn callers_errors_and_cancelled_calls_eject_nobody() {
+    for code in [Code::NotFound, Code::InvalidArgument, Code::Cancelled, Code::ResourceExhausted] {
+        let (mut world, client) = world(Some(OutlierConfig::default()));
+        let blamed = world.backends[1];
+        world.peer(blamed).fails_with = Some((code, Vec::new()));
+        load(&mut world, client, 30);
+        assert_eq!(served(&world), [100; 3], "{code:?}");
+    }
+    let (mut world, client) = world(Some(OutlierConfig::default()));
+    let silent = world.backends[1];
+    world.peer(silent).is_silent = true;
+    for _ in 0..30 {
+        let now = world.now;
+        let streams: Vec<_> = (0..3).map(|_| world.peer(client).begin(now, &[])).collect();
+        world.turn();
+        for stream in streams {
+            world.peer(client).cancel(stream);
+        }
+        world.turn();
+    }
+    assert_eq!(world.worker.poll_endpoint_change(), None);
+}
