@@ -30,6 +30,7 @@ mod endpoint;
 mod factor;
 mod hash;
 mod health;
+pub mod limit;
 pub mod outlier;
 mod policy;
 pub mod retry;

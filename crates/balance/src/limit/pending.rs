@@ -1,0 +1,257 @@
+//! The queue of calls that wait for a connection or a place, which knows who cannot make it any more.
+//!
+//! Why drop by deadline? Under overload a queue of patience serves each call just before its caller gives up, or just after:
+//! all work is late, and more of it comes as retries. Rule: first come, first served, but no call is kept, or sent, that
+//! cannot end before its deadline:
+//!
+//! - at the door: the calls ahead of it, times the mean time between two departures, plus what an attempt takes, is longer
+//!   than the time it has. It learns so at once, with the time after which to come again, and not when it is too late;
+//! - at its turn: what an attempt takes is longer than the time it has left;
+//! - at its deadline, wherever it stands.
+//!
+//! When the queue is full, calls within it that have become hopeless, because departures slowed down, make room for a new
+//! one; if there are none, the new one is turned away: calls that have waited are worth more.
+//!
+//! The mean time between departures is an EWMA over the departures while calls wait, and not believed before
+//! [`TRUSTED_DEPARTURES`] of them: with nothing known, every call may wait.
+//!
+//! One worker owns a queue. All operations cost O(log n), but the search for hopeless calls, which is O(n), and made once
+//! per arrival at a full queue at most.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Calls that wait at most, unless set otherwise (Envoy's `max_pending_requests`).
+pub const DEFAULT_PENDING: usize = 1_024;
+
+/// Departures after which the mean time between them is believed.
+const TRUSTED_DEPARTURES: u32 = 8;
+
+/// Weight of the latest time between two departures.
+const GAIN: f64 = 0.1;
+
+/// The name of a call in a queue. Keys rise in the order of arrival and are never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PendingKey(u64);
+
+/// Why a call left the queue without its turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dropped {
+    /// Its deadline passed: DEADLINE_EXCEEDED.
+    Expired,
+    /// It can no longer make it: RESOURCE_EXHAUSTED.
+    Hopeless {
+        /// How long a call that came now would wait.
+        retry_after: Duration,
+    },
+}
+
+/// Why a call was turned away at the door.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The queue is full, and nobody in it is worse off.
+    Full,
+    /// It would not get its turn in time.
+    DeadlineUnreachable {
+        /// How long it would wait.
+        retry_after: Duration,
+    },
+}
+
+/// Calls of one worker and cluster that wait, with what their owner keeps of each.
+#[derive(Debug)]
+pub struct PendingQueue<T> {
+    capacity: usize,
+    next_key: u64,
+    calls: BTreeMap<PendingKey, Waiting<T>>,
+    deadlines: BTreeSet<(Duration, PendingKey)>,
+    departures: Departures,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    deadline: Option<Duration>,
+    call: T,
+}
+
+impl<T> PendingQueue<T> {
+    /// An empty queue of so many places. With none, every call is turned away.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            next_key: 0,
+            calls: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            departures: Departures::default(),
+        }
+    }
+
+    /// Calls that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether no call waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// How long a call that came now would wait; 0 as long as that is not known.
+    #[must_use]
+    pub fn expected_wait(&self) -> Duration {
+        self.departures.time_for(self.len())
+    }
+
+    /// When to call [`PendingQueue::expire`] next, if ever.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Lets a call wait. `attempt` is what an attempt takes, as far as known. `dropped` is told the calls that make room.
+    ///
+    /// # Errors
+    /// The call comes back, with the reason.
+    pub fn push(
+        &mut self,
+        now: Duration,
+        deadline: Option<Duration>,
+        attempt: Duration,
+        call: T,
+        dropped: impl FnMut(T, Dropped),
+    ) -> Result<PendingKey, (T, Refused)> {
+        let wait = self.expected_wait();
+        if deadline.is_some_and(|deadline| is_late(now, wait, attempt, deadline)) {
+            return Err((call, Refused::DeadlineUnreachable { retry_after: wait }));
+        }
+        if self.len() >= self.capacity {
+            self.drop_hopeless(now, attempt, dropped);
+        }
+        if self.len() >= self.capacity {
+            return Err((call, Refused::Full));
+        }
+        if self.is_empty() {
+            self.departures.begin(now);
+        }
+        let key = PendingKey(self.next_key);
+        self.next_key += 1;
+        self.calls.insert(key, Waiting { deadline, call });
+        self.deadlines.extend(deadline.map(|deadline| (deadline, key)));
+        Ok(key)
+    }
+
+    /// Takes the call whose turn it is out of the queue, to be sent now. `dropped` is told those before it that are too late.
+    pub fn pop(
+        &mut self,
+        now: Duration,
+        attempt: Duration,
+        mut dropped: impl FnMut(T, Dropped),
+    ) -> Option<T> {
+        while let Some((key, waiting)) = self.calls.pop_first() {
+            self.forget_deadline(key, waiting.deadline);
+            match waiting.deadline {
+                Some(deadline) if is_late(now, Duration::ZERO, attempt, deadline) => {
+                    let reason = self.reason(now, deadline);
+                    dropped(waiting.call, reason);
+                }
+                _ => {
+                    self.departures.departed(now);
+                    return Some(waiting.call);
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes a call out whose client left, if it still waits.
+    pub fn remove(&mut self, key: PendingKey) -> Option<T> {
+        let waiting = self.calls.remove(&key)?;
+        self.forget_deadline(key, waiting.deadline);
+        Some(waiting.call)
+    }
+
+    /// Drops the calls whose deadline has passed.
+    pub fn expire(&mut self, now: Duration, mut dropped: impl FnMut(T, Dropped)) {
+        while let Some((deadline, key)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            if let Some(waiting) = self.calls.remove(&key) {
+                dropped(waiting.call, Dropped::Expired);
+            }
+        }
+    }
+
+    /// Drops every call that will not get its turn in time.
+    fn drop_hopeless(&mut self, now: Duration, attempt: Duration, mut dropped: impl FnMut(T, Dropped)) {
+        let mut ahead = 0;
+        let mut late = Vec::new();
+        for (key, waiting) in &self.calls {
+            let wait = self.departures.time_for(ahead);
+            match waiting.deadline {
+                Some(deadline) if is_late(now, wait, attempt, deadline) => late.push((*key, deadline)),
+                _ => ahead += 1,
+            }
+        }
+        for (key, deadline) in late {
+            if let Some(call) = self.remove(key) {
+                dropped(call, self.reason(now, deadline));
+            }
+        }
+    }
+
+    fn reason(&self, now: Duration, deadline: Duration) -> Dropped {
+        if deadline <= now {
+            Dropped::Expired
+        } else {
+            Dropped::Hopeless { retry_after: self.expected_wait() }
+        }
+    }
+
+    fn forget_deadline(&mut self, key: PendingKey, deadline: Option<Duration>) {
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+    }
+}
+
+/// Whether a call that waits so long and then takes so long ends at or after its deadline.
+fn is_late(now: Duration, wait: Duration, attempt: Duration, deadline: Duration) -> bool {
+    now.saturating_add(wait).saturating_add(attempt) >= deadline
+}
+
+/// How fast calls leave the queue for their turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Departures {
+    /// Mean time between two, in seconds.
+    mean_s: f64,
+    count: u32,
+    /// The last departure, or when the queue was last empty: what passed without anybody waiting says nothing.
+    last: Duration,
+}
+
+impl Departures {
+    fn begin(&mut self, now: Duration) {
+        self.last = now;
+    }
+
+    fn departed(&mut self, now: Duration) {
+        let since_s = now.saturating_sub(self.last).as_secs_f64();
+        self.last = now;
+        self.count = self.count.saturating_add(1);
+        // Until the EWMA has enough of a past: the plain mean.
+        let gain = GAIN.max(1.0 / f64::from(self.count));
+        self.mean_s += (since_s - self.mean_s) * gain;
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a number of calls is far below 2^53")]
+    fn time_for(&self, calls: usize) -> Duration {
+        if self.count < TRUSTED_DEPARTURES {
+            return Duration::ZERO;
+        }
+        Duration::try_from_secs_f64(self.mean_s * calls as f64).unwrap_or(Duration::MAX)
+    }
+}

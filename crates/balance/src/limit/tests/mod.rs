@@ -1,0 +1,3 @@
+mod adaptive;
+mod overload;
+mod pending;
