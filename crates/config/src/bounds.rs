@@ -134,26 +134,6 @@ pub const MAX_CONNECTIONS_PER_ENDPOINT: Bounds<u32> = count(1, 64, 4);
 /// Endpoints that one worker connects to; with more, each worker takes its share.
 pub const MAX_ENDPOINTS_PER_WORKER: Bounds<u32> = count(1, 65_536, 1_024);
 
-/// How long the proxy goes on as before after the signal, while it says that it is going: those who choose it must
-/// first hear of it.
-pub const DRAIN_PRE_DRAIN: Bounds<Duration> = millis(0, HOUR, 5 * SECOND);
-
-/// Time over which the connections are asked to go, so that clients do not all come back at once.
-pub const DRAIN_SPREAD: Bounds<Duration> = millis(0, HOUR, 5 * SECOND);
-
-/// How long calls in flight may go on. Kubernetes' own patience is 30 s by default.
-pub const DRAIN_GRACE: Bounds<Duration> = millis(SECOND, DAY, 30 * SECOND);
-
-/// Memory that may be buffered for peers, as a share of what there is, in percent. The rest is for what is not counted:
-/// the kernel's socket buffers, which a control group counts too, the allocator's waste, and the program itself.
-pub const OVERLOAD_MEMORY_PERCENT: Bounds<u32> = count(1, 90, 50);
-
-/// The same in bytes. Below 16 MiB not even sixteen connections' windows fit; 4 TiB no machine has. Its default is not used:
-/// without it the share counts.
-pub const OVERLOAD_MEMORY_BYTES: Bounds<u64> = Bounds { min: 16 << 20, max: 4 << 40, default: 1 << 30 };
-
-/// An endpoint's weight in a list. 0: it is known but gets no calls.
-pub const WEIGHT: Bounds<u32> = count(0, 65_535, 1);
 /// Failed calls in a row that eject an endpoint (gRFC A50 has no such rule; Envoy's 5).
 pub const OUTLIER_CONSECUTIVE_FAILURES: Bounds<u32> = count(1, 1_000, 5);
 
@@ -190,3 +170,23 @@ pub const OUTLIER_SHARE_REQUEST_VOLUME: Bounds<u32> = count(1, 1_000_000, 50);
 /// Calls that bring an ejected endpoint back.
 pub const OUTLIER_TRIAL_SUCCESSES: Bounds<u32> = count(1, 100, 3);
 
+/// How long the proxy goes on as before after the signal, while it says that it is going: those who choose it must
+/// first hear of it.
+pub const DRAIN_PRE_DRAIN: Bounds<Duration> = millis(0, HOUR, 5 * SECOND);
+
+/// Time over which the connections are asked to go, so that clients do not all come back at once.
+pub const DRAIN_SPREAD: Bounds<Duration> = millis(0, HOUR, 5 * SECOND);
+
+/// How long calls in flight may go on. Kubernetes' own patience is 30 s by default.
+pub const DRAIN_GRACE: Bounds<Duration> = millis(SECOND, DAY, 30 * SECOND);
+
+/// Memory that may be buffered for peers, as a share of what there is, in percent. The rest is for what is not counted:
+/// the kernel's socket buffers, which a control group counts too, the allocator's waste, and the program itself.
+pub const OVERLOAD_MEMORY_PERCENT: Bounds<u32> = count(1, 90, 50);
+
+/// The same in bytes. Below 16 MiB not even sixteen connections' windows fit; 4 TiB no machine has. Its default is not used:
+/// without it the share counts.
+pub const OVERLOAD_MEMORY_BYTES: Bounds<u64> = Bounds { min: 16 << 20, max: 4 << 40, default: 1 << 30 };
+
+/// An endpoint's weight in a list. 0: it is known but gets no calls.
+pub const WEIGHT: Bounds<u32> = count(0, 65_535, 1);

@@ -19,9 +19,9 @@
 //!   selected another or has not come to it.
 
 mod connect;
+mod outliers;
 mod pick;
 mod slots;
-mod outliers;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -37,10 +37,10 @@ use crate::candidates::Candidates;
 use crate::connectivity::{Connectivity, Tally};
 use crate::endpoint::{Endpoint, EndpointSet};
 use crate::health::Eligibility;
+use crate::outlier::{OutlierChange, OutlierDetector};
 use crate::policy::pick_first::{Sequence, shuffled};
 use crate::policy::{Picker, Policy, PolicyPicker, TableKind};
 use crate::slow_start::SlowStart;
-use crate::outlier::{OutlierChange, OutlierDetector};
 use crate::subset::WorkerShare;
 
 pub use pick::Pick;
@@ -111,13 +111,13 @@ pub struct Balancer {
     schedule: BTreeSet<(Duration, Slot)>,
     surplus: Vec<Slot>,
     wants_re_resolution: bool,
-}
-
-impl Balancer {
     /// The set of the newest update.
     set: Option<Arc<EndpointSet>>,
     outliers: Option<Arc<OutlierDetector>>,
     outlier_changes: VecDeque<(Arc<str>, OutlierChange)>,
+}
+
+impl Balancer {
     /// A balancer without endpoints, with default backoff, for a worker that connects to all endpoints.
     #[must_use]
     pub fn new(policy: Policy, rng: SmallRng) -> Self {
@@ -142,19 +142,19 @@ impl Balancer {
             schedule: BTreeSet::new(),
             surplus: Vec::new(),
             wants_re_resolution: false,
-        }
-    }
-
             set: None,
             outliers: None,
             outlier_changes: VecDeque::new(),
+        }
+    }
+
     /// Takes a new set of endpoints. Those that stay keep slot, connection state and backoff; O(n).
     pub fn update(&mut self, set: &Arc<EndpointSet>) -> Changes {
         self.is_resolved = true;
+        self.set = Some(Arc::clone(set));
         let changes = self.replace_members(set);
         for slot in &changes.removed {
             self.unlist(*slot);
-        self.set = Some(Arc::clone(set));
         }
         self.reserve();
         self.take_weights(set);

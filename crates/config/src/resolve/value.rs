@@ -41,7 +41,7 @@ pub(super) fn bounded_count(
     reports: &mut Reports,
 ) -> u32 {
     let value = u32::try_from(written).ok();
-    check(value, || written.to_string(), given.span, bounds, |bound| bound.to_string(), reports)
+    check(value, || written.to_string(), at, bounds, |bound| bound.to_string(), reports)
 }
 
 pub(super) fn number(field: &Field<Number>, bounds: Bounds<f64>, reports: &mut Reports) -> f64 {

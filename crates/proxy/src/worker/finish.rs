@@ -113,12 +113,12 @@ impl Worker {
         if let Some(conn) = self.conns.get_mut(up.conn.index()) {
             conn.http2.release(&mut self.fields, up.stream);
         }
-            let outcome = outcome_of(&end);
         let cluster = &mut self.clusters[cluster_id as usize];
+        if let Some(slot) = slot {
+            let outcome = outcome_of(&end);
+            cluster.balancer.call_finished(slot, &CallReport { now, outcome, latency, load: None });
             cluster.balancer.observe(slot, &end, is_trial, now);
             self.note_outliers(cluster_id);
-        if let Some(slot) = slot {
-            cluster.balancer.call_finished(slot, &CallReport { now, outcome, latency, load: None });
         }
         self.on_attempt_finished(now, id);
         self.after_release(now, up.conn, cluster_id);
