@@ -121,8 +121,11 @@ def endpoints_added_to_a_file_take_calls_and_removed_ones_finish_theirs(stage):
     eventually(lambda: list(running.endpoints()) == [backends[1].address], "one endpoint is left")
     assert calls.shares(client, ROUNDS) == {"b2": ROUNDS}
     assert not held.done()
+    (removed,) = running.clusters()["default"]["removed"]
+    assert removed == {"address": backends[0].address, "state": "REMOVED", "connections": 1, "in_flight": 1}, removed
     backends[0].release("removed")
     assert b'"b1"' in held.result()
+    eventually(lambda: running.clusters()["default"]["removed"] == [], "nothing is left of it")
 
 
 @test

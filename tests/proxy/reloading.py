@@ -42,6 +42,28 @@ def sighup_takes_a_new_configuration_over_and_calls_in_flight_go_on(stage):
 
 
 @test
+def what_a_reload_took_away_is_shown_until_its_calls_have_ended(stage):
+    running, file, new = start(stage)
+    backend = shared.three.get(stage)[0]
+    client = calls.connect(stage, running.address)
+    held = client.begin({"hold": "taken away"})
+    eventually(lambda: running.endpoints()[backend.address]["in_flight"] == 1, "a call is in flight")
+    # Another policy makes another record of the cluster; the target stays.
+    policy = copy.deepcopy(new)
+    policy["clusters"][0].update(target=f"ipv4:{backend.address}", policy="random")
+    file.write(policy)
+    running.reload()
+    eventually(lambda: running.configuration()["generation"] == 2, "the new policy is in force")
+    cluster = running.clusters()["default"]
+    (removed,) = cluster["removed"]
+    assert (removed["address"], removed["state"], removed["in_flight"]) == (backend.address, "REMOVED", 1), removed
+    assert [endpoint["address"] for endpoint in cluster["endpoints"]] == [backend.address], cluster
+    backend.release("taken away")
+    assert b'"b1"' in held.result()
+    eventually(lambda: running.clusters()["default"]["removed"] == [], "nothing is left of it")
+
+
+@test
 def a_changed_file_is_taken_over_without_a_signal(stage):
     running, file, new = start(stage)
     file.write(new)

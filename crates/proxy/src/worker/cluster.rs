@@ -104,6 +104,11 @@ impl WorkerCluster {
         self.conns.get(slot.index()).map_or(&[], |conns| &conns.ready)
     }
 
+    /// How many connections of an endpoint exist, those that only finish their calls included.
+    pub(super) fn conn_count(&self, slot: Slot) -> usize {
+        self.conns.get(slot.index()).map_or(0, |conns| conns.total)
+    }
+
     /// The connections of an endpoint.
     pub(super) fn endpoint_conns(&mut self, slot: Slot) -> &mut EndpointConns {
         if self.conns.len() <= slot.index() {

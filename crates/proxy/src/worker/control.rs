@@ -41,8 +41,14 @@ pub struct EndpointView {
     pub connectivity: Connectivity,
     /// Whether calls can go there now.
     pub is_candidate: bool,
+    /// Whether discovery lists it; else it only finishes its calls.
+    pub is_listed: bool,
     /// Connections that take calls.
     pub connections: usize,
+    /// All connections that exist, those that only finish their calls included.
+    pub connections_left: usize,
+    /// Calls in flight, of all workers.
+    pub in_flight: u32,
 }
 
 impl Worker {
@@ -161,12 +167,13 @@ impl Worker {
         self.wheel.arm(at.max(down.accepted_at + SETTLE_MIN), TimerKey::Drain(id.0));
     }
 
-    /// Each cluster as this worker sees it.
+    /// Each cluster as this worker sees it, with those of which only calls are left: a reload may have put another of the
+    /// same name in the place of one.
     #[must_use]
     pub fn cluster_views(&self) -> Vec<ClusterView> {
         self.clusters
             .iter()
-            .filter(|cluster| cluster.is_configured)
+            .filter(|cluster| cluster.is_configured || cluster.balancer.slots().next().is_some())
             .map(|cluster| ClusterView {
                 name: Arc::clone(&cluster.settings.name),
                 pending: cluster.pending.len(),
@@ -177,7 +184,10 @@ impl Worker {
                         address: status.endpoint.address().clone(),
                         connectivity: status.connectivity,
                         is_candidate: status.is_candidate,
+                        is_listed: status.is_listed,
                         connections: cluster.conns_of(status.slot).len(),
+                        connections_left: cluster.conn_count(status.slot),
+                        in_flight: status.endpoint.in_flight(),
                     })
                     .collect(),
             })

@@ -11,6 +11,7 @@ use evenkeel_balance::{Connectivity, Endpoint, Withheld};
 use evenkeel_grpc::Code;
 use serde::Serialize;
 
+use super::removed::{RemovedBody, removed};
 use super::{Admin, pretty};
 use crate::control::clusters::ClusterRuntime;
 use crate::control::state::State;
@@ -29,6 +30,7 @@ struct ClusterBody {
     pending: usize,
     resolver: ResolverBody,
     endpoints: Vec<EndpointBody>,
+    removed: Vec<RemovedBody>,
 }
 
 #[derive(Serialize)]
@@ -144,6 +146,7 @@ fn describe(state: &State) -> Clusters {
                 error: resolver.error.map(|error| error.to_string()),
             },
             endpoints,
+            removed: removed(&of_workers),
         }
     };
     Clusters { clusters: clusters.iter().map(describe_one).collect() }

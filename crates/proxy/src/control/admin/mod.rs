@@ -8,6 +8,7 @@ mod clusters;
 mod connections;
 mod metrics;
 mod process;
+mod removed;
 
 use std::io;
 use std::net::SocketAddr;
