@@ -16,6 +16,7 @@
 //! | [`message`] | `grpc-message`: percent-encoding |
 //! | [`details`] | `grpc-status-details-bin`: the reason of a local answer |
 //! | [`pushback`] | `grpc-retry-pushback-ms` |
+//! | [`load_report`] | `endpoint-load-metrics-bin`: the load that a backend reports |
 //! | [`http_mapping`] | HTTP status and HTTP/2 error codes |
 //!
 //! # Examples
@@ -52,6 +53,7 @@ pub mod details;
 pub mod framing;
 pub mod http_mapping;
 mod inline;
+pub mod load_report;
 pub mod message;
 pub mod metadata;
 pub mod path;
@@ -67,6 +69,7 @@ pub use details::{ErrorInfo, encode_status_details};
 pub use framing::{FramingError, FramingFault, InProgress, MessageScanner, PREFIX_LEN, encode_prefix};
 pub use http_mapping::{code_from_http_status, code_from_reset, http_status};
 pub use inline::InlineText;
+pub use load_report::{LoadMetrics, LoadReportError, parse_load_report};
 pub use message::{decode_message, encode_message};
 pub use metadata::{
     KeyKind, check_ascii_value, check_binary_values, classify_key, decode_binary_values, encode_binary_value,

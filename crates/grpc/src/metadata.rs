@@ -174,6 +174,17 @@ pub fn decode_binary_values(value: &[u8]) -> impl Iterator<Item = Result<Vec<u8>
     })
 }
 
+/// Decodes a single value into `buffer`; does not allocate.
+///
+/// # Panics
+///
+/// If the buffer has less than three quarters of the value's length.
+pub(crate) fn decode_into<'a>(value: &[u8], buffer: &'a mut [u8]) -> Result<&'a [u8], BinaryValueError> {
+    let symbols = symbols(value)?;
+    let length = BASE64.decode_slice(symbols, buffer).expect("alphabet, length and room are checked");
+    Ok(&buffer[..length])
+}
+
 /// Encodes one binary value for a `-bin` header: base64 without padding. Allocates the result.
 #[must_use]
 pub fn encode_binary_value(value: &[u8]) -> String {
