@@ -53,6 +53,13 @@ pub const MAX_AUTHORITIES: usize = 64;
 /// Conditions on metadata that one route may have: each costs a look at the fields of every call it is tried on.
 pub const MAX_METADATA_MATCHES: usize = 16;
 
+/// Fields of metadata that a route may add, set, or remove, each: a call pays for every one.
+pub const MAX_CHANGED_FIELDS: usize = 16;
+
+/// Bytes of the value of a field that a route adds or sets. All fields of a route together stay near the 16 KiB of header
+/// list that backends commonly take.
+pub const MAX_CHANGED_VALUE_BYTES: usize = 1024;
+
 /// Clusters that one route may split its calls over.
 pub const MAX_SHARES: usize = 32;
 

@@ -24,6 +24,7 @@ reports! {
     what_depends_on_two_places_shows_both: "unreachable",
     values_out_of_bounds_are_reported_with_their_bounds: "bounds",
     a_repeated_key_does_not_hide_what_else_is_wrong: "duplicate_keys",
+    what_contradicts_itself_in_a_route_is_refused: "routing",
     tabs_are_no_indentation: "tabs",
     a_yaml_bomb_is_refused: "bomb",
     every_value_of_the_wrong_kind_is_reported: "kinds",

@@ -78,7 +78,7 @@ fn the_configurations_in_the_reference_are_read() {
 }
 
 /// A configuration that is right but for one place, and what is written there.
-const REFUSED: [&str; 35] = [
+const REFUSED: &[&str] = &[
     "{}",
     "listeners: []",
     "[]",
@@ -111,6 +111,10 @@ const REFUSED: [&str; 35] = [
     "drain: {grace: 30}",
     "listeners: [{address: \"0.0.0.0:50051\", metadata: {forwarded: drop}, routes: [{cluster: orders}]}]",
     "listeners: [{address: \"0.0.0.0:50051\", metadata: strip, routes: [{cluster: orders}]}]",
+    "listeners: [{address: \"0.0.0.0:50051\", routes: [{cluster: orders, request_metadata: {set: {\":path\": /}}}]}]",
+    "listeners: [{address: \"0.0.0.0:50051\", routes: [{cluster: orders, request_metadata: {set: {x-a: 1}}}]}]",
+    "listeners: [{address: \"0.0.0.0:50051\", routes: [{cluster: orders, response_metadata: {remove: []}}]}]",
+    "listeners: [{address: \"0.0.0.0:50051\", routes: [{cluster: orders, response_trailers: {add: {}}}]}]",
     "overload: {memory: half}",
     "overload: {memory: 1.5%}",
     "overload: {cpu: 90%}",

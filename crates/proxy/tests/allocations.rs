@@ -9,7 +9,8 @@ use allocation_counter::measure;
 use evenkeel_balance::{Address, EndpointSet, Policy};
 use evenkeel_http2::field::FieldBlock;
 use evenkeel_http2::{Connection, Event, Fields, Limits, Role, StreamKey};
-use evenkeel_proxy::worker::route::RouteTable;
+use evenkeel_proxy::worker::rewrite::{MetadataChange, Rewrite};
+use evenkeel_proxy::worker::route::{Route, RouteActions, RouteMatch, RouteTable, Split};
 use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
 use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, Worker, WorkerConfig};
 use evenkeel_telemetry::{Options, Telemetry};
@@ -105,9 +106,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with_routes(RouteTable::to_cluster(0))
+    }
+
+    fn with_routes(routes: RouteTable) -> Self {
         let address: Address = Address::Tcp("127.0.0.1:1".parse().unwrap());
         let endpoints = Arc::new(EndpointSet::new(&[(address, 1)]));
-        let listener = Listener::new("test", Limits::edge(), RouteTable::to_cluster(0));
+        let listener = Listener::new("test", Limits::edge(), routes);
         let snapshot = Arc::new(Snapshot {
             generation: 1,
             listeners: vec![Arc::new(listener)],
@@ -170,13 +175,31 @@ impl World {
     }
 }
 
-#[test]
-fn a_unary_call_with_a_fresh_timeout_allocates_nothing_in_steady_state() {
-    let mut world = World::new();
+fn allocates_nothing_in_steady_state(mut world: World) {
     world.settle();
     world.calls(2000);
     let allocations = measure(|| world.calls(1000));
     assert_eq!(allocations.count_total, 0, "{allocations:?}");
     assert_eq!(world.worker.call_count(), 0);
     assert_eq!(world.client.http2.stream_count(), 0);
+}
+
+#[test]
+fn a_unary_call_with_a_fresh_timeout_allocates_nothing_in_steady_state() {
+    allocates_nothing_in_steady_state(World::new());
+}
+
+#[test]
+fn a_call_whose_metadata_is_changed_allocates_nothing_either() {
+    let change =
+        || MetadataChange::default().set("x-served-by", "edge").add("x-tag", "blue").remove("x-debug");
+    let rewrite = Rewrite { request: change(), response: change(), trailers: change() };
+    let route = Route {
+        name: "test".into(),
+        conditions: RouteMatch::default(),
+        destination: Split::to(0),
+        timeout: None,
+        actions: Some(Arc::new(RouteActions { rewrite })),
+    };
+    allocates_nothing_in_steady_state(World::with_routes(RouteTable::new(vec![route])));
 }

@@ -114,6 +114,7 @@ impl Setup {
             conditions: RouteMatch::default(),
             destination: Split::to(0),
             timeout: None,
+            actions: None,
         };
         let routes = if endpoints.is_some() { vec![route] } else { Vec::new() };
         let listener = Listener::new("sim", self.listener, RouteTable::new(routes));

@@ -174,6 +174,14 @@ pub enum Fault {
         /// Under which condition.
         reason: &'static str,
     },
+    /// A field of the metadata that is changed twice.
+    #[error("the field {} stands in `{other}` already", quoted(.name))]
+    RepeatedField {
+        /// The field's name.
+        name: String,
+        /// The list that has it: `add`, `set` or `remove`.
+        other: &'static str,
+    },
     /// A list that must have an entry.
     #[error("the list is empty")]
     EmptyList {
@@ -270,6 +278,7 @@ impl Fault {
             Self::Exclusive { .. } => "exclusive",
             Self::Needs { .. } => "needs",
             Self::NoEffect { .. } => "no_effect",
+            Self::RepeatedField { .. } => "repeated_field",
             Self::EmptyList { .. } => "empty_list",
             Self::TooMany { .. } => "too_many",
             Self::UnknownCluster { .. } => "unknown_cluster",
@@ -316,6 +325,7 @@ impl Fault {
             Self::InvalidName { .. } => "use 1 to 128 letters, digits, `-`, `_` and dots",
             Self::Exclusive { .. } => "keep one of them",
             Self::Needs { needed, .. } => return Some(format!("add `{needed}: ...` beside it")),
+            Self::RepeatedField { .. } => "keep one of the two; `set` replaces what is there",
             Self::EmptyList { help } => help,
             Self::DuplicateCluster { .. } => "give each cluster a name of its own",
             Self::AddressTaken { .. } => "give each its own port",

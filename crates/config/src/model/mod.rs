@@ -8,6 +8,7 @@ mod destination;
 mod listener;
 mod metadata;
 mod overload;
+mod rewrite;
 mod route;
 mod rules;
 
@@ -28,6 +29,7 @@ pub use destination::{Destination, Share};
 pub use listener::{Limits, Listener, Profile};
 pub use metadata::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
 pub use overload::{MemoryLimit, Overload};
+pub use rewrite::{MetadataChange, MetadataField};
 pub use route::{ClusterRef, PathMatch, Route, RouteMatch};
 pub use rules::{BinaryValues, Forwarded, MetadataRules, NamesWithUnderscore};
 

@@ -9,7 +9,7 @@ use core::time::Duration;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{Destination, MetadataMatch};
+use super::{Destination, MetadataChange, MetadataMatch};
 use crate::units::format_duration;
 
 /// Where calls go, and which.
@@ -21,6 +21,12 @@ pub struct Route {
     pub destination: Destination,
     /// The longest it may take; `None`, the default: as long as the client lets it.
     pub timeout: Option<Duration>,
+    /// What is changed in the metadata of requests on their way to the backend.
+    pub request_metadata: MetadataChange,
+    /// What is changed in the metadata with which an answer begins, on its way to the client.
+    pub response_metadata: MetadataChange,
+    /// What is changed in the metadata with which an answer ends, on its way to the client.
+    pub response_trailers: MetadataChange,
 }
 
 impl Serialize for Route {
@@ -38,6 +44,15 @@ impl Serialize for Route {
         }
         if let Some(timeout) = self.timeout {
             map.serialize_entry("timeout", &format_duration(timeout))?;
+        }
+        for (key, change) in [
+            ("request_metadata", &self.request_metadata),
+            ("response_metadata", &self.response_metadata),
+            ("response_trailers", &self.response_trailers),
+        ] {
+            if !change.is_empty() {
+                map.serialize_entry(key, change)?;
+            }
         }
         map.end()
     }

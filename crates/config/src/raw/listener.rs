@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::leaf::Flag;
-use super::{Integer, List, Off, OneOrMany, RawDuration, RawSize, Read, Text, raw_mapping};
+use super::{
+    Integer, List, Off, OneOrMany, RawDuration, RawMetadataChange, RawSize, Read, Text, raw_mapping,
+};
 use crate::bounds;
 use crate::errors::Reports;
 use crate::listen::ListenAddress;
@@ -82,6 +84,15 @@ raw_mapping! {
         /// The longest a call may take, retries included; a shorter deadline of the client counts. 1ms to 365d. Without it
         /// only the client's deadline counts: there is no hidden timeout.
         timeout: RawDuration,
+
+        /// What is changed in the metadata of requests on their way to the backend.
+        request_metadata: RawMetadataChange,
+
+        /// What is changed in the metadata with which an answer begins, on its way to the client.
+        response_metadata: RawMetadataChange,
+
+        /// What is changed in the metadata with which an answer ends, on its way to the client.
+        response_trailers: RawMetadataChange,
     }
 }
 

@@ -11,6 +11,7 @@ mod endpoint;
 mod leaf;
 mod listener;
 mod outlier;
+mod rewrite;
 mod top;
 
 use std::borrow::Cow;
@@ -27,6 +28,7 @@ pub(crate) use listener::{
     RawLimitValues, RawLimits, RawListener, RawMatch, RawMetadataMatch, RawMetadataRules, RawRoute, RawShare,
 };
 pub(crate) use outlier::{RawFailurePercentage, RawOutlierDetection, RawSuccessRate};
+pub(crate) use rewrite::{Fields, RawMetadataChange};
 pub(crate) use top::{RawAdmin, RawConfig, RawDrain, RawOverload};
 
 /// Something that can be read from a node.

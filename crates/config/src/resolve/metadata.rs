@@ -65,39 +65,50 @@ fn resolve_one(raw: &At<RawMetadataMatch>, reports: &mut Reports) -> Option<Meta
     raw.is_whole.then_some(MetadataMatch { name, value, invert })
 }
 
-/// A name that a field of the metadata can have, in lower case.
+/// A name that a field of the metadata whose values are text can have, in lower case.
 pub(super) fn field_name(name: &At<Text>, reports: &mut Reports) -> Option<String> {
     let text = name.value.0.to_ascii_lowercase();
-    let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte);
-    let (reason, help) = if text.is_empty() || text.len() > MAX_TEXT_BYTES {
-        ("it is empty or too long", "write the name of a field, such as `x-user-id`")
-    } else if text.starts_with(':') {
-        ("it is a part of the request line", "use `authority`, `service` or `method` for these")
-    } else if !text.bytes().all(is_token) {
-        ("gRPC lets it have letters, digits, `_`, `-` and dots only", "write it as the client sends it")
-    } else if text.ends_with("-bin") {
-        ("values of `-bin` fields are bytes", "use a field whose values are text")
-    } else {
-        return Some(text);
+    let binary = || {
+        text.ends_with("-bin")
+            .then_some(("values of `-bin` fields are bytes", "use a field whose values are text"))
     };
+    let Some((reason, help)) = name_fault(&text).or_else(binary) else { return Some(text) };
     report_text(name, "field of the metadata", reason, help, reports);
     None
 }
 
+/// Why no field of the metadata can have this name, given in lower case, and what to do about it.
+pub(super) fn name_fault(text: &str) -> Option<(&'static str, &'static str)> {
+    let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte);
+    if text.is_empty() || text.len() > MAX_TEXT_BYTES {
+        Some(("it is empty or too long", "write the name of a field, such as `x-user-id`"))
+    } else if text.starts_with(':') {
+        Some(("it is a part of the request line", "use `authority`, `service` or `method` for these"))
+    } else if !text.bytes().all(is_token) {
+        Some(("gRPC lets it have letters, digits, `_`, `-` and dots only", "write it as the client sends it"))
+    } else {
+        None
+    }
+}
+
 fn text(given: &At<Text>, reports: &mut Reports) -> Option<String> {
     let text = &given.value.0;
-    let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
-    let reason = if text.len() > MAX_TEXT_BYTES {
-        "it is too long"
-    } else if !text.bytes().all(is_visible) {
-        "gRPC lets it have visible ASCII characters and spaces only"
-    } else if text.trim() != text {
-        "blanks at the ends are cut off on the way"
-    } else {
-        return Some(text.clone());
-    };
+    let too_long = (text.len() > MAX_TEXT_BYTES).then_some("it is too long");
+    let Some(reason) = too_long.or_else(|| value_fault(text)) else { return Some(text.clone()) };
     report_text(given, "value of a field", reason, "write the value as the client sends it", reports);
     None
+}
+
+/// Why no field of the metadata can have this value.
+pub(super) fn value_fault(text: &str) -> Option<&'static str> {
+    let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if !text.bytes().all(is_visible) {
+        Some("gRPC lets it have visible ASCII characters and spaces only")
+    } else if text.trim() != text {
+        Some("blanks at the ends are cut off on the way")
+    } else {
+        None
+    }
 }
 
 /// A regular expression that can be compiled within its bound.

@@ -10,6 +10,7 @@ mod listener;
 mod metadata;
 mod outlier;
 mod reach;
+mod rewrite;
 mod route;
 mod value;
 

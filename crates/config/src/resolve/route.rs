@@ -4,7 +4,7 @@ use super::cluster::ClusterNames;
 use super::listener::check_length;
 use super::reach::Reach;
 use super::value;
-use super::{destination, metadata};
+use super::{destination, metadata, rewrite};
 use crate::bounds::{self, MAX_AUTHORITIES, MAX_ROUTES};
 use crate::errors::{Fault, Reports};
 use crate::model::{PathMatch, Route, RouteMatch};
@@ -24,13 +24,24 @@ pub(super) fn resolve_routes(
         let timeout = route.value.timeout.given();
         let timeout = timeout.map(|_| value::duration(&route.value.timeout, bounds::ROUTE_TIMEOUT, reports));
         let destination = destination::resolve_destination(route, clusters, reports);
+        let mut change = |key, field| rewrite::resolve_change(key, field, reports);
+        let request_metadata = change("request_metadata", &route.value.request_metadata);
+        let response_metadata = change("response_metadata", &route.value.response_metadata);
+        let response_trailers = change("response_trailers", &route.value.response_trailers);
         let matched = resolve_match(&route.value.r#match, reports);
         // A misspelt condition would make the route look as if it took every call.
         let Some(matched) = matched.filter(|_| route.is_whole) else { continue };
         if let Some(earlier) = reach.add(route.span, &matched) {
             reports.add_related(route.span, Fault::UnreachableRoute, earlier);
         }
-        routes.extend(destination.map(|destination| Route { conditions: matched, destination, timeout }));
+        routes.extend(destination.map(|destination| Route {
+            conditions: matched,
+            destination,
+            timeout,
+            request_metadata,
+            response_metadata,
+            response_trailers,
+        }));
     }
     routes
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use evenkeel_config::{
     BinaryValues, Config, Destination, Forwarded, Limits as ConfigLimits, Listener as ListenerConfig,
-    MetadataMatch as MetadataCondition, MetadataRules as ConfigMetadataRules, NamesWithUnderscore,
-    PathMatch as PathCondition, Profile, ValueMatch as ValueCondition, whole_regex,
+    MetadataChange as MetadataChangeConfig, MetadataMatch as MetadataCondition,
+    MetadataRules as ConfigMetadataRules, NamesWithUnderscore, PathMatch as PathCondition, Profile,
+    Route as RouteConfig, ValueMatch as ValueCondition, whole_regex,
 };
 use evenkeel_http2::Limits;
 use evenkeel_http2::hpack::HeaderListLimits;
@@ -14,7 +15,10 @@ use regex::bytes::Regex;
 
 use super::clusters::ClusterRuntime;
 use crate::worker::metadata::{MetadataRules, Traits};
-use crate::worker::route::{MetadataMatch, PathMatch, Route, RouteMatch, RouteTable, Split, ValueMatch};
+use crate::worker::rewrite::{MetadataChange, Rewrite};
+use crate::worker::route::{
+    MetadataMatch, PathMatch, Route, RouteActions, RouteMatch, RouteTable, Split, ValueMatch,
+};
 use crate::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, Snapshot};
 
 /// Builds the snapshot of a configuration. `clusters` are in the configuration's order.
@@ -63,6 +67,7 @@ fn build_listener(listener: &ListenerConfig) -> Listener {
         },
         destination: build_split(&route.destination),
         timeout: route.timeout,
+        actions: build_actions(route),
     });
     let limits = &listener.limits;
     Listener {
@@ -73,6 +78,22 @@ fn build_listener(listener: &ListenerConfig) -> Listener {
         metadata: build_metadata_rules(listener.metadata),
         routes: RouteTable::new(routes.collect()),
     }
+}
+
+fn build_actions(route: &RouteConfig) -> Option<Arc<RouteActions>> {
+    let rewrite = Rewrite {
+        request: build_change(&route.request_metadata),
+        response: build_change(&route.response_metadata),
+        trailers: build_change(&route.response_trailers),
+    };
+    let actions = RouteActions { rewrite };
+    (!actions.is_empty()).then(|| Arc::new(actions))
+}
+
+fn build_change(change: &MetadataChangeConfig) -> MetadataChange {
+    let removed = change.remove.iter().fold(MetadataChange::default(), |built, name| built.remove(name));
+    let set = change.set.iter().fold(removed, |built, field| built.set(&field.name, &field.value));
+    change.add.iter().fold(set, |built, field| built.add(&field.name, &field.value))
 }
 
 fn build_limits(limits: &ConfigLimits) -> Limits {

@@ -8,6 +8,7 @@
 //! ```
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use evenkeel_balance::Slot;
 use evenkeel_grpc::{Code, MessageScanner};
@@ -17,6 +18,7 @@ use evenkeel_telemetry::{Messages, ResponseFlag};
 
 use super::conn::ConnId;
 use super::observe::LogFields;
+use super::route::RouteActions;
 use super::timer::TimerId;
 
 /// Request bytes that are kept for a second attempt. One stream window: more could not have arrived unread, and a call
@@ -96,6 +98,8 @@ pub(super) struct Call {
     pub(super) is_trial: bool,
     pub(super) listener: u32,
     pub(super) route: u16,
+    /// What its route does to it besides.
+    pub(super) actions: Option<Arc<RouteActions>>,
     pub(super) method: u16,
     pub(super) attempts: u8,
     /// Whether the one transparent retry after a refusal was used (gRFC A6).
@@ -150,6 +154,7 @@ impl Call {
             is_trial: false,
             listener,
             route: 0,
+            actions: None,
             method: 0,
             attempts: 0,
             refusal_retried: false,

@@ -55,6 +55,7 @@ impl Worker {
     /// Takes a new snapshot: calls in progress go on, clusters and endpoints that are gone finish theirs.
     pub fn apply(&mut self, snapshot: &Arc<Snapshot>, now: Duration) {
         self.snapshot = Arc::clone(snapshot);
+        self.intern_added();
         self.accepted.resize(self.accepted.len().max(snapshot.listeners.len()), 0);
         for cluster in &mut self.clusters {
             cluster.is_configured = false;

@@ -166,6 +166,7 @@ impl Worker {
             return Err(Refusal::grpc(Code::Unimplemented, ResponseFlag::NoRoute, "no route matched"));
         };
         call.route = at;
+        call.actions.clone_from(&route.actions);
         let cluster = match route.destination.only() {
             Some(cluster) => cluster,
             None => {
@@ -243,6 +244,7 @@ impl Worker {
                 _ => true,
             });
         }
+        self.rewrite_request(id, &mut block);
         let call = &mut self.calls[id as usize];
         call.request = block;
         self.charge_call(id);

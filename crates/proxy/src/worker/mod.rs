@@ -34,6 +34,7 @@ mod outliers;
 mod output;
 pub mod overload;
 mod reply;
+pub mod rewrite;
 pub mod route;
 pub mod snapshot;
 pub mod timer;
@@ -127,6 +128,8 @@ pub struct Worker {
     snapshot: Arc<Snapshot>,
     fields: Fields,
     standard: Standard,
+    /// What routes add to metadata, so that it is interned as long as the snapshot is in use.
+    added: Vec<FieldId>,
     conns: Slab<Conn>,
     calls: Slab<Call>,
     clusters: Vec<WorkerCluster>,
@@ -179,6 +182,7 @@ impl Worker {
             snapshot: Arc::new(Snapshot::default()),
             fields,
             standard,
+            added: Vec::new(),
             conns: Slab::new(),
             calls: Slab::new(),
             clusters: Vec::new(),

@@ -13,6 +13,7 @@ use evenkeel_telemetry::{Event, ResponseFlag};
 use super::Worker;
 use super::call::CallPhase;
 use super::finish::Ending;
+use super::rewrite::AnswerPart;
 
 /// Why a request is answered without asking a backend.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,6 +95,7 @@ impl Worker {
         }
         self.push_details(&mut block, id, code, text);
         self.touch(down.conn);
+        self.rewrite_answer(id, AnswerPart::TrailersOnly, &mut block);
         let http2 = &mut self.conns[down.conn.index()].http2;
         let sent = http2.send_headers(&mut self.fields.store, down.stream, &block, &[], true);
         debug_assert!(sent.is_ok(), "an unanswered call takes an answer");
@@ -112,6 +114,7 @@ impl Worker {
         block.push_literal(b"grpc-message", &message, false);
         self.push_details(&mut block, id, code, text);
         self.touch(down.conn);
+        self.rewrite_answer(id, AnswerPart::Trailers, &mut block);
         let http2 = &mut self.conns[down.conn.index()].http2;
         let sent = http2.send_trailers(&mut self.fields.store, down.stream, &block);
         debug_assert!(sent.is_ok(), "a call that answers takes trailers once");

@@ -12,6 +12,7 @@ use evenkeel_telemetry::{ResponseFlag, TransparentRetry};
 use super::call::{CallPhase, Leg};
 use super::conn::{Conn, ConnId, ConnPhase, Side, Upstream, UpstreamProgress};
 use super::finish::Ending;
+use super::rewrite::AnswerPart;
 use super::{Action, TimerKey, Worker};
 
 impl Worker {
@@ -292,6 +293,7 @@ impl Worker {
         self.give_buffer(replay);
         self.charge_call(id);
         self.touch(down.conn);
+        self.rewrite_received(id, if end { AnswerPart::TrailersOnly } else { AnswerPart::Headers });
         let http2 = &mut self.conns[down.conn.index()].http2;
         let sent = http2.send_headers(&mut self.fields.store, down.stream, &self.fields.block, &[], end);
         debug_assert!(sent.is_ok(), "a call without response headers takes them");
@@ -332,6 +334,7 @@ impl Worker {
         call.code = Some(status.unwrap_or(Code::Unknown));
         let down = call.down;
         self.touch(down.conn);
+        self.rewrite_received(id, AnswerPart::Trailers);
         let http2 = &mut self.conns[down.conn.index()].http2;
         let sent = http2.send_trailers(&mut self.fields.store, down.stream, &self.fields.block);
         debug_assert!(sent.is_ok(), "a call that answers takes trailers once");

@@ -52,6 +52,9 @@ pub(crate) struct Peer {
     pub(crate) raw: Vec<u8>,
     /// Of a backend: the newest request's fields.
     pub(crate) asked_with: Vec<(String, String)>,
+    /// Of a client: fields with which the newest answer began, and with which one ended.
+    pub(crate) answered_with: Vec<(String, String)>,
+    pub(crate) ended_with: Vec<(String, String)>,
     /// Of a backend: the first byte of each request's message.
     pub(crate) asked: HashMap<u32, u8>,
     /// Of a backend: streams whose answer may still be on its way.
@@ -96,6 +99,8 @@ impl Peer {
             served: 0,
             raw: Vec::new(),
             asked_with: Vec::new(),
+            answered_with: Vec::new(),
+            ended_with: Vec::new(),
             asked: HashMap::new(),
             answered: Vec::new(),
         }
@@ -114,11 +119,8 @@ impl Peer {
                 continue;
             };
             match event {
-                Event::Request { .. } => {
-                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                    let list = self.fields.block.iter(&self.fields.store);
-                    self.asked_with = list.map(|field| (text(field.name), text(field.value))).collect();
-                }
+                Event::Request { .. } => self.asked_with = self.received(),
+                Event::Response { end: false, .. } => self.answered_with = self.received(),
                 Event::Data { stream, bytes, end, .. } => {
                     if let Some(first) = bytes.get(5) {
                         self.asked.entry(stream.id()).or_insert(*first);
@@ -134,6 +136,7 @@ impl Peer {
                     let at = self.fields.index.position(Name::GrpcStatus).unwrap();
                     let status = self.fields.block.get(&self.fields.store, at).value;
                     self.ends.push(End::Status(Code::from_wire(status)));
+                    self.ended_with = self.received();
                     done.push(stream);
                 }
                 Event::Failed { stream, failure, .. } => {
@@ -164,6 +167,13 @@ impl Peer {
                 self.answered.push(stream);
             }
         }
+    }
+
+    /// The header list that came last.
+    fn received(&self) -> Vec<(String, String)> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let list = self.fields.block.iter(&self.fields.store);
+        list.map(|field| (text(field.name), text(field.value))).collect()
     }
 
     pub(crate) fn answer(&mut self, now: Duration, stream: StreamKey) {
@@ -227,6 +237,7 @@ impl Drop for Peer {
 /// A worker with an account, one backend, and clients.
 pub(crate) struct World {
     pub(crate) now: Duration,
+    snapshot: Arc<Snapshot>,
     pub(crate) worker: Worker,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) peers: HashMap<usize, (ConnId, Peer)>,
@@ -272,6 +283,7 @@ impl World {
             conditions: RouteMatch::default(),
             destination: Split::to(0),
             timeout: None,
+            actions: None,
         };
         adjust(&mut cluster, &mut route);
         let listener = Listener::new("test", limits, RouteTable::new(vec![route]));
@@ -287,6 +299,7 @@ impl World {
         worker.account(accountant);
         let mut world = Self {
             now: Duration::ZERO,
+            snapshot,
             worker,
             telemetry,
             peers: HashMap::new(),
@@ -300,6 +313,16 @@ impl World {
         world.turns(3);
         world.worker_may_connect = false;
         world
+    }
+
+    /// Puts another listener in the place of the one that there is.
+    pub(crate) fn reload(&mut self, listener: Listener) {
+        self.snapshot = Arc::new(Snapshot {
+            generation: self.snapshot.generation + 1,
+            listeners: vec![Arc::new(listener)],
+            clusters: self.snapshot.clusters.clone(),
+        });
+        self.worker.apply(&self.snapshot, self.now);
     }
 
     pub(crate) fn client(&mut self) -> usize {

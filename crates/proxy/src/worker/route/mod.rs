@@ -11,9 +11,11 @@ use std::sync::Arc;
 use evenkeel_grpc::Path;
 use regex::bytes::Regex;
 
+mod actions;
 mod metadata;
 mod split;
 
+pub use actions::RouteActions;
 pub(crate) use metadata::joined;
 pub use metadata::{MetadataMatch, ValueMatch};
 pub use split::Split;
@@ -40,6 +42,8 @@ pub struct Route {
     pub destination: Split,
     /// The longest a call may take; a shorter grpc-timeout of the client counts. `None`: no limit of ours.
     pub timeout: Option<Duration>,
+    /// What else it does to its calls; `None`: nothing.
+    pub actions: Option<Arc<RouteActions>>,
 }
 
 /// Conditions of a route; all must hold.
@@ -144,6 +148,7 @@ impl RouteTable {
             conditions: RouteMatch::default(),
             destination: Split::to(cluster),
             timeout: None,
+            actions: None,
         }])
     }
 
@@ -190,7 +195,7 @@ mod tests {
     fn route(cluster: usize, authorities: &[&str], path: PathMatch) -> Route {
         let authorities = authorities.iter().map(|authority| Box::from(*authority)).collect();
         let conditions = RouteMatch { authorities, path, metadata: Vec::new() };
-        Route { name: "r".into(), conditions, destination: Split::to(cluster), timeout: None }
+        Route { name: "r".into(), conditions, destination: Split::to(cluster), timeout: None, actions: None }
     }
 
     fn found(table: &RouteTable, authority: &str, path: &str) -> Option<usize> {
@@ -253,8 +258,7 @@ mod tests {
                 metadata: vec![MetadataMatch { name: b"x-user"[..].into(), value, invert }],
                 ..RouteMatch::default()
             };
-            let destination = Split::to(0);
-            RouteTable::new(vec![Route { name: "r".into(), conditions, destination, timeout: None }])
+            RouteTable::new(vec![Route { conditions, ..route(0, &[], PathMatch::Any) }])
         };
         let fits = |table: &RouteTable, fields: &Metadata| found_with(table, "x", "/a/b", fields).is_some();
         let regex = || Regex::new("^(?:a|b)$").unwrap();
