@@ -30,6 +30,7 @@ mod endpoint;
 mod factor;
 mod hash;
 mod health;
+pub mod health_check;
 pub mod limit;
 pub mod outlier;
 mod policy;
