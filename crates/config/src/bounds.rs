@@ -132,6 +132,53 @@ pub const DNS_MIN_REFRESH: Bounds<Duration> = millis(SECOND, HOUR, SECOND);
 /// Longest time between two resolutions of a name, whatever the records' TTL: after it a new endpoint gets calls.
 pub const DNS_MAX_REFRESH: Bounds<Duration> = millis(SECOND, HOUR, 30 * SECOND);
 
+/// The time constant of peak_ewma: Finagle's, linkerd's and Envoy's 10 s. Below 10 ms an average is that of one call; after
+/// an hour an endpoint's outage would still be held against it the next day.
+pub const PEAK_EWMA_DECAY: Bounds<Duration> = millis(10, HOUR, 10 * SECOND);
+
+/// How long load must have been reported until it counts (gRFC A58). 0: at once.
+pub const LOAD_BLACKOUT_PERIOD: Bounds<Duration> = millis(0, HOUR, 10 * SECOND);
+
+/// How long a reported load counts (gRFC A58).
+pub const LOAD_EXPIRATION_PERIOD: Bounds<Duration> = millis(SECOND, DAY, 3 * MINUTE);
+
+/// How often reported load is looked at (gRFC A58, which has the same minimum).
+pub const LOAD_UPDATE_PERIOD: Bounds<Duration> = millis(100, HOUR, SECOND);
+
+/// How much an error adds to the reported load (gRFC A58). Above 100 one error in a hundred would hide all load.
+pub const ERROR_UTILIZATION_PENALTY: Bounds<f64> = Bounds { min: 0.0, max: 100.0, default: 1.0 };
+
+/// Entries of a ring for its lightest endpoint; see [`RingSize`](evenkeel_balance::RingSize).
+pub const RING_ENTRIES: Bounds<u32> = count(1, evenkeel_balance::RingSize::LIMIT, 128);
+
+/// Entries of a ring in all. At most Envoy's 8 Mi, 128 MiB; the default is [`RingSize`](evenkeel_balance::RingSize)'s.
+pub const RING_SIZE: Bounds<u32> = count(1, evenkeel_balance::RingSize::LIMIT, 32_768);
+
+/// Entries of a Maglev table, a prime: the paper's and Envoy's 65,537, and Envoy's maximum.
+pub const MAGLEV_TABLE_SIZE: Bounds<u32> = count(3, evenkeel_balance::TableSize::MAX, 65_537);
+
+/// Sources of a key: each costs every call that has none of those before it a look.
+pub const MAX_HASH_BY: usize = 8;
+
+/// How long a cookie lasts that the proxy gives a client; 0: as long as the client runs. The default is not used: without a
+/// time none is given.
+pub const COOKIE_TTL: Bounds<Duration> = millis(0, 365 * DAY, 0);
+
+/// How long a new endpoint's share grows: Envoy's example of a minute. After a day nothing is new.
+pub const SLOW_START_WINDOW: Bounds<Duration> = millis(SECOND, DAY, MINUTE);
+
+/// How steep slow start begins: Envoy's 1, a straight line. Beyond the bounds it is a step, at the end or the beginning.
+pub const SLOW_START_AGGRESSION: Bounds<f64> = Bounds { min: 0.1, max: 10.0, default: 1.0 };
+
+/// The least part of its weight that a new endpoint has: Envoy's 10 %.
+pub const SLOW_START_MIN_WEIGHT: Bounds<f64> = Bounds { min: 0.0, max: 1.0, default: 0.1 };
+
+/// Endpoints of a subset. It must be given; the default is not used.
+pub const SUBSET_SIZE: Bounds<u32> = count(1, 65_536, 20);
+
+/// A proxy's number among its peers. It must be given where it counts; the default is not used.
+pub const SUBSET_CLIENT_INDEX: Bounds<u32> = count(0, 1_000_000, 0);
+
 /// Calls of one worker that may wait for a connection to a cluster: Envoy's `max_pending_requests`.
 pub const MAX_PENDING: Bounds<u32> = count(1, 65_536, 1_024);
 

@@ -1,6 +1,6 @@
 //! Names of the balancing policies, as the configuration and the command line write them.
 
-use evenkeel_balance::{Affinity, Choice, Policy};
+use evenkeel_balance::{Affinity, Choice, PeakEwmaConfig, Policy, RingSize, TableSize};
 use serde::Serializer;
 use serde::ser::SerializeMap;
 use serde_json::json;
@@ -9,13 +9,25 @@ use crate::errors::{closest, quoted};
 use crate::units::format_duration;
 
 /// The names of all policies.
-pub(crate) const POLICY_NAMES: [&str; 5] =
-    ["least_request", "round_robin", "weighted_round_robin", "random", "pick_first"];
+pub(crate) const POLICY_NAMES: [&str; 8] = [
+    "least_request",
+    "round_robin",
+    "weighted_round_robin",
+    "peak_ewma",
+    "ring_hash",
+    "maglev",
+    "random",
+    "pick_first",
+];
+
+/// What may become of a call whose key's endpoint cannot take it.
+pub(crate) const WHEN_UNAVAILABLE_NAMES: [&str; 2] = ["rehash", "fail"];
 
 /// Reads a policy's name, as the command line gives it. Its parameters have their defaults.
 ///
 /// # Errors
-/// The name is none of `least_request`, `round_robin`, `weighted_round_robin`, `random`, `pick_first`.
+/// The name is none of `least_request`, `round_robin`, `weighted_round_robin`, `peak_ewma`, `ring_hash`, `maglev`, `random`,
+/// `pick_first`.
 pub fn policy_from_str(name: &str) -> Result<Policy, UnknownPolicy> {
     Ok(match name {
         "pick_first" => Policy::PickFirst { shuffle: false },
@@ -23,6 +35,9 @@ pub fn policy_from_str(name: &str) -> Result<Policy, UnknownPolicy> {
         "weighted_round_robin" => Policy::WeightedRoundRobin,
         "random" => Policy::Random,
         "least_request" => Policy::LeastRequest(Choice::default()),
+        "peak_ewma" => Policy::PeakEwma(PeakEwmaConfig::default()),
+        "ring_hash" => Policy::RingHash { size: RingSize::default(), affinity: Affinity::default() },
+        "maglev" => Policy::Maglev { size: TableSize::default(), affinity: Affinity::default() },
         _ => {
             return Err(UnknownPolicy { name: name.to_owned(), suggestion: closest(name, POLICY_NAMES) });
         }
@@ -75,20 +90,19 @@ pub(crate) fn serialize<S: Serializer>(policy: &Policy, serializer: S) -> Result
             "error_utilization_penalty": config.error_utilization_penalty.get(),
         } }),
         Policy::PeakEwma(config) => json!({ "decay": format_duration(config.decay) }),
-        Policy::RingHash { size, affinity } => match size.entries_each() {
-            Some(entries) => json!({
-                "entries_per_endpoint": entries,
-                "max_ring_size": size.max(),
-                "affinity": affinity_json(affinity),
-            }),
-            None => json!({
-                "min_ring_size": size.min_in_all(),
-                "max_ring_size": size.max(),
-                "affinity": affinity_json(affinity),
-            }),
-        },
+        Policy::RingHash { size, affinity } => {
+            let mut parameters = affinity_json(affinity);
+            match size.min_in_all() {
+                Some(min) => parameters["min_ring_size"] = json!(min),
+                None => parameters["entries_per_endpoint"] = json!(size.entries_each()),
+            }
+            parameters["max_ring_size"] = json!(size.max());
+            parameters
+        }
         Policy::Maglev { size, affinity } => {
-            json!({ "table_size": size.get(), "affinity": affinity_json(affinity) })
+            let mut parameters = affinity_json(affinity);
+            parameters["table_size"] = json!(size.get());
+            parameters
         }
     };
     let mut map = serializer.serialize_map(Some(1))?;
@@ -98,9 +112,11 @@ pub(crate) fn serialize<S: Serializer>(policy: &Policy, serializer: S) -> Result
 
 fn affinity_json(affinity: Affinity) -> serde_json::Value {
     match affinity {
-        Affinity::Rehash => json!("rehash"),
-        Affinity::Fail => json!("fail"),
-        Affinity::Bounded(bound) => json!({ "max_load_percent": bound.percent() }),
+        Affinity::Rehash => json!({ "when_unavailable": "rehash" }),
+        Affinity::Fail => json!({ "when_unavailable": "fail" }),
+        Affinity::Bounded(bound) => {
+            json!({ "when_unavailable": "rehash", "bounded_load": bound.percent() })
+        }
     }
 }
 
@@ -125,9 +141,9 @@ mod tests {
         let message = |name: &str| policy_from_str(name).unwrap_err().to_string();
         assert_eq!(message("roundrobin"), "unknown policy `roundrobin`; did you mean `round_robin`?");
         assert_eq!(
-            message("ring_hash"),
-            "unknown policy `ring_hash`; use one of least_request, round_robin, weighted_round_robin, random, \
-             pick_first"
+            message("rendezvous"),
+            "unknown policy `rendezvous`; use one of least_request, round_robin, weighted_round_robin, peak_ewma, \
+             ring_hash, maglev, random, pick_first"
         );
     }
 }

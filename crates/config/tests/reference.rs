@@ -6,6 +6,7 @@ use core::fmt::Display;
 use core::time::Duration;
 use std::fs;
 
+use evenkeel_balance::BoundedLoad;
 use evenkeel_config::bounds::{self, Bounds};
 
 /// Cells of the line that explains a key: its default and its bounds.
@@ -70,6 +71,21 @@ fn counts_are_as_in_the_reference() {
     plain("multiplier", bounds::BACKOFF_MULTIPLIER);
     plain("jitter", bounds::BACKOFF_JITTER);
     plain("weight", bounds::WEIGHT);
+    plain("entries_per_endpoint", bounds::RING_ENTRIES);
+    plain("max_ring_size", bounds::RING_SIZE);
+    plain("table_size", bounds::MAGLEV_TABLE_SIZE);
+    plain("error_utilization_penalty", bounds::ERROR_UTILIZATION_PENALTY);
+    plain("aggression", bounds::SLOW_START_AGGRESSION);
+    plain("min_weight", bounds::SLOW_START_MIN_WEIGHT);
+    for (key, min, max) in [
+        ("min_ring_size", bounds::RING_SIZE.min, bounds::RING_SIZE.max),
+        ("bounded_load", BoundedLoad::MIN_PERCENT, BoundedLoad::MAX_PERCENT),
+        ("size", bounds::SUBSET_SIZE.min, bounds::SUBSET_SIZE.max),
+        ("client_index", bounds::SUBSET_CLIENT_INDEX.min, bounds::SUBSET_CLIENT_INDEX.max),
+    ] {
+        assert_eq!(cells(key).1, format!("{min} to {max}"), "{key}");
+    }
+    assert_eq!(cells("hash_by").1, format!("up to {}", bounds::MAX_HASH_BY));
     assert_eq!(cells("workers").1, format!("{} to {}", bounds::WORKERS.min, bounds::WORKERS.max));
     for (key, max) in [
         ("listeners", bounds::MAX_LISTENERS),
@@ -93,6 +109,13 @@ fn durations_are_as_in_the_reference() {
     duration("pre_drain", bounds::DRAIN_PRE_DRAIN);
     duration("spread", bounds::DRAIN_SPREAD);
     duration("grace", bounds::DRAIN_GRACE);
+    duration("decay", bounds::PEAK_EWMA_DECAY);
+    duration("blackout_period", bounds::LOAD_BLACKOUT_PERIOD);
+    duration("weight_expiration_period", bounds::LOAD_EXPIRATION_PERIOD);
+    duration("weight_update_period", bounds::LOAD_UPDATE_PERIOD);
+    duration("window", bounds::SLOW_START_WINDOW);
+    assert_eq!(cells("ttl"), ("none".to_owned(), "0s to 365d".to_owned()));
+    assert_eq!(bounds::COOKIE_TTL.max, Duration::from_secs(365 * 86_400));
     assert_eq!(cells("timeout"), ("none".to_owned(), "1ms to 365d".to_owned()));
     assert_eq!(bounds::ROUTE_TIMEOUT.min, Duration::from_millis(1));
     assert_eq!(bounds::ROUTE_TIMEOUT.max, Duration::from_secs(365 * 86_400));

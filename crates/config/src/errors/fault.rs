@@ -239,6 +239,20 @@ pub enum Fault {
         /// The cluster's name.
         name: String,
     },
+    /// A policy that hashes, without anything to hash.
+    #[error("`{policy}` needs `hash_by`: what calls have in common that are to meet the same endpoint")]
+    NoHashKey {
+        /// The policy's name.
+        policy: &'static str,
+    },
+    /// A size that no Maglev table has.
+    #[error("{size} is not prime, and a table of that size would leave endpoints out")]
+    NotPrime {
+        /// The size.
+        size: u32,
+        /// The next prime.
+        next: u32,
+    },
     /// Text that is no regular expression, or one that is too large.
     #[error("{} is no regular expression that can be used: {message}", quoted(.pattern))]
     InvalidRegex {
@@ -287,6 +301,8 @@ impl Fault {
             Self::UnreachableRoute => "unreachable_route",
             Self::AllWeightsZero { .. } => "all_weights_zero",
             Self::DuplicateShare { .. } => "duplicate_share",
+            Self::NoHashKey { .. } => "no_hash_key",
+            Self::NotPrime { .. } => "not_prime",
             Self::InvalidRegex { .. } => "invalid_regex",
         }
     }
@@ -331,6 +347,10 @@ impl Fault {
             Self::AddressTaken { .. } => "give each its own port",
             Self::UnreachableRoute => "move it before the other one, or remove it",
             Self::AllWeightsZero { of } => return Some(format!("give at least one {of} a weight above 0")),
+            Self::NoHashKey { .. } => {
+                "add to the cluster for example `hash_by: [{metadata: x-client-id}, source_ip]`, in a configuration file"
+            }
+            Self::NotPrime { next, .. } => return Some(format!("use {next}, the next prime")),
             Self::DuplicateShare { .. } => "add the weights up, and keep one of the two",
             Self::InvalidRegex { .. } => {
                 "write it in the syntax of the crate `regex`: no look-around, no back-references"

@@ -4,6 +4,7 @@
 //! build one by hand, in a test, answer for its values. It serializes to the form that is read: what the admin interface
 //! shows can be saved and used, and means the same.
 
+mod affinity;
 mod destination;
 mod listener;
 mod metadata;
@@ -17,7 +18,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use evenkeel_balance::outlier::OutlierConfig;
-use evenkeel_balance::{BackoffConfig, Policy};
+use evenkeel_balance::{BackoffConfig, Policy, SlowStart};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
@@ -25,6 +26,7 @@ use crate::listen::ListenAddress;
 use crate::target::Target;
 use crate::units::format_duration;
 
+pub use affinity::{Cookie, HashBy, Subset, SubsetKind};
 pub use destination::{Destination, Share};
 pub use listener::{Limits, Listener, Profile};
 pub use metadata::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
@@ -91,6 +93,15 @@ pub struct Cluster {
     /// How an endpoint is chosen for each call. Default: least_request with a sample of two.
     #[serde(serialize_with = "crate::policy::serialize")]
     pub policy: Policy,
+    /// What calls must have in common to meet the same endpoint: the first that a call has decides. At least one under a
+    /// policy that hashes, none under others; at most [`MAX_HASH_BY`](crate::bounds::MAX_HASH_BY). Default: none.
+    pub hash_by: Vec<HashBy>,
+    /// How the share of a new endpoint grows. Default `None`: it has its whole share at once.
+    #[serde(serialize_with = "affinity::serialize_slow_start")]
+    pub slow_start: Option<SlowStart>,
+    /// Which endpoints this proxy uses. Default `None`: all.
+    #[serde(serialize_with = "affinity::serialize_subset")]
+    pub subset: Option<Subset>,
     /// How long a connection attempt may take, the backend's SETTINGS included. Default 5 s.
     #[serde(serialize_with = "serialize_duration")]
     pub connect_timeout: Duration,

@@ -1,18 +1,11 @@
-//! Clusters and the policies that balance them.
+//! Clusters: their connections and their names.
 
-use std::borrow::Cow;
-
-use evenkeel_balance::SampleSize;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-
-use super::leaf::Flag;
+use super::affinity::{RawHashBy, RawSubset};
 use super::outlier::RawOutlierDetection;
-use super::{Field, Integer, Mapping, Number, Off, RawDuration, Read, Text, raw_mapping, report_kind};
+use super::policy::{RawPolicy, RawSlowStart};
+use super::{Integer, List, Number, Off, RawDuration, Text, raw_mapping};
 use crate::bounds;
-use crate::errors::{Fault, Reports, closest};
-use crate::policy::POLICY_NAMES;
 use crate::target::Target;
-use crate::tree::{Node, Value};
 
 raw_mapping! {
     /// A group of endpoints that answer the same calls, and how one of them is chosen for each call.
@@ -30,6 +23,20 @@ raw_mapping! {
         /// How an endpoint is chosen for each call: a name, or a mapping from the name to its parameters.
         #[schemars(extend("default" = "least_request"))]
         policy: RawPolicy,
+
+        /// What calls must have in common to meet the same endpoint, in order: the first that a call has decides. Needed by
+        /// `ring_hash` and `maglev`, and only by them. A call that has none of them goes anywhere.
+        #[schemars(extend("default" = [], "maxItems" = bounds::MAX_HASH_BY))]
+        hash_by: List<RawHashBy>,
+
+        /// How the share of a new endpoint grows, or `off`: it has its whole share at once. For the policies with weights:
+        /// `least_request`, `weighted_round_robin` and `peak_ewma`.
+        #[schemars(extend("default" = "off"))]
+        slow_start: Off<RawSlowStart>,
+
+        /// Which of many endpoints this proxy uses, one of many proxies in front of them, or `off`: all.
+        #[schemars(extend("default" = "off"))]
+        subset: Off<RawSubset>,
 
         /// How long a connection attempt may take. 10ms to 10m.
         #[schemars(extend("default" = "5s"))]
@@ -106,143 +113,5 @@ raw_mapping! {
         /// Longest time between two resolutions; at least `min_refresh`. A new endpoint takes calls within it. 1s to 1h.
         #[schemars(extend("default" = "30s"))]
         max_refresh: RawDuration,
-    }
-}
-
-raw_mapping! {
-    /// Parameters of `pick_first`.
-    RawPickFirst as "PickFirst", expected "a mapping";
-    required {}
-    optional {
-        /// Whether each worker shuffles the list first, so that not all of them take the same endpoint.
-        #[schemars(extend("default" = false))]
-        shuffle: Flag,
-    }
-}
-
-raw_mapping! {
-    /// Parameters of `least_request`.
-    RawLeastRequest as "LeastRequest", expected "a mapping";
-    required {}
-    optional {
-        /// How many endpoints are drawn, of which the one with the fewest calls is taken. 2 to 10.
-        #[schemars(range(min = SampleSize::MIN, max = SampleSize::MAX), extend("default" = SampleSize::MIN))]
-        choice_count: Integer,
-
-        /// Whether all endpoints are compared instead. Costs more with each endpoint.
-        #[schemars(extend("default" = false))]
-        full_scan: Flag,
-    }
-}
-
-/// Parameters of a policy that has none: an empty mapping.
-#[derive(Debug, JsonSchema)]
-#[schemars(deny_unknown_fields, rename = "NoParameters")]
-pub(crate) struct RawNoParameters {}
-
-impl Read for RawNoParameters {
-    fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
-        Mapping::open(node, "an empty mapping", &[], reports).map(|_| Self {})
-    }
-}
-
-/// A policy with its parameters, as far as they are given.
-#[derive(Debug)]
-pub(crate) enum RawPolicy {
-    PickFirst(RawPickFirst),
-    RoundRobin,
-    WeightedRoundRobin,
-    Random,
-    LeastRequest(RawLeastRequest),
-}
-
-impl RawPolicy {
-    /// The policy of that name, without parameters.
-    fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "pick_first" => Self::PickFirst(RawPickFirst::default()),
-            "round_robin" => Self::RoundRobin,
-            "weighted_round_robin" => Self::WeightedRoundRobin,
-            "random" => Self::Random,
-            "least_request" => Self::LeastRequest(RawLeastRequest::default()),
-            _ => return None,
-        })
-    }
-}
-
-impl Read for RawPolicy {
-    fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
-        match &node.value {
-            Value::Text(name) => {
-                let policy = Self::from_name(name);
-                if policy.is_none() {
-                    let suggestion = closest(name, POLICY_NAMES);
-                    let fault = Fault::UnknownName {
-                        kind: "policy",
-                        name: name.clone(),
-                        suggestion,
-                        known: &POLICY_NAMES,
-                    };
-                    reports.add(node.span, fault);
-                }
-                policy
-            }
-            Value::Mapping(entries) if entries.len() == 1 => read_parameters(node, reports),
-            _ => {
-                let help = "write for example `least_request`, or `least_request: {choice_count: 4}`";
-                report_kind(
-                    node,
-                    "a policy's name, or a mapping from one name to its parameters",
-                    Some(help),
-                    reports,
-                );
-                None
-            }
-        }
-    }
-}
-
-fn read_parameters(node: &Node, reports: &mut Reports) -> Option<RawPolicy> {
-    fn given<T>(field: Field<T>) -> Option<T> {
-        match field {
-            Field::Given { value, .. } => Some(value.value),
-            Field::Absent | Field::Refused => None,
-        }
-    }
-    let mapping = Mapping::open(node, "a policy", &POLICY_NAMES, reports)?;
-    let Value::Mapping(entries) = &node.value else { return None };
-    let name = entries.first()?.0.name.as_str();
-    match RawPolicy::from_name(name)? {
-        RawPolicy::PickFirst(_) => given(mapping.optional(name, reports)).map(RawPolicy::PickFirst),
-        RawPolicy::LeastRequest(_) => given(mapping.optional(name, reports)).map(RawPolicy::LeastRequest),
-        policy => given(mapping.optional::<RawNoParameters>(name, reports)).map(|_| policy),
-    }
-}
-
-impl JsonSchema for RawPolicy {
-    fn schema_name() -> Cow<'static, str> {
-        "Policy".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "How an endpoint is chosen for each call.",
-            "anyOf": [
-                { "enum": POLICY_NAMES },
-                {
-                    "type": "object",
-                    "properties": {
-                        "pick_first": generator.subschema_for::<RawPickFirst>(),
-                        "round_robin": generator.subschema_for::<RawNoParameters>(),
-                        "weighted_round_robin": generator.subschema_for::<RawNoParameters>(),
-                        "random": generator.subschema_for::<RawNoParameters>(),
-                        "least_request": generator.subschema_for::<RawLeastRequest>(),
-                    },
-                    "additionalProperties": false,
-                    "minProperties": 1,
-                    "maxProperties": 1,
-                },
-            ],
-        })
     }
 }

@@ -6,11 +6,13 @@
 //!
 //! The documentation comments of the keys are shown to users by their editors, through the schema.
 
+mod affinity;
 mod cluster;
 mod endpoint;
 mod leaf;
 mod listener;
 mod outlier;
+mod policy;
 mod rewrite;
 mod top;
 
@@ -21,13 +23,17 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use crate::errors::{Fault, Reports, Span, closest};
 use crate::tree::{Key, Node, Value};
 
-pub(crate) use cluster::{RawBackoff, RawCluster, RawDns, RawLeastRequest, RawPolicy};
+pub(crate) use affinity::{RawCookie, RawHashBy, RawSubset};
+pub(crate) use cluster::{RawBackoff, RawCluster, RawDns};
 pub(crate) use endpoint::RawEndpoint;
 pub(crate) use leaf::{Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, Text};
 pub(crate) use listener::{
     RawLimitValues, RawLimits, RawListener, RawMatch, RawMetadataMatch, RawMetadataRules, RawRoute, RawShare,
 };
 pub(crate) use outlier::{RawFailurePercentage, RawOutlierDetection, RawSuccessRate};
+pub(crate) use policy::{
+    RawLeastRequest, RawLoadReports, RawMaglev, RawPolicy, RawRingHash, RawWeightedRoundRobin,
+};
 pub(crate) use rewrite::{Fields, RawMetadataChange};
 pub(crate) use top::{RawAdmin, RawConfig, RawDrain, RawOverload};
 

@@ -3,15 +3,13 @@
 use core::time::Duration;
 use std::collections::HashMap;
 
-use evenkeel_balance::{BackoffConfig, Choice, Policy, SampleSize};
+use evenkeel_balance::BackoffConfig;
 
-use super::value;
-use crate::bounds::{self, Bounds, MAX_CLUSTERS, MAX_NAME_CHARS};
+use super::{affinity, policy, value};
+use crate::bounds::{self, MAX_CLUSTERS, MAX_NAME_CHARS};
 use crate::errors::{Fault, Reports, Span};
 use crate::model::{Cluster, ClusterRef, DnsRefresh};
-use crate::raw::{
-    At, Field, List, RawBackoff, RawCluster, RawDns, RawDuration, RawLeastRequest, RawPolicy, Text,
-};
+use crate::raw::{At, Field, List, RawBackoff, RawCluster, RawDns, RawDuration, Text};
 use crate::target::Target;
 
 /// The clusters that routes can name.
@@ -83,8 +81,10 @@ fn check_name(name: &At<Text>, reports: &mut Reports) {
 
 fn resolve_cluster(raw: &RawCluster, name: String, reports: &mut Reports) -> Option<Cluster> {
     let connect_timeout = value::duration(&raw.connect_timeout, bounds::CONNECT_TIMEOUT, reports);
-    let policy =
-        raw.policy.given().map_or_else(Policy::default, |policy| resolve_policy(&policy.value, reports));
+    let policy = policy::resolve_policy(&raw.policy, reports);
+    let hash_by = affinity::resolve_hash_by(raw, policy, reports);
+    let slow_start = policy::resolve_slow_start(raw, policy, reports);
+    let subset = affinity::resolve_subset(&raw.subset, reports);
     let backoff = resolve_backoff(&raw.backoff, connect_timeout, reports);
     let max_pending = value::count(&raw.max_pending, bounds::MAX_PENDING, reports);
     let per_endpoint = bounds::MAX_CONNECTIONS_PER_ENDPOINT;
@@ -97,6 +97,9 @@ fn resolve_cluster(raw: &RawCluster, name: String, reports: &mut Reports) -> Opt
         name,
         target: target?,
         policy,
+        hash_by,
+        slow_start,
+        subset,
         connect_timeout,
         stall_timeout: value::duration(&raw.stall_timeout, bounds::STALL_TIMEOUT, reports),
         backoff,
@@ -106,31 +109,6 @@ fn resolve_cluster(raw: &RawCluster, name: String, reports: &mut Reports) -> Opt
         max_connections_per_endpoint,
         max_endpoints_per_worker,
     })
-}
-
-fn resolve_policy(raw: &RawPolicy, reports: &mut Reports) -> Policy {
-    match raw {
-        RawPolicy::PickFirst(raw) => {
-            Policy::PickFirst { shuffle: raw.shuffle.given().is_some_and(|flag| flag.value.0) }
-        }
-        RawPolicy::RoundRobin => Policy::RoundRobin,
-        RawPolicy::WeightedRoundRobin => Policy::WeightedRoundRobin,
-        RawPolicy::Random => Policy::Random,
-        RawPolicy::LeastRequest(raw) => Policy::LeastRequest(resolve_choice(raw, reports)),
-    }
-}
-
-fn resolve_choice(raw: &RawLeastRequest, reports: &mut Reports) -> Choice {
-    const SAMPLE: Bounds<u32> =
-        Bounds { min: SampleSize::MIN, max: SampleSize::MAX, default: SampleSize::MIN };
-    let sample = SampleSize::try_from(value::count(&raw.choice_count, SAMPLE, reports)).unwrap_or_default();
-    if !raw.full_scan.given().is_some_and(|flag| flag.value.0) {
-        return Choice::Sample(sample);
-    }
-    if let Some((key, _)) = raw.choice_count.with_key() {
-        reports.add(key, Fault::Exclusive { key: "choice_count", other: "full_scan" });
-    }
-    Choice::FullScan
 }
 
 fn resolve_backoff(

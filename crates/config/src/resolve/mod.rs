@@ -3,12 +3,14 @@
 //! Nothing here stops at a fault. Each function records what is wrong and returns a value that is legal but means nothing,
 //! so that the rest can be checked as well; as soon as anything has been recorded, the result is thrown away.
 
+mod affinity;
 mod cluster;
 mod destination;
 mod endpoints;
 mod listener;
 mod metadata;
 mod outlier;
+mod policy;
 mod reach;
 mod rewrite;
 mod route;

@@ -1,0 +1,186 @@
+//! The policies that balance a cluster.
+
+use core::fmt::Display;
+
+use evenkeel_balance::{
+    Affinity, BoundedLoad, Choice, Factor, LoadWeightConfig, PeakEwmaConfig, Policy, RingSize, SampleSize,
+    SlowStart, TableSize, TableSizeError,
+};
+
+use super::value;
+use crate::bounds::{self, Bounds};
+use crate::errors::{Fault, Reports, closest};
+use crate::policy::WHEN_UNAVAILABLE_NAMES;
+use crate::raw::{
+    Field, Integer, Number, Off, RawCluster, RawLeastRequest, RawLoadReports, RawMaglev, RawPolicy,
+    RawRingHash, RawWeightedRoundRobin, Text,
+};
+
+pub(super) fn resolve_policy(raw: &Field<RawPolicy>, reports: &mut Reports) -> Policy {
+    let Some(raw) = raw.given() else { return Policy::default() };
+    match &raw.value {
+        RawPolicy::PickFirst(raw) => {
+            Policy::PickFirst { shuffle: raw.shuffle.given().is_some_and(|flag| flag.value.0) }
+        }
+        RawPolicy::RoundRobin => Policy::RoundRobin,
+        RawPolicy::WeightedRoundRobin(raw) => resolve_weights(raw, reports),
+        RawPolicy::Random => Policy::Random,
+        RawPolicy::LeastRequest(raw) => Policy::LeastRequest(resolve_choice(raw, reports)),
+        RawPolicy::PeakEwma(raw) => {
+            let decay = value::duration(&raw.decay, bounds::PEAK_EWMA_DECAY, reports);
+            Policy::PeakEwma(PeakEwmaConfig { decay })
+        }
+        RawPolicy::RingHash(raw) => Policy::RingHash {
+            size: resolve_ring_size(raw, reports),
+            affinity: resolve_affinity(&raw.when_unavailable, &raw.bounded_load, reports),
+        },
+        RawPolicy::Maglev(raw) => Policy::Maglev {
+            size: resolve_table_size(raw, reports),
+            affinity: resolve_affinity(&raw.when_unavailable, &raw.bounded_load, reports),
+        },
+    }
+}
+
+fn resolve_choice(raw: &RawLeastRequest, reports: &mut Reports) -> Choice {
+    const SAMPLE: Bounds<u32> =
+        Bounds { min: SampleSize::MIN, max: SampleSize::MAX, default: SampleSize::MIN };
+    let sample = SampleSize::try_from(value::count(&raw.choice_count, SAMPLE, reports)).unwrap_or_default();
+    if !raw.full_scan.given().is_some_and(|flag| flag.value.0) {
+        return Choice::Sample(sample);
+    }
+    if let Some((key, _)) = raw.choice_count.with_key() {
+        reports.add(key, Fault::Exclusive { key: "choice_count", other: "full_scan" });
+    }
+    Choice::FullScan
+}
+
+fn resolve_weights(raw: &RawWeightedRoundRobin, reports: &mut Reports) -> Policy {
+    let Some(raw) = raw.load_reports.given() else { return Policy::WeightedRoundRobin };
+    let RawLoadReports {
+        blackout_period,
+        weight_expiration_period,
+        weight_update_period,
+        error_utilization_penalty,
+    } = &raw.value;
+    Policy::LoadWeightedRoundRobin(LoadWeightConfig {
+        blackout_period: value::duration(blackout_period, bounds::LOAD_BLACKOUT_PERIOD, reports),
+        weight_expiration_period: value::duration(
+            weight_expiration_period,
+            bounds::LOAD_EXPIRATION_PERIOD,
+            reports,
+        ),
+        weight_update_period: value::duration(weight_update_period, bounds::LOAD_UPDATE_PERIOD, reports),
+        error_utilization_penalty: factor(
+            error_utilization_penalty,
+            bounds::ERROR_UTILIZATION_PENALTY,
+            reports,
+        ),
+    })
+}
+
+fn resolve_ring_size(raw: &RawRingHash, reports: &mut Reports) -> RingSize {
+    let RawRingHash { entries_per_endpoint, min_ring_size, max_ring_size, .. } = raw;
+    let max = value::count(max_ring_size, bounds::RING_SIZE, reports);
+    if let (Some((key, _)), false) = (min_ring_size.with_key(), entries_per_endpoint.is_absent()) {
+        reports.add(key, Fault::Exclusive { key: "min_ring_size", other: "entries_per_endpoint" });
+    }
+    if min_ring_size.is_absent() {
+        let entries = value::count(entries_per_endpoint, bounds::RING_ENTRIES, reports);
+        if entries_per_endpoint.is_absent() {
+            // A bound below the default is a wish for a small ring, not a contradiction.
+            return RingSize::each(entries.min(max), max).unwrap_or_default();
+        }
+        not_above((entries_per_endpoint, entries), ("max_ring_size", max), reports);
+        return RingSize::each(entries, max).unwrap_or_default();
+    }
+    let min = value::count(min_ring_size, bounds::RING_SIZE, reports);
+    not_above((min_ring_size, min), ("max_ring_size", max), reports);
+    RingSize::in_all(min, max).unwrap_or_default()
+}
+
+/// Reports a number above that of another key.
+fn not_above<T: PartialOrd + Display>(
+    (field, number): (&Field<Integer>, T),
+    (other, limit): (&'static str, T),
+    reports: &mut Reports,
+) {
+    if let Some(given) = field.given().filter(|_| number > limit) {
+        reports.add(given.span, value::disordered(number, "above", other, limit));
+    }
+}
+
+fn resolve_table_size(raw: &RawMaglev, reports: &mut Reports) -> TableSize {
+    let size = value::count(&raw.table_size, bounds::MAGLEV_TABLE_SIZE, reports);
+    match (TableSize::try_from(size), raw.table_size.given()) {
+        (Err(TableSizeError::NotPrime { size, next }), Some(given)) => {
+            reports.add(given.span, Fault::NotPrime { size, next });
+            TableSize::default()
+        }
+        (size, _) => size.unwrap_or_default(),
+    }
+}
+
+fn resolve_affinity(
+    when_unavailable: &Field<Text>,
+    bounded_load: &Field<Integer>,
+    reports: &mut Reports,
+) -> Affinity {
+    const PERCENT: Bounds<u32> =
+        Bounds { min: BoundedLoad::MIN_PERCENT, max: BoundedLoad::MAX_PERCENT, default: 125 };
+    let bound = bounded_load.with_key().map(|(key, _)| {
+        let percent = value::count(bounded_load, PERCENT, reports);
+        (key, BoundedLoad::try_from(percent).unwrap_or_default())
+    });
+    let fails = when_unavailable.given().is_some_and(|given| match given.value.0.as_str() {
+        "rehash" => false,
+        "fail" => true,
+        name => {
+            let suggestion = closest(name, WHEN_UNAVAILABLE_NAMES);
+            let (kind, known) = ("behaviour", &WHEN_UNAVAILABLE_NAMES);
+            reports.add(given.span, Fault::UnknownName { kind, name: name.to_owned(), suggestion, known });
+            false
+        }
+    });
+    match bound {
+        Some((key, _)) if fails => {
+            // One sends a call elsewhere that the other would fail.
+            reports.add(key, Fault::Exclusive { key: "bounded_load", other: "when_unavailable: fail" });
+            Affinity::Fail
+        }
+        Some((_, bound)) => Affinity::Bounded(bound),
+        None if fails => Affinity::Fail,
+        None => Affinity::Rehash,
+    }
+}
+
+pub(super) fn resolve_slow_start(
+    raw: &RawCluster,
+    policy: Policy,
+    reports: &mut Reports,
+) -> Option<SlowStart> {
+    let (key, given) = raw.slow_start.with_key()?;
+    let Off::On(raw_values) = &given.value else { return None };
+    let reason = match policy {
+        Policy::RoundRobin | Policy::Random | Policy::PickFirst { .. } => {
+            Some("because the policy knows no weights")
+        }
+        Policy::RingHash { .. } | Policy::Maglev { .. } => {
+            Some("because a policy that hashes must not move keys")
+        }
+        _ => None,
+    };
+    if let Some(reason) = reason
+        && !raw.policy.is_refused()
+    {
+        reports.add(key, Fault::NoEffect { key: "slow_start", reason });
+    }
+    Some(SlowStart {
+        window: value::duration(&raw_values.window, bounds::SLOW_START_WINDOW, reports),
+        aggression: factor(&raw_values.aggression, bounds::SLOW_START_AGGRESSION, reports),
+        min_weight: factor(&raw_values.min_weight, bounds::SLOW_START_MIN_WEIGHT, reports),
+    })
+}
+
+fn factor(field: &Field<Number>, bounds: Bounds<f64>, reports: &mut Reports) -> Factor {
+    Factor::try_from(value::number(field, bounds, reports)).expect("the bounds are within a factor's")
+}
