@@ -1,6 +1,7 @@
 """What no client should send: the answer that the RFC or gRPC names, and no effect on anyone else."""
 
 import socket
+import time
 
 import grpc
 import h2.errors
@@ -285,6 +286,18 @@ def no_log_lines_without_bound(stage):
     assert len(lines) <= 20, lines[:5]
     assert running.metrics().sum("evenkeel_http1_requests_total") == 200
     assert running.metrics().sum("evenkeel_protocol_errors_total") == 200
+
+
+@test
+def workers_share_the_log_line_of_a_cause(stage):
+    running = proxy.start(stage, f"ipv4:{shared.one(stage).address}", workers=4)
+    began = time.monotonic()
+    for _ in range(100):
+        talk_http2(running.address, frame(DATA, 0, 0, b"x"))
+    seconds = time.monotonic() - began
+    lines = [line for line in running.output() if "connection closed" in line]
+    assert 1 <= len(lines) <= seconds + 1, (len(lines), seconds, lines)
+    assert running.metrics().sum("evenkeel_protocol_errors_total") == 100
 
 
 @test

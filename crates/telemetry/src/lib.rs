@@ -40,7 +40,7 @@ pub use counter::SharedCounter;
 pub use event::{Ejected, Event, Refused, Reload, ResponseFlag, ResponseFlags, Shed, Side, TransparentRetry};
 pub use exposition::{BufferedSample, EndpointState, Format, ProcessSample, Scrape, render};
 pub use histogram::{LATENCY_BOUNDS, LATENCY_BUCKETS, LatencyTotals};
-pub use limiter::{LogLimiter, MAX_CAUSES, PERIOD};
+pub use limiter::{LogLimiter, MAX_CAUSES, PERIOD, SharedLogLimiter};
 pub use method::{MAX_METHODS, MAX_NAME_BYTES, MethodId, MethodName, MethodRegistry};
 pub use telemetry::{AccessLogStats, ControlStats, MethodSample, Options, Snapshot, Telemetry};
 pub use worker::{MAX_PROTOCOL_RULES, WorkerStats};

@@ -4,8 +4,10 @@
 //! within [`PERIOD`] are only counted, and the next line written says how many were left out. Causes are words from the
 //! source code, never text of a peer; should there be more than [`MAX_CAUSES`], the rest share one budget.
 //!
-//! Pure: the caller passes the time. One limiter per thread needs no lock.
+//! Pure: the caller passes the time. Each thread has a limiter of its own, which needs no lock; what it lets through asks for
+//! the budgets of the process ([`SharedLogLimiter`]), once for each cause and second, so threads never queue there.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Time between two lines of one cause.
@@ -24,32 +26,66 @@ struct Cause {
 /// Decides which log lines are written.
 #[derive(Debug, Default)]
 pub struct LogLimiter {
+    budgets: Budgets,
+    shared: Option<SharedLogLimiter>,
+}
+
+/// The budgets that the limiters of several threads share: one line per cause and second for all of them. A clone shares
+/// them too. The threads must count their time from the same moment.
+#[derive(Clone, Debug, Default)]
+pub struct SharedLogLimiter(Arc<Mutex<Budgets>>);
+
+#[derive(Debug, Default)]
+struct Budgets {
     /// At most [`MAX_CAUSES`], and one more that the rest share.
     causes: Vec<Cause>,
 }
 
 impl LogLimiter {
+    /// A limiter for one of several threads.
+    #[must_use]
+    pub fn sharing(shared: &SharedLogLimiter) -> Self {
+        Self { budgets: Budgets::default(), shared: Some(shared.clone()) }
+    }
+
     /// Whether a line for `cause` may be written at `now`: `Some` with the number of lines left out since the last one,
     /// or `None`. A `now` before the last line's counts as the same moment.
     pub fn allow(&mut self, cause: &'static str, now: Duration) -> Option<u64> {
+        let left_out = self.budgets.allow(cause, now, 0)?;
+        match &self.shared {
+            None => Some(left_out),
+            Some(SharedLogLimiter(shared)) => {
+                shared.lock().unwrap_or_else(PoisonError::into_inner).allow(cause, now, left_out)
+            }
+        }
+    }
+
+    /// A cause whose lines this thread left out and that has been quiet here since, with their number: to be called now and
+    /// then, until `None`, so that the end of a burst is told too. The caller logs one line for it.
+    pub fn take_suppressed(&mut self, now: Duration) -> Option<(&'static str, u64)> {
+        self.budgets.take_suppressed(now)
+    }
+}
+
+impl Budgets {
+    /// As [`LogLimiter::allow`], for a line before which `left_out` others were left out elsewhere.
+    fn allow(&mut self, cause: &'static str, now: Duration, left_out: u64) -> Option<u64> {
         let known = self.causes.iter().position(|known| known.name == cause);
         let index = known.unwrap_or_else(|| self.causes.len().min(MAX_CAUSES));
         let Some(known) = self.causes.get_mut(index) else {
             let name = if index < MAX_CAUSES { cause } else { "other" };
             self.causes.push(Cause { name, logged_at: now, suppressed: 0 });
-            return Some(0);
+            return Some(left_out);
         };
         if now.saturating_sub(known.logged_at) < PERIOD {
-            known.suppressed = known.suppressed.saturating_add(1);
+            known.suppressed = known.suppressed.saturating_add(left_out).saturating_add(1);
             return None;
         }
         known.logged_at = now;
-        Some(std::mem::take(&mut known.suppressed))
+        Some(std::mem::take(&mut known.suppressed).saturating_add(left_out))
     }
 
-    /// A cause whose lines were left out and that has been quiet since, with their number: to be called now and then,
-    /// until `None`, so that the end of a burst is told too. The caller logs one line for it.
-    pub fn take_suppressed(&mut self, now: Duration) -> Option<(&'static str, u64)> {
+    fn take_suppressed(&mut self, now: Duration) -> Option<(&'static str, u64)> {
         let due = |cause: &&mut Cause| cause.suppressed > 0 && now.saturating_sub(cause.logged_at) >= PERIOD;
         let cause = self.causes.iter_mut().find(due)?;
         cause.logged_at = now;
@@ -100,7 +136,31 @@ mod tests {
         assert_eq!(limiter.allow("one more", T0), Some(0));
         assert_eq!(limiter.allow("and another", T0), None);
         assert_eq!(limiter.allow("one more", T0 + PERIOD), Some(1));
-        assert_eq!(limiter.causes.len(), MAX_CAUSES + 1);
+        assert_eq!(limiter.budgets.causes.len(), MAX_CAUSES + 1);
+    }
+
+    #[test]
+    fn threads_that_share_write_one_line_and_count_those_of_all() {
+        let shared = SharedLogLimiter::default();
+        let (mut one, mut other) = (LogLimiter::sharing(&shared), LogLimiter::sharing(&shared));
+        assert_eq!(one.allow("reset", T0), Some(0));
+        assert_eq!(one.allow("reset", T0), None);
+        assert_eq!(other.allow("reset", T0 + NANO), None);
+        assert_eq!(other.allow("goaway", T0 + NANO), Some(0), "another cause");
+        assert_eq!(other.allow("reset", T0 + NANO), None);
+        // A line of this thread's own and the two of the other's, of which one has not been told yet.
+        assert_eq!(one.allow("reset", T0 + PERIOD), Some(2));
+        assert_eq!(other.allow("reset", T0 + PERIOD + NANO), None, "the process wrote one just now");
+        assert_eq!(other.allow("reset", T0 + 2 * PERIOD), None, "nor is the thread's own second over");
+        assert_eq!(one.allow("reset", T0 + 2 * PERIOD), Some(2));
+        assert_eq!(other.allow("reset", T0 + 3 * PERIOD), Some(1));
+    }
+
+    #[test]
+    fn a_thread_whose_clock_lags_behind_writes_nothing() {
+        let shared = SharedLogLimiter::default();
+        assert_eq!(LogLimiter::sharing(&shared).allow("reset", T0), Some(0));
+        assert_eq!(LogLimiter::sharing(&shared).allow("reset", T0 - PERIOD), None);
     }
 
     #[test]

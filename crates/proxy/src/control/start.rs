@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use evenkeel_config::{AccessLog, Config, ListenAddress, MemoryLimit};
 use evenkeel_http2::Violation;
 use evenkeel_telemetry::access_log::{FileSink, StdoutSink, Writer};
-use evenkeel_telemetry::{Options, Telemetry};
+use evenkeel_telemetry::{Options, SharedLogLimiter, Telemetry};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -259,6 +259,7 @@ fn start_threads(
         epoch,
         seats: Arc::clone(&bounds.seats),
         accountant: Arc::clone(&bounds.accountant),
+        log: SharedLogLimiter::default(),
         observer: Box::new(move || {
             let log = logs.lock().unwrap_or_else(PoisonError::into_inner).pop().flatten();
             Observer::new(&telemetry, log, epoch_unix)

@@ -67,6 +67,7 @@ impl Acceptor {
     pub(super) fn new(
         sockets: Vec<ListenSocket>,
         seats: Arc<ClientSeats>,
+        log_limiter: LogLimiter,
         registry: &Registry,
         token: impl Fn(usize) -> Token,
     ) -> io::Result<Self> {
@@ -86,7 +87,7 @@ impl Acceptor {
             };
             listeners.push(Listening { socket, pending: false, paused_until: None, pause: PAUSE.0 });
         }
-        Ok(Self { listeners, seats, spare: SpareFile::new(), log_limiter: LogLimiter::default() })
+        Ok(Self { listeners, seats, spare: SpareFile::new(), log_limiter })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -247,7 +248,8 @@ mod tests {
             listener.set_nonblocking(true).unwrap();
             let poll = Poll::new().unwrap();
             let sockets = vec![ListenSocket::Unix(listener)];
-            let acceptor = Acceptor::new(sockets, ClientSeats::new(seats), poll.registry(), Token).unwrap();
+            let (seats, limiter) = (ClientSeats::new(seats), LogLimiter::default());
+            let acceptor = Acceptor::new(sockets, seats, limiter, poll.registry(), Token).unwrap();
             Self { acceptor, path, _folder: folder, _poll: poll }
         }
 

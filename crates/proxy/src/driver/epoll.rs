@@ -87,6 +87,7 @@ impl EventLoop {
         inbox: Receiver<Command>,
         epoch: Instant,
         on_lost: Arc<dyn Fn(&str) + Send + Sync>,
+        log_limiter: LogLimiter,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -105,7 +106,7 @@ impl EventLoop {
             end_at: None,
             report: StopReport::default(),
             on_lost,
-            log_limiter: LogLimiter::default(),
+            log_limiter,
         })
     }
 
@@ -189,7 +190,7 @@ impl EventLoop {
         if let Some(level) = self.worker.poll_level()
             && let Some(suppressed) = self.log_limiter.allow("memory", now)
         {
-            let held = self.worker.held_memory();
+            let held = self.worker.held_by_all();
             tracing::warn!(
                 ?level,
                 held,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use evenkeel_telemetry::{LogLimiter, SharedLogLimiter};
 use mio::Waker;
 
 use super::accept::Acceptor;
@@ -34,6 +35,8 @@ pub struct ThreadsConfig {
     pub seats: Arc<ClientSeats>,
     /// What all workers hold in memory.
     pub accountant: Arc<Accountant>,
+    /// What of the log the workers may write together.
+    pub log: SharedLogLimiter,
     /// Makes the observer of each worker.
     pub observer: Box<dyn Fn() -> Observer>,
     /// Called on a worker's thread with a cluster's name when endpoints of it were lost, so that discovery looks again.
@@ -107,10 +110,13 @@ impl Threads {
         let seats = Arc::clone(&config.seats);
         let event_loop = EventLoop::new(
             worker,
-            |registry, token| Acceptor::new(sockets, seats, registry, token),
+            |registry, token| {
+                Acceptor::new(sockets, seats, LogLimiter::sharing(&config.log), registry, token)
+            },
             inbox,
             config.epoch,
             Arc::clone(&config.on_lost),
+            LogLimiter::sharing(&config.log),
         )?;
         let waker = event_loop.waker();
         let handle =
@@ -233,6 +239,7 @@ mod tests {
             epoch: Instant::now(),
             seats: ClientSeats::new(10),
             accountant: Accountant::new(u64::MAX),
+            log: SharedLogLimiter::default(),
             observer: Box::new(move || Observer::new(&telemetry, None, Duration::ZERO)),
             on_lost: Arc::new(|_| {}),
         };

@@ -35,6 +35,12 @@ impl Worker {
         self.memory.held
     }
 
+    /// What all workers hold, exact to [`PUBLISH_BYTES`](super::PUBLISH_BYTES) for each.
+    #[must_use]
+    pub fn held_by_all(&self) -> u64 {
+        self.memory.shared.total()
+    }
+
     /// Whether the driver should leave new connections in the kernel's queue.
     #[must_use]
     pub fn refuses_connections(&self) -> bool {
