@@ -75,8 +75,8 @@ impl OutlierDetector {
     pub fn remove(&self, record: &OutlierRecord) {
         match Phase::decode(record.phase.swap(Phase::Removed.encode(), Relaxed)) {
             Phase::InService | Phase::Removed => {}
-            Phase::Ejected { .. } | Phase::Free | Phase::Triald { .. } => {
-                self.out.fetch_sub(1, Relaxed);
+            Phase::Ejected { .. } | Phase::Free | Phase::OnTrial { .. } => {
+                self.give_place_back();
             }
         }
     }
@@ -106,10 +106,10 @@ impl OutlierDetector {
         let is_due = match Phase::decode(bits) {
             Phase::InService | Phase::Removed => false,
             Phase::Free => true,
-            Phase::Ejected { until } | Phase::Triald { until } => now >= until,
+            Phase::Ejected { until } | Phase::OnTrial { until } => now >= until,
         };
         let until = now.saturating_add(self.config.trial_timeout);
-        is_due && record.change(bits, Phase::Triald { until })
+        is_due && record.change(bits, Phase::OnTrial { until })
     }
 
     /// Counts the end of an attempt; O(1), without allocation.
@@ -157,7 +157,7 @@ impl OutlierDetector {
         rng: &mut impl Rng,
     ) -> Option<OutlierChange> {
         let bits = record.phase.load(Relaxed);
-        if !matches!(Phase::decode(bits), Phase::Free | Phase::Triald { .. }) {
+        if !matches!(Phase::decode(bits), Phase::Free | Phase::OnTrial { .. }) {
             return None; // Another trial decided meanwhile.
         }
         match observation {
@@ -183,7 +183,7 @@ impl OutlierDetector {
                 if !record.change(bits, Phase::InService) {
                     return None;
                 }
-                self.out.fetch_sub(1, Relaxed);
+                self.give_place_back();
                 Some(OutlierChange::Returned)
             }
         }
@@ -205,10 +205,16 @@ impl OutlierDetector {
         }
         let until = self.until(record, now, rng);
         if !record.change(Phase::InService.encode(), Phase::Ejected { until }) {
-            self.out.fetch_sub(1, Relaxed);
+            self.give_place_back();
             return None;
         }
         Some(self.note_ejection(record, reason, until))
+    }
+
+    /// Stops at 0: while a change of the settings reaches one worker after the other, an endpoint may return here that the
+    /// detector before ejected. Below it, no ejection would be allowed ever again.
+    fn give_place_back(&self) {
+        let _at_zero = self.out.fetch_update(Relaxed, Relaxed, |out| out.checked_sub(1));
     }
 
     fn note_ejection(

@@ -86,7 +86,7 @@ pub(super) enum Phase {
     /// Half-open, with no trial under way.
     Free,
     /// Half-open, with a trial under way that holds back others until this time.
-    Triald {
+    OnTrial {
         until: Duration,
     },
     /// The endpoint left the set.
@@ -103,7 +103,7 @@ impl Phase {
             Self::InService => 0,
             Self::Ejected { until } => (micros(until) << 2) | 1,
             Self::Free => 2,
-            Self::Triald { until } => (micros(until) << 2) | 3,
+            Self::OnTrial { until } => (micros(until) << 2) | 3,
             Self::Removed => REMOVED,
         }
     }
@@ -115,7 +115,7 @@ impl Phase {
             1 => Self::Ejected { until },
             2 if bits == REMOVED => Self::Removed,
             2 => Self::Free,
-            _ => Self::Triald { until },
+            _ => Self::OnTrial { until },
         }
     }
 }
@@ -140,7 +140,7 @@ impl OutlierRecord {
                 OutlierStatus::Ejected { until, reason: self.reason() }
             }
             Phase::Ejected { .. } | Phase::Free => half_open(true),
-            Phase::Triald { until } => half_open(now >= until),
+            Phase::OnTrial { until } => half_open(now >= until),
             Phase::Removed => OutlierStatus::Removed,
         }
     }

@@ -1,3 +1,4 @@
 mod adaptive;
 mod overload;
 mod pending;
+mod sharing;

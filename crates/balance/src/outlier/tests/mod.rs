@@ -1,4 +1,5 @@
 mod rules;
+mod sharing;
 mod simulated;
 
 use core::time::Duration;

@@ -54,6 +54,20 @@ fn an_endpoint_that_left_gives_its_place_back_and_is_never_ejected_again() {
 }
 
 #[test]
+fn an_endpoint_that_another_detector_ejected_returns_and_leaves_the_cap_intact() {
+    let mut old = World::new(without_jitter(), 3);
+    old.fails(0, 5, START);
+    let mut new = World {
+        records: old.records,
+        ..World::new(OutlierConfig { trial_successes: 1, ..without_jitter() }, 3)
+    };
+    let change = new.trial(0, Observation::Success, START + seconds(30));
+    assert_eq!((change, new.detector.out()), (Some(OutlierChange::Returned), 0));
+    assert!(new.fails(1, 5, START).is_some());
+    assert_eq!(new.fails(2, 5, START), None, "one of three, as before");
+}
+
+#[test]
 fn a_trial_that_ends_after_the_endpoint_left_changes_nothing() {
     for observation in [Observation::Success, Observation::Failure, Observation::Nothing] {
         let mut world = World::new(OutlierConfig { trial_successes: 1, ..without_jitter() }, 3);
@@ -269,7 +283,7 @@ fn judges_by_status_and_by_how_the_attempt_ended() {
 fn a_phase_is_read_as_it_was_written() {
     let until = Duration::from_micros(123_456_789);
     for phase in
-        [Phase::InService, Phase::Ejected { until }, Phase::Free, Phase::Triald { until }, Phase::Removed]
+        [Phase::InService, Phase::Ejected { until }, Phase::Free, Phase::OnTrial { until }, Phase::Removed]
     {
         assert_eq!(Phase::decode(phase.encode()), phase);
     }

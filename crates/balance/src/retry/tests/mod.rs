@@ -1,5 +1,6 @@
 mod decision;
 mod hedging;
+mod sharing;
 mod simulated;
 
 use core::time::Duration;
