@@ -12,19 +12,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use evenkeel_balance::{
-    Address, Affinity, Ask, Balancer, BoundedLoad, CallReport, Choice, Connectivity, EndpointSet, Outcome,
-    Pick, Policy, RingSize, SampleSize, Slot, TableSize,
+    Address, Affinity, Ask, Balancer, BoundedLoad, CallReport, Choice, Connectivity, EndpointSet, LoadReport,
+    LoadWeightConfig, Outcome, PeakEwmaConfig, Pick, Policy, PrequalConfig, ProbeSource, RingSize,
+    SampleSize, Slot, TableSize,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-const ASK: Ask = Ask { now: Duration::ZERO, hash: None };
-const REPORT: CallReport = CallReport {
-    now: Duration::from_millis(1),
-    outcome: Outcome::Success,
-    latency: Duration::from_millis(1),
-    load: None,
-};
+/// What passes from one call to the next: 100,000 calls a second on one thread.
+const GAP: Duration = Duration::from_micros(10);
+const LOAD: LoadReport = LoadReport { utilization: 0.5, requests_per_second: 100.0, errors_per_second: 0.0 };
 const RUNS: usize = 25;
 /// Picks per run; fewer for a full scan of many, as each looks at all.
 const PICKS: u32 = 200_000;
@@ -46,16 +43,21 @@ fn connected(policy: Policy, set: &Arc<EndpointSet>) -> Balancer {
 }
 
 #[expect(clippy::disallowed_methods, reason = "measuring time is what this example is for")]
-fn run(balancer: &mut Balancer, open: &mut [Option<Slot>; IN_FLIGHT], picks: u32) -> f64 {
+fn run(balancer: &mut Balancer, now: &mut Duration, open: &mut [Option<Slot>; IN_FLIGHT], picks: u32) -> f64 {
     let mut hash: u64 = 1; // The next by Knuth's linear congruential generator: another key for each call.
     let start = Instant::now();
     for place in (0..IN_FLIGHT).cycle().take(picks as usize) {
         hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let ask = Ask { hash: Some(hash), ..ASK };
+        *now += GAP;
+        let ask = Ask { now: *now, hash: Some(hash) };
         let Pick::Endpoint(slot) = balancer.pick(&ask) else { panic!("all endpoints are ready") };
-        balancer.call_started(slot, ASK.now);
+        balancer.call_started(slot, *now);
         if let Some(done) = open[place].replace(slot) {
-            balancer.call_finished(done, &REPORT);
+            let latency = GAP * 100;
+            balancer.call_finished(
+                done,
+                &CallReport { now: *now, outcome: Outcome::Success, latency, load: Some(LOAD) },
+            );
         }
     }
     start.elapsed().as_secs_f64() * 1e9 / f64::from(picks)
@@ -93,6 +95,7 @@ fn main() {
     };
     let ring = |size, affinity| Policy::RingHash { size, affinity };
     let maglev = |affinity| Policy::Maglev { size: TableSize::default(), affinity };
+    let own = PrequalConfig { source: ProbeSource::Own, ..PrequalConfig::default() };
     let bounded = Affinity::Bounded(BoundedLoad::default());
     let equal: fn(&mut SmallRng) -> u32 = |_| 1;
     let mixed: fn(&mut SmallRng) -> u32 = |rng| rng.random_range(1..=1_000);
@@ -108,6 +111,10 @@ fn main() {
         ("least_request, sample of 2, weights", sample(2), mixed),
         ("least_request, sample of 10", sample(10), equal),
         ("least_request, full scan", Policy::LeastRequest(Choice::FullScan), equal),
+        ("weighted_round_robin, by load", Policy::LoadWeightedRoundRobin(LoadWeightConfig::default()), equal),
+        ("peak_ewma", Policy::PeakEwma(PeakEwmaConfig::default()), equal),
+        ("prequal, no probe sent", Policy::Prequal(PrequalConfig::default()), equal),
+        ("prequal, own knowledge", Policy::Prequal(own), equal),
         ("ring_hash", ring(RingSize::default(), Affinity::Rehash), equal),
         ("ring_hash, sized as gRPC's", ring(RingSize::GRPC, Affinity::Rehash), equal),
         ("ring_hash, bounded load", ring(RingSize::default(), bounded), equal),
@@ -130,8 +137,10 @@ fn main() {
             let mut open = [None; IN_FLIGHT];
             let is_scan = policy == Policy::LeastRequest(Choice::FullScan);
             let picks = if is_scan { PICKS / endpoints } else { PICKS };
-            run(&mut balancer, &mut open, picks); // Warms caches up.
-            let mut costs: Vec<f64> = (0..RUNS).map(|_| run(&mut balancer, &mut open, picks)).collect();
+            let mut now = Duration::from_secs(1);
+            run(&mut balancer, &mut now, &mut open, picks); // Warms caches up.
+            let mut costs: Vec<f64> =
+                (0..RUNS).map(|_| run(&mut balancer, &mut now, &mut open, picks)).collect();
             let median = median(&mut costs);
             print!("{:>13.1} ({median:>6.1})", costs[0]);
         }

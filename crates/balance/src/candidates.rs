@@ -36,8 +36,9 @@ pub(crate) enum Presence {
     Out,
 }
 
-/// One endpoint that may be picked.
+/// One endpoint that may be picked; aligned so that none is in two cache lines.
 #[derive(Debug)]
+#[repr(align(32))]
 pub(crate) struct Candidate {
     /// Held here too, so that a policy reads the counters without the detour over the slot.
     pub(crate) endpoint: Arc<Endpoint>,

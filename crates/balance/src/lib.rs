@@ -48,8 +48,9 @@ pub use endpoint::{Endpoint, EndpointSet, MAX_ENDPOINTS, Outcome, Withheld};
 pub use factor::{Factor, FactorError};
 pub use hash::{KeyPart, hash_bytes, hash_of};
 pub use policy::{
-    Affinity, BoundedLoad, BoundedLoadError, Choice, LoadReportCounts, LoadWeightConfig, PeakEwmaConfig,
-    Policy, RingSize, RingSizeError, SampleSize, SampleSizeError, TableSize, TableSizeError,
+    Affinity, BoundedLoad, BoundedLoadError, Choice, LoadReportCounts, LoadTracker, LoadWeightConfig,
+    PeakEwmaConfig, Policy, PrequalConfig, ProbeAnswer, ProbeCounts, ProbeSource, RingSize, RingSizeError,
+    SampleSize, SampleSizeError, TableSize, TableSizeError,
 };
 pub use slow_start::SlowStart;
 pub use subset::{DEFAULT_MAX_CONNECTIONS, Subset, SubsetSize, SubsetSizeError, WorkerShare};

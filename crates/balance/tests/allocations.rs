@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use evenkeel_balance::{
-    Address, Affinity, Ask, Balancer, BoundedLoad, CallReport, Choice, Connectivity, EndpointSet, KeyPart,
-    Outcome, Pick, Policy, RingSize, SampleSize, TableSize, hash_bytes, hash_of,
+    Address, Affinity, Ask, Balancer, BalancerConfig, BoundedLoad, CallReport, Choice, Connectivity,
+    EndpointSet, KeyPart, LoadReport, LoadWeightConfig, Outcome, PeakEwmaConfig, Pick, Policy, PrequalConfig,
+    ProbeAnswer, ProbeSource, RingSize, SampleSize, SlowStart, TableSize, hash_bytes, hash_of,
 };
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -31,6 +32,10 @@ fn policies() -> Vec<Policy> {
         sample(2),
         sample(10),
         Policy::LeastRequest(Choice::FullScan),
+        Policy::LoadWeightedRoundRobin(LoadWeightConfig::default()),
+        Policy::PeakEwma(PeakEwmaConfig::default()),
+        Policy::Prequal(PrequalConfig::default()),
+        Policy::Prequal(PrequalConfig { source: ProbeSource::Own, ..PrequalConfig::default() }),
         Policy::RingHash { size: RingSize::default(), affinity: Affinity::Rehash },
         Policy::RingHash { size: RingSize::default(), affinity: Affinity::Bounded(BoundedLoad::default()) },
         Policy::Maglev { size: TableSize::default(), affinity: Affinity::Rehash },
@@ -51,11 +56,15 @@ fn endpoints() -> Arc<EndpointSet> {
 
 fn connected_to(policy: Policy, set: &Arc<EndpointSet>) -> Balancer {
     let mut balancer = Balancer::new(policy, SmallRng::seed_from_u64(1));
+    connect(&mut balancer, set);
+    balancer
+}
+
+fn connect(balancer: &mut Balancer, set: &Arc<EndpointSet>) {
     assert_eq!(balancer.update(set).added.len(), 1_000);
     while let Some(slot) = balancer.wants_connection(NOW) {
         balancer.set_connectivity(slot, Connectivity::Ready, NOW);
     }
-    balancer
 }
 
 /// What a session-affinity key may be made of.
@@ -141,6 +150,36 @@ fn endpoints_that_were_draining_from_the_start_come_back_without_an_allocation()
             set.endpoints().iter().for_each(|endpoint| endpoint.set_draining(false));
             for _ in 0..2_000 {
                 assert!(matches!(balancer.pick(&ASK), Pick::Endpoint(_)));
+            }
+        });
+        assert_eq!(count, 0, "{policy:?}");
+    }
+}
+
+/// Calls as time passes, with load reports, answers to probes, and endpoints that warm up.
+#[test]
+fn what_changes_with_time_allocates_nothing() {
+    for policy in policies() {
+        let config =
+            BalancerConfig { policy, slow_start: Some(SlowStart::default()), ..BalancerConfig::default() };
+        let mut balancer = Balancer::with_config(config, SmallRng::seed_from_u64(1));
+        connect(&mut balancer, &endpoints());
+        let count = allocations(|| {
+            for call in 0..40_000_u32 {
+                let now = NOW + call * Duration::from_millis(2);
+                let ask = Ask { now, hash: Some(hash_bytes(&call.to_be_bytes())) };
+                let Pick::Endpoint(slot) = balancer.pick(&ask) else { panic!("all endpoints are ready") };
+                balancer.call_started(slot, now);
+                while let Some(probed) = balancer.wants_probe(now) {
+                    let answer = ProbeAnswer { requests_in_flight: call % 7, latency: Some(REPORT.latency) };
+                    balancer.probe_answered(probed, &answer, now);
+                }
+                let load = LoadReport {
+                    utilization: 0.5,
+                    requests_per_second: f64::from(1 + slot.index() as u32 % 90),
+                    errors_per_second: 0.0,
+                };
+                balancer.call_finished(slot, &CallReport { now, load: Some(load), ..REPORT });
             }
         });
         assert_eq!(count, 0, "{policy:?}");

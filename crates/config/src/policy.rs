@@ -1,6 +1,6 @@
 //! Names of the balancing policies, as the configuration and the command line write them.
 
-use evenkeel_balance::{Affinity, Choice, PeakEwmaConfig, Policy, RingSize, TableSize};
+use evenkeel_balance::{Affinity, Choice, PeakEwmaConfig, Policy, ProbeSource, RingSize, TableSize};
 use serde::Serializer;
 use serde::ser::SerializeMap;
 use serde_json::json;
@@ -54,6 +54,7 @@ pub fn policy_name(policy: Policy) -> &'static str {
         Policy::Random => "random",
         Policy::LeastRequest(_) => "least_request",
         Policy::PeakEwma(_) => "peak_ewma",
+        Policy::Prequal(_) => "prequal",
         Policy::RingHash { .. } => "ring_hash",
         Policy::Maglev { .. } => "maglev",
     }
@@ -90,6 +91,20 @@ pub(crate) fn serialize<S: Serializer>(policy: &Policy, serializer: S) -> Result
             "error_utilization_penalty": config.error_utilization_penalty.get(),
         } }),
         Policy::PeakEwma(config) => json!({ "decay": format_duration(config.decay) }),
+        Policy::Prequal(config) => json!({
+            "probes_per_call": config.probes_per_call.get(),
+            "pool_size": config.pool_size,
+            "max_age": format_duration(config.max_age),
+            "probe_timeout": format_duration(config.probe_timeout),
+            "removals_per_call": config.removals_per_call.get(),
+            "reuse_delta": config.reuse_delta.get(),
+            "rif_quantile": config.rif_quantile.get(),
+            "source": match config.source {
+                ProbeSource::Endpoints => "endpoints",
+                ProbeSource::Own => "own",
+            },
+            "idle_interval": config.idle_interval.map(format_duration),
+        }),
         Policy::RingHash { size, affinity } => {
             let mut parameters = affinity_json(affinity);
             match size.min_in_all() {

@@ -9,6 +9,8 @@
 //!                                                    `wants_re_resolution`: ask discovery to look again
 //! a call --------------------> pick -------------> Endpoint(slot): call_started, ... call_finished
 //!                                                  Queue: wait for a connectivity event; Fail: UNAVAILABLE
+//! an attempt's end ----------> observe ----------> with a detector: ejects, returns; `sweep_outliers` at `next_sweep_at`
+//! after a pick, and at `next_probe_deadline`: `wants_probe` until None: send it, then `probe_answered` or `probe_failed`
 //! ```
 //!
 //! # Invariants
@@ -21,6 +23,7 @@
 mod connect;
 mod outliers;
 mod pick;
+mod probe;
 mod slots;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -13,6 +13,7 @@ pub(crate) mod least_request;
 mod maglev;
 mod peak_ewma;
 pub(crate) mod pick_first;
+mod prequal;
 mod random;
 mod ring_hash;
 mod round_robin;
@@ -34,6 +35,7 @@ pub(crate) use consistent::{HashTable, Share, TableKind};
 pub use least_request::{Choice, SampleSize, SampleSizeError};
 pub use maglev::{TableSize, TableSizeError};
 pub use peak_ewma::PeakEwmaConfig;
+pub use prequal::{LoadTracker, PrequalConfig, ProbeAnswer, ProbeCounts, ProbeSource};
 pub use ring_hash::{RingSize, RingSizeError};
 pub use weighted_round_robin::LoadWeightConfig;
 use weighted_round_robin::{AdaptiveRoundRobin, WeightSource};
@@ -63,6 +65,9 @@ pub enum Policy {
     LeastRequest(Choice),
     /// Of two random ones, the one that will probably answer first: by its latency, its calls in flight and its failures.
     PeakEwma(PeakEwmaConfig),
+    /// The one with the lowest latency of those that are not hot, by answers to probes that the driver sends: see
+    /// [`Balancer::wants_probe`](crate::Balancer::wants_probe).
+    Prequal(PrequalConfig),
     /// The one to which a ring of hashes leads from the call's key ([gRFC A42]), so that calls with the same key meet the
     /// same endpoint.
     ///
@@ -163,6 +168,34 @@ pub(crate) trait Picker {
     fn load_reports(&self) -> LoadReportCounts {
         LoadReportCounts::default()
     }
+
+    /// The next candidate to probe, and that it is probed now.
+    fn poll_probe(&mut self, _candidates: &Candidates, _now: Duration, _rng: &mut SmallRng) -> Option<Slot> {
+        None
+    }
+
+    /// When [`Picker::poll_probe`] may have something to do that no call causes.
+    fn probe_deadline(&self) -> Option<Duration> {
+        None
+    }
+
+    /// An answer came. The endpoint need not be a candidate, nor probed, any more.
+    fn probe_answered(
+        &mut self,
+        _candidates: &Candidates,
+        _slot: Slot,
+        _answer: &ProbeAnswer,
+        _now: Duration,
+        _rng: &mut SmallRng,
+    ) {
+    }
+
+    /// A probe could not be sent, or was answered by an error.
+    fn probe_failed(&mut self, _slot: Slot) {}
+
+    fn probe_counts(&self) -> ProbeCounts {
+        ProbeCounts::default()
+    }
 }
 
 /// The picker of any policy. An enum, not a boxed trait object: the call is a jump, and may be inlined.
@@ -176,6 +209,7 @@ pub(crate) enum PolicyPicker {
     Random(random::Random),
     LeastRequest(least_request::LeastRequest),
     PeakEwma(peak_ewma::PeakEwma),
+    Prequal(Box<prequal::Prequal>),
     Consistent(consistent::Consistent),
 }
 
@@ -189,6 +223,7 @@ macro_rules! each_picker {
             Self::Random($picker) => $body,
             Self::LeastRequest($picker) => $body,
             Self::PeakEwma($picker) => $body,
+            Self::Prequal($picker) => $body,
             Self::Consistent($picker) => $body,
         }
     };
@@ -212,6 +247,7 @@ impl PolicyPicker {
                 Self::LeastRequest(least_request::LeastRequest::new(choice, slow_start))
             }
             Policy::PeakEwma(config) => Self::PeakEwma(peak_ewma::PeakEwma::new(config, slow_start)),
+            Policy::Prequal(config) => Self::Prequal(Box::new(prequal::Prequal::new(config, slow_start))),
             Policy::RingHash { size, affinity } => {
                 Self::Consistent(consistent::Consistent::new(TableKind::Ring(size), affinity))
             }
@@ -271,6 +307,33 @@ impl Picker for PolicyPicker {
 
     fn load_reports(&self) -> LoadReportCounts {
         each_picker!(self, picker => picker.load_reports())
+    }
+
+    fn poll_probe(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> Option<Slot> {
+        each_picker!(self, picker => picker.poll_probe(candidates, now, rng))
+    }
+
+    fn probe_deadline(&self) -> Option<Duration> {
+        each_picker!(self, picker => picker.probe_deadline())
+    }
+
+    fn probe_answered(
+        &mut self,
+        candidates: &Candidates,
+        slot: Slot,
+        answer: &ProbeAnswer,
+        now: Duration,
+        rng: &mut SmallRng,
+    ) {
+        each_picker!(self, picker => picker.probe_answered(candidates, slot, answer, now, rng));
+    }
+
+    fn probe_failed(&mut self, slot: Slot) {
+        each_picker!(self, picker => picker.probe_failed(slot));
+    }
+
+    fn probe_counts(&self) -> ProbeCounts {
+        each_picker!(self, picker => picker.probe_counts())
     }
 }
 

@@ -14,7 +14,7 @@ use rand::rngs::SmallRng;
 use super::fixture::{ASK, address, hashing, sample};
 use crate::{
     Address, Affinity, Balancer, BoundedLoad, Choice, Connectivity, Endpoint, EndpointSet, LoadWeightConfig,
-    PeakEwmaConfig, Pick, Policy, Slot,
+    PeakEwmaConfig, Pick, Policy, PrequalConfig, ProbeSource, Slot,
 };
 
 const STATES: [Connectivity; 4] =
@@ -287,6 +287,8 @@ model_tests! {
     least_request_full_scan_agrees_with_the_model: Policy::LeastRequest(Choice::FullScan);
     load_weighted_round_robin_agrees_with_the_model: Policy::LoadWeightedRoundRobin(LoadWeightConfig::default());
     peak_ewma_agrees_with_the_model: Policy::PeakEwma(PeakEwmaConfig::default());
+    prequal_agrees_with_the_model: Policy::Prequal(PrequalConfig::default());
+    prequal_without_probes_agrees_with_the_model: Policy::Prequal(PrequalConfig { source: ProbeSource::Own, ..PrequalConfig::default() });
     ring_hash_agrees_with_the_model: hashing(Affinity::Rehash)[0];
     ring_hash_bound_agrees_with_the_model: hashing(Affinity::Bounded(BoundedLoad::default()))[0];
     maglev_agrees_with_the_model: hashing(Affinity::Rehash)[1];

@@ -1,14 +1,15 @@
 //! A small queueing simulation around a real balancer: Poisson arrivals, servers with one queue each, simulated time.
+//! Servers answer probes as a server kit does.
 
 use core::cmp::Reverse;
 use core::time::Duration;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::fixture::Fixture;
-use crate::{Ask, CallReport, Outcome, Pick, Policy};
+use crate::{Ask, CallReport, LoadTracker, Outcome, Pick, Policy, ProbeAnswer, Slot};
 
 /// How a server treats its calls.
 #[derive(Clone, Copy, Debug)]
@@ -29,13 +30,15 @@ impl Server {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
     Arrival,
     /// The call at the head of a server's queue is done.
     Served(usize),
     /// A call that was failed at once is back.
     Failed(usize, Duration),
+    Probed(Slot),
+    ProbeAnswered(Slot, ProbeAnswer),
 }
 
 /// What happened in one run.
@@ -66,12 +69,19 @@ pub(crate) struct Queueing {
     pub(crate) fixture: Fixture,
     pub(crate) servers: Vec<Server>,
     pub(crate) now: Duration,
+    /// Whether the driver sends probes.
+    pub(crate) sends_probes: bool,
+    /// Whether servers answer them.
+    pub(crate) answers_probes: bool,
     rate: f64,
     rng: SmallRng,
-    events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
+    /// What is due, by time and sequence number: the key of `pending`.
+    events: BinaryHeap<Reverse<(Duration, u64)>>,
+    pending: BTreeMap<u64, Event>,
     sequence: u64,
-    /// When each call at a server arrived, oldest first.
-    queues: Vec<VecDeque<Duration>>,
+    /// Of each call at a server, oldest first: when it arrived, and how many calls it met.
+    queues: Vec<VecDeque<(Duration, u32)>>,
+    trackers: Vec<LoadTracker>,
 }
 
 impl Queueing {
@@ -83,9 +93,13 @@ impl Queueing {
             fixture,
             servers: servers.to_vec(),
             now,
+            sends_probes: true,
+            answers_probes: true,
             rate,
             rng: SmallRng::seed_from_u64(seed ^ 0x5eed),
             events: BinaryHeap::new(),
+            pending: BTreeMap::new(),
+            trackers: servers.iter().map(|_| LoadTracker::default()).collect(),
             sequence: 0,
             queues: vec![VecDeque::new(); servers.len()],
         };
@@ -95,7 +109,8 @@ impl Queueing {
 
     fn schedule(&mut self, after: Duration, event: Event) {
         self.sequence += 1;
-        self.events.push(Reverse((self.now + after, self.sequence, event)));
+        self.events.push(Reverse((self.now + after, self.sequence)));
+        self.pending.insert(self.sequence, event);
     }
 
     fn exponential(&mut self, mean: Duration) -> Duration {
@@ -106,8 +121,9 @@ impl Queueing {
     pub(crate) fn run_for(&mut self, time: Duration) -> Outcomes {
         let end = self.now + time;
         let mut outcomes = Outcomes { counts: vec![0; self.servers.len()], latencies: Vec::new() };
-        while self.events.peek().is_some_and(|Reverse((at, _, _))| *at <= end) {
-            let Reverse((at, _, event)) = self.events.pop().expect("an event was just seen");
+        while self.events.peek().is_some_and(|Reverse((at, _))| *at <= end) {
+            let Reverse((at, sequence)) = self.events.pop().expect("an event was just seen");
+            let event = self.pending.remove(&sequence).expect("each event is due once");
             self.now = at;
             self.handle(event, &mut outcomes);
         }
@@ -124,13 +140,21 @@ impl Queueing {
                 self.send(outcomes);
             }
             Event::Served(server) => {
-                let arrived = self.queues[server].pop_front().expect("a served call was in the queue");
+                let (arrived, met) = self.queues[server].pop_front().expect("a served call was in the queue");
                 let latency = self.now - arrived;
                 outcomes.latencies.push(latency);
+                self.trackers[server].finished(met, Some(latency), self.now);
                 self.report(server, latency, Outcome::Success);
                 self.serve(server);
             }
             Event::Failed(server, arrived) => self.report(server, self.now - arrived, Outcome::Failure),
+            Event::Probed(slot) => {
+                let answer = self.trackers[self.fixture.number(slot) as usize].answer(self.now);
+                self.schedule(NETWORK, Event::ProbeAnswered(slot, answer));
+            }
+            Event::ProbeAnswered(slot, answer) => {
+                self.fixture.balancer.probe_answered(slot, &answer, self.now);
+            }
         }
     }
 
@@ -143,9 +167,22 @@ impl Queueing {
         if self.rng.random_bool(self.servers[server].fails) {
             self.schedule(NETWORK, Event::Failed(server, self.now));
         } else {
-            self.queues[server].push_back(self.now);
+            let met = self.trackers[server].started();
+            self.queues[server].push_back((self.now, met));
             if self.queues[server].len() == 1 {
                 self.serve(server);
+            }
+        }
+        self.probe();
+    }
+
+    fn probe(&mut self) {
+        if !self.sends_probes {
+            return;
+        }
+        while let Some(slot) = self.fixture.balancer.wants_probe(self.now) {
+            if self.answers_probes {
+                self.schedule(NETWORK, Event::Probed(slot));
             }
         }
     }

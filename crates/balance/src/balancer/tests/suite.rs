@@ -4,7 +4,10 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use super::fixture::{ASK, Fixture, addresses, hashing, sample};
-use crate::{Affinity, BoundedLoad, Choice, Connectivity, LoadWeightConfig, PeakEwmaConfig, Pick, Policy};
+use crate::{
+    Affinity, BoundedLoad, Choice, Connectivity, LoadWeightConfig, PeakEwmaConfig, Pick, Policy,
+    PrequalConfig, ProbeSource,
+};
 
 /// Whether a policy uses more than one endpoint at a time.
 fn spreads(policy: Policy) -> bool {
@@ -203,6 +206,8 @@ suite! {
     least_request_full_scan: Policy::LeastRequest(Choice::FullScan);
     load_weighted_round_robin: Policy::LoadWeightedRoundRobin(LoadWeightConfig::default());
     peak_ewma: Policy::PeakEwma(PeakEwmaConfig::default());
+    prequal: Policy::Prequal(PrequalConfig::default());
+    prequal_without_probes: Policy::Prequal(PrequalConfig { source: ProbeSource::Own, ..PrequalConfig::default() });
     ring_hash: hashing(Affinity::Rehash)[0];
     ring_hash_bound: hashing(Affinity::Bounded(BoundedLoad::default()))[0];
     maglev: hashing(Affinity::Rehash)[1];

@@ -9,7 +9,7 @@ use crate::balancer::Slot;
 use crate::call::{Ask, CallReport};
 use crate::candidates::{Candidate, Candidates};
 use crate::endpoint::Endpoint;
-use crate::policy::estimate::Estimates;
+use crate::policy::estimate::{Estimates, Rise};
 use crate::policy::{Picker, Verdict, two_distinct};
 use crate::slow_start::SlowStart;
 
@@ -21,13 +21,15 @@ pub(crate) struct PeakEwma {
 
 impl PeakEwma {
     pub(crate) fn new(config: PeakEwmaConfig, slow_start: Option<SlowStart>) -> Self {
-        Self { estimates: Estimates::new(config.decay), slow_start }
+        Self { estimates: Estimates::new(Rise::Peak, config.decay), slow_start }
     }
 
-    fn cost(&self, candidate: &Candidate, now: Duration) -> f64 {
+    /// The cost of a candidate, and the weight to divide it by.
+    fn cost(&self, candidate: &Candidate, now: Duration) -> (f64, f64) {
         let reading = self.estimates.read(candidate.slot.index(), now);
         let calls = f64::from(candidate.endpoint.in_flight()) + 1.0;
-        reading.latency_ns * reading.penalty * calls / candidate.warm_weight(self.slow_start.as_ref(), now)
+        let weight = candidate.warm_weight(self.slow_start.as_ref(), now);
+        (reading.latency_ns * reading.penalty * calls, weight)
     }
 }
 
@@ -43,11 +45,12 @@ impl Picker for PeakEwma {
 
     fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict {
         let Some([one, other]) = two_distinct(candidates.len(), rng) else { return Verdict::At(0) };
-        let [cost, other_cost] = [one, other].map(|position| self.cost(candidates.get(position), ask.now));
-        Verdict::At(if other_cost < cost { other } else { one })
+        let [(cost, weight), (other_cost, other_weight)] =
+            [one, other].map(|position| self.cost(candidates.get(position), ask.now));
+        Verdict::At(if other_cost * weight < cost * other_weight { other } else { one })
     }
 
     fn finished(&mut self, slot: Slot, _endpoint: &Endpoint, report: &CallReport) {
-        self.estimates.observe(slot.index(), report);
+        self.estimates.observe(slot.index(), report, 1.0);
     }
 }

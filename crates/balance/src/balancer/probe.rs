@@ -1,0 +1,48 @@
+//! Probes: which endpoint to ask for its load, and what it answered. Only prequal wants any.
+
+use core::time::Duration;
+
+use super::{Balancer, Slot};
+use crate::policy::{Picker, ProbeAnswer, ProbeCounts};
+
+impl Balancer {
+    /// The next endpoint to send a probe to, which counts as sent from now on. `None` when none is wanted, or as many are
+    /// under way as the policy's pool holds.
+    ///
+    /// Ask after each pick until it says `None`, and at [`Balancer::next_probe_deadline`]. A driver that cannot send probes
+    /// need not ask: the policy goes by what it knows itself, then.
+    pub fn wants_probe(&mut self, now: Duration) -> Option<Slot> {
+        self.picker.poll_probe(&self.candidates, now, &mut self.rng)
+    }
+
+    /// When [`Balancer::wants_probe`] is to be asked although there was no pick; a time in the past means now.
+    #[must_use]
+    pub fn next_probe_deadline(&self) -> Option<Duration> {
+        self.picker.probe_deadline()
+    }
+
+    /// Takes an endpoint's answer to a probe. One that came too late, or that nobody asked for, is ignored and counted.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    pub fn probe_answered(&mut self, slot: Slot, answer: &ProbeAnswer, now: Duration) {
+        assert!(self.slots.find(slot).is_some(), "an answer is from an endpoint that is held");
+        self.picker.probe_answered(&self.candidates, slot, answer, now, &mut self.rng);
+    }
+
+    /// Takes note that a probe could not be sent, or was answered by an error. One that is not answered in time need not be
+    /// reported.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    pub fn probe_failed(&mut self, slot: Slot) {
+        assert!(self.slots.find(slot).is_some(), "a probe was sent to an endpoint that is held");
+        self.picker.probe_failed(slot);
+    }
+
+    /// What became of all probes so far.
+    #[must_use]
+    pub fn probe_counts(&self) -> ProbeCounts {
+        self.picker.probe_counts()
+    }
+}

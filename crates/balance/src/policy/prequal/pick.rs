@@ -1,0 +1,287 @@
+//! The picker.
+
+use core::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+use super::own::{Look, Remembered};
+use super::pool::{Answer, Pool};
+use super::probing::Probing;
+use super::reuse::{mean_uses, round_at_random};
+use super::threshold::Threshold;
+use super::{PrequalConfig, ProbeAnswer, ProbeCounts, ProbeSource};
+use crate::balancer::Slot;
+use crate::call::{Ask, CallReport};
+use crate::candidates::{Candidate, Candidates};
+use crate::endpoint::Endpoint;
+use crate::policy::estimate::{Estimates, Rise};
+use crate::policy::{Picker, Verdict, two_distinct};
+use crate::slow_start::SlowStart;
+
+/// Of the probes of silent endpoints, one in so many is sent none the less: to hear when they have learned to answer.
+const ASK_SILENT: u32 = 16;
+
+/// Calls after which the mean number of uses is computed anew: the measured answers per call change by a hundredth per call.
+const USES_STRIDE: u32 = 16;
+
+/// How much one call changes the measured number of answers per call.
+const ANSWERED_GAIN: f64 = 0.01;
+
+/// The time constant of the proxy's own measurements, which stand in for answers.
+const OWN_DECAY: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(crate) struct Prequal {
+    config: PrequalConfig,
+    slow_start: Option<SlowStart>,
+    pool: Pool,
+    remembered: Remembered,
+    threshold: Threshold,
+    probing: Probing,
+    /// Of each endpoint's latency per request in flight that the call met.
+    estimates: Estimates,
+    /// Probes due, less than 1 after each call: what is left of a fraction.
+    probes_due: f64,
+    /// Removals due, likewise.
+    removals_due: f64,
+    removals_per_answer: f64,
+    /// Answers since the last call.
+    answers: u32,
+    /// A moving average of it.
+    answered_per_call: f64,
+    /// How often a probe is used on average, as of the last time it was computed.
+    mean_uses: f64,
+    /// Calls until it is computed again.
+    calls_until_uses: u32,
+}
+
+impl Prequal {
+    pub(crate) fn new(config: PrequalConfig, slow_start: Option<SlowStart>) -> Self {
+        Self {
+            config,
+            slow_start,
+            pool: Pool::new(config.pool_size()),
+            remembered: Remembered::default(),
+            threshold: Threshold::new(config.rif_quantile.get()),
+            probing: Probing::new(&config),
+            estimates: Estimates::new(Rise::Mean, OWN_DECAY),
+            probes_due: 0.0,
+            removals_due: 0.0,
+            removals_per_answer: removals_per_answer(&config),
+            answers: 0,
+            answered_per_call: config.probes_per_call.get(),
+            mean_uses: 1.0,
+            calls_until_uses: 0,
+        }
+    }
+
+    /// What the proxy itself knows of a candidate.
+    #[inline]
+    fn own(&self, candidate: &Candidate, now: Duration) -> Answer {
+        let reading = self.estimates.read(candidate.slot.index(), now);
+        let in_flight = f64::from(candidate.endpoint.in_flight());
+        let mut answer = Answer {
+            in_flight,
+            latency_ns: reading.latency_ns * (in_flight + 1.0),
+            inverse_weight: 1.0 / f64::from(candidate.weight),
+            penalty: reading.penalty,
+        };
+        if self.slow_start.is_some() {
+            let inverse_warmth =
+                candidate.warmth(self.slow_start.as_ref(), now).max(f64::MIN_POSITIVE).recip();
+            answer.latency_ns *= inverse_warmth;
+            answer.inverse_weight *= inverse_warmth;
+        }
+        answer
+    }
+
+    /// Takes an answer into the pool.
+    fn take(&mut self, slot: Slot, answer: &Answer, now: Duration, rng: &mut SmallRng) {
+        self.threshold.observe(answer.plain_load());
+        let uses = round_at_random(self.mean_uses, rng);
+        self.pool.insert(answer.probe(slot, uses, now));
+        self.answers += 1;
+        self.removals_due += self.removals_per_answer;
+        while self.removals_due >= 1.0 {
+            self.removals_due -= 1.0;
+            // Two are needed to choose between. With few endpoints answers replace each other, and nothing degrades.
+            if self.pool.len() > 2 {
+                self.pool.forget_one(&self.threshold);
+            }
+        }
+    }
+
+    /// Takes note of a call: of how many answers came since the last.
+    fn note_call(&mut self, candidates: usize, now: Duration) {
+        let answers = f64::from(core::mem::take(&mut self.answers));
+        self.answered_per_call += (answers - self.answered_per_call) * ANSWERED_GAIN;
+        if self.calls_until_uses == 0 {
+            self.calls_until_uses = USES_STRIDE;
+            self.mean_uses = mean_uses(&self.config, candidates, self.answered_per_call);
+        }
+        self.calls_until_uses -= 1;
+        self.probing.called(now);
+    }
+
+    fn choose(
+        &mut self,
+        candidates: &Candidates,
+        are_silent: bool,
+        now: Duration,
+        rng: &mut SmallRng,
+    ) -> usize {
+        if !are_silent
+            && self.pool.len() >= 2
+            && let Some((index, slot)) = self.pool.best(&self.threshold)
+        {
+            self.pool.used(index);
+            return candidates.position(slot).expect("the pool holds candidates only");
+        }
+        self.choose_by_own(candidates, now, rng)
+    }
+
+    /// The best of two random candidates and of those remembered, by what the proxy knows of each at this moment.
+    fn choose_by_own(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> usize {
+        let Some(drawn) = two_distinct(candidates.len(), rng) else { return 0 };
+        let remembered = self.remembered.positions(candidates, drawn);
+        let look = |position: usize| {
+            let candidate = candidates.get(position);
+            let answer = self.own(candidate, now);
+            let look = Look { rank: answer.rank(&self.threshold), position, slot: candidate.slot };
+            (look, answer.plain_load())
+        };
+        let [(first, usual), (second, _)] = drawn.map(look);
+        let remembered = remembered.map(|position| position.map(|position| look(position).0));
+        // One drawn at random tells what is usual; those remembered are better than that.
+        self.threshold.observe(usual);
+        self.remembered.keep_best([first, second], remembered)
+    }
+
+    /// Draws what this call triggers, without replacement, and probes it; or, where it does not answer, looks at what the
+    /// proxy knows.
+    fn trigger(&mut self, candidates: &Candidates, are_silent: bool, now: Duration, rng: &mut SmallRng) {
+        let len = u32::try_from(candidates.len()).expect("slots are numbered by u32");
+        let most = f64::from(len).min(self.config.pool_size() as f64);
+        self.probes_due = (self.probes_due + self.config.probes_per_call.get()).min(most + 0.999);
+        let mut drawn = [0_u32; PrequalConfig::MAX_POOL_SIZE];
+        let mut count = 0;
+        while self.probes_due >= 1.0 {
+            self.probes_due -= 1.0;
+            let is_asked_anyway = rng.random_range(0..ASK_SILENT) == 0;
+            if are_silent && !is_asked_anyway {
+                continue;
+            }
+            // What was drawn before gives way to the next. Ends, as there are more candidates.
+            let mut position = rng.random_range(0..len);
+            while drawn[..count].contains(&position) {
+                position = if position + 1 == len { 0 } else { position + 1 };
+            }
+            drawn[count] = position;
+            count += 1;
+            let candidate = candidates.get(position as usize);
+            let is_silent = self.probing.is_silent(candidate.slot);
+            if is_silent {
+                self.take(candidate.slot, &self.own(candidate, now), now, rng);
+            }
+            if !is_silent || is_asked_anyway {
+                self.probing.want(candidate.slot, now);
+            }
+        }
+    }
+}
+
+/// Removals go by the answers, of which there should be as many per call as there are probes.
+fn removals_per_answer(config: &PrequalConfig) -> f64 {
+    let probes = config.probes_per_call.get();
+    // Bounded by one: nothing comes of more.
+    if probes > 0.0 { (config.removals_per_call.get() / probes).min(1.0) } else { 0.0 }
+}
+
+impl Picker for Prequal {
+    fn reserve(&mut self, slots: usize, _weights: &mut dyn Iterator<Item = u32>) {
+        self.estimates.reserve(slots);
+        self.probing.reserve(slots);
+    }
+
+    fn added(&mut self, candidates: &mut Candidates, position: usize, _rng: &mut SmallRng) {
+        let candidate = candidates.get(position);
+        self.estimates.added(candidate.slot.index(), &candidate.endpoint);
+        self.probing.added(candidate.slot);
+    }
+
+    fn removing(&mut self, candidates: &mut Candidates, position: usize) -> usize {
+        let slot = candidates.get(position).slot;
+        self.pool.remove(slot);
+        self.probing.removed(slot);
+        position
+    }
+
+    fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict {
+        if candidates.len() == 1 {
+            return Verdict::At(0);
+        }
+        let now = ask.now;
+        self.note_call(candidates.len(), now);
+        self.pool.expire(now.saturating_sub(self.config.max_age));
+        let is_own = self.config.source == ProbeSource::Own;
+        let are_silent = is_own || self.probing.are_silent(now, self.config.max_age);
+        let position = self.choose(candidates, are_silent, now, rng);
+        if !is_own {
+            self.trigger(candidates, are_silent, now, rng);
+        }
+        Verdict::At(position)
+    }
+
+    /// A call leaves about as many behind as it met (in a stable queue the two have the same distribution), and that spares
+    /// remembering the number for each call.
+    fn finished(&mut self, slot: Slot, endpoint: &Endpoint, report: &CallReport) {
+        let met = f64::from(endpoint.in_flight()) + 1.0;
+        if self.estimates.observe(slot.index(), report, met) {
+            let penalty = self.estimates.read(slot.index(), report.now).penalty;
+            self.pool.set_penalty(slot, penalty);
+        }
+    }
+
+    fn poll_probe(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> Option<Slot> {
+        let random =
+            || (candidates.len() > 1).then(|| candidates.get(rng.random_range(0..candidates.len())).slot);
+        self.probing.poll(now, random)
+    }
+
+    fn probe_deadline(&self) -> Option<Duration> {
+        self.probing.deadline()
+    }
+
+    fn probe_answered(
+        &mut self,
+        candidates: &Candidates,
+        slot: Slot,
+        answer: &ProbeAnswer,
+        now: Duration,
+        rng: &mut SmallRng,
+    ) {
+        if !self.probing.answered(slot, now) {
+            return;
+        }
+        // What is under way is forgotten when the endpoint is a candidate no more.
+        let Some(position) = candidates.position(slot) else { return };
+        let own = self.own(candidates.get(position), now);
+        let latency_ns = answer.latency.map_or(0.0, |latency| latency.as_secs_f64() * 1e9);
+        let answer = Answer {
+            // The proxy's own calls are at the endpoint, or on their way: fewer is not true, or not true for long.
+            in_flight: f64::from(answer.requests_in_flight).max(own.in_flight),
+            latency_ns: if latency_ns > 0.0 { latency_ns } else { own.latency_ns },
+            ..own
+        };
+        self.take(slot, &answer, now, rng);
+    }
+
+    fn probe_failed(&mut self, slot: Slot) {
+        self.probing.failed(slot);
+    }
+
+    fn probe_counts(&self) -> ProbeCounts {
+        self.probing.counts
+    }
+}

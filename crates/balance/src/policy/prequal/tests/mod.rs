@@ -1,0 +1,5 @@
+mod model;
+mod pool;
+mod probing;
+mod silent;
+mod simulated;
