@@ -24,6 +24,7 @@ mod attempt;
 mod backoff;
 mod balancer;
 mod call;
+pub mod canary;
 mod candidates;
 mod connectivity;
 mod endpoint;
