@@ -111,6 +111,19 @@ pub const MAX_CONNECTIONS_PER_WORKER: Bounds<u32> = count(1, 1_000_000, 10_000);
 /// The longest a call may take. There is no default: without it only the client's own deadline counts.
 pub const ROUTE_TIMEOUT: Bounds<Duration> = millis(1, 365 * DAY, 365 * DAY);
 
+/// How long a stream may go on, and how long without a message. There is no default: without it streams go on.
+pub const STREAM_DURATION: Bounds<Duration> = millis(SECOND, 365 * DAY, 365 * DAY);
+
+/// The same for `stream_idle_timeout`; Envoy ends an idle stream after 5 min, which would cut honest watches off.
+pub const STREAM_IDLE_TIMEOUT: Bounds<Duration> = millis(SECOND, 365 * DAY, 365 * DAY);
+
+/// How old a client's connection may get. Below some seconds clients do little but connect. gRPC's servers have no limit by
+/// default either; an hour is common where there is one.
+pub const MAX_CONNECTION_AGE: Bounds<Duration> = millis(SECOND, 30 * DAY, 30 * DAY);
+
+/// How long calls may go on once their connection is too old; as long as they like by default, as with gRPC's servers.
+pub const MAX_CONNECTION_AGE_GRACE: Bounds<Duration> = millis(SECOND, 30 * DAY, 30 * DAY);
+
 /// How long a connection attempt may take, the backend's SETTINGS included. Envoy's 5 s.
 pub const CONNECT_TIMEOUT: Bounds<Duration> = millis(10, 10 * MINUTE, 5 * SECOND);
 

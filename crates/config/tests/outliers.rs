@@ -29,7 +29,10 @@ fn an_empty_mapping_is_on_with_the_detectors_own_defaults_and_nothing_is_off() {
 fn each_rule_can_be_turned_off() {
     let keys = "outlier_detection: {consecutive_failures: off, success_rate: off, failure_percentage: off}";
     let rules = outliers(keys).unwrap();
-    assert_eq!((rules.consecutive_failures, rules.success_rate, rules.failure_percentage), (None, None, None));
+    assert_eq!(
+        (rules.consecutive_failures, rules.success_rate, rules.failure_percentage),
+        (None, None, None)
+    );
 }
 
 #[test]

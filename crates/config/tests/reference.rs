@@ -102,6 +102,20 @@ fn durations_are_as_in_the_reference() {
     duration("idle_timeout", bounds::IDLE_TIMEOUT);
     duration("connect_timeout", bounds::CONNECT_TIMEOUT);
     duration("stall_timeout", bounds::STALL_TIMEOUT);
+    for (key, default, bounds) in [
+        ("max_stream_duration", "none", bounds::STREAM_DURATION),
+        ("stream_idle_timeout", "none", bounds::STREAM_IDLE_TIMEOUT),
+    ] {
+        assert_eq!(cells(key), (default.to_owned(), "1s to 365d".to_owned()), "{key}");
+        assert_eq!((bounds.min, bounds.max), (Duration::from_secs(1), Duration::from_secs(365 * 86_400)));
+    }
+    for (key, bounds) in [
+        ("max_connection_age", bounds::MAX_CONNECTION_AGE),
+        ("max_connection_age_grace", bounds::MAX_CONNECTION_AGE_GRACE),
+    ] {
+        assert_eq!(cells(key), ("off".to_owned(), "1s to 30d".to_owned()), "{key}");
+        assert_eq!((bounds.min, bounds.max), (Duration::from_secs(1), Duration::from_secs(30 * 86_400)));
+    }
     duration("base_interval", bounds::BACKOFF_BASE_INTERVAL);
     duration("max_interval", bounds::BACKOFF_MAX_INTERVAL);
     duration("min_refresh", bounds::DNS_MIN_REFRESH);

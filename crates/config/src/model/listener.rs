@@ -78,11 +78,17 @@ pub struct Limits {
     /// Bytes of one header field's name or value. Default 8 KiB.
     pub max_header_field_size: u32,
     /// How long a connection without streams stays open; `None`: for ever. Edge 1 h, mesh for ever.
-    #[serde(serialize_with = "serialize_idle_timeout")]
+    #[serde(serialize_with = "serialize_or_off")]
     pub idle_timeout: Option<Duration>,
     /// How long a client may leave unread what waits for it, before its call or connection is ended. Default 1 min.
     #[serde(serialize_with = "super::serialize_duration")]
     pub stall_timeout: Duration,
+    /// How old a connection may get before its client is asked to go, more or less; `None`, the default: as old as it likes.
+    #[serde(serialize_with = "serialize_or_off")]
+    pub max_connection_age: Option<Duration>,
+    /// How long calls may go on after that; `None`, the default: as long as they like. `None` without `max_connection_age`.
+    #[serde(serialize_with = "serialize_or_off")]
+    pub max_connection_age_grace: Option<Duration>,
     /// Connections that each worker accepts from this listener. Default 10,000.
     pub max_connections_per_worker: u32,
 }
@@ -101,15 +107,14 @@ impl Limits {
             max_header_field_size: bounds::MAX_HEADER_FIELD_SIZE.default,
             idle_timeout: profile.idle_timeout(),
             stall_timeout: bounds::STALL_TIMEOUT.default,
+            max_connection_age: None,
+            max_connection_age_grace: None,
             max_connections_per_worker: bounds::MAX_CONNECTIONS_PER_WORKER.default,
         }
     }
 }
 
-fn serialize_idle_timeout<S: Serializer>(
-    timeout: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn serialize_or_off<S: Serializer>(timeout: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match timeout {
         Some(timeout) => serializer.serialize_str(&format_duration(*timeout)),
         None => serializer.serialize_str("off"),

@@ -21,6 +21,10 @@ pub struct Route {
     pub destination: Destination,
     /// The longest it may take; `None`, the default: as long as the client lets it.
     pub timeout: Option<Duration>,
+    /// How long a stream may go on before it is ended with UNAVAILABLE; at most `timeout`. `None`, the default: no limit.
+    pub max_stream_duration: Option<Duration>,
+    /// How long it may go on without data in either direction; at most the two above. `None`, the default: no limit.
+    pub stream_idle_timeout: Option<Duration>,
     /// What is changed in the metadata of requests on their way to the backend.
     pub request_metadata: MetadataChange,
     /// What is changed in the metadata with which an answer begins, on its way to the client.
@@ -42,8 +46,14 @@ impl Serialize for Route {
         if let Some(field) = &self.destination.sticky_by {
             map.serialize_entry("sticky_by", field)?;
         }
-        if let Some(timeout) = self.timeout {
-            map.serialize_entry("timeout", &format_duration(timeout))?;
+        for (key, limit) in [
+            ("timeout", self.timeout),
+            ("max_stream_duration", self.max_stream_duration),
+            ("stream_idle_timeout", self.stream_idle_timeout),
+        ] {
+            if let Some(limit) = limit {
+                map.serialize_entry(key, &format_duration(limit))?;
+            }
         }
         for (key, change) in [
             ("request_metadata", &self.request_metadata),

@@ -85,6 +85,14 @@ raw_mapping! {
         /// only the client's deadline counts: there is no hidden timeout.
         timeout: RawDuration,
 
+        /// How long a stream may go on before it is ended with UNAVAILABLE, so that its client opens it anew, maybe elsewhere;
+        /// up to a tenth less, at random. 1s to 365d, at most `timeout`. Without it as long as the client likes.
+        max_stream_duration: RawDuration,
+
+        /// How long a call may go on without data in either direction before it is ended with UNAVAILABLE. 1s to 365d, at
+        /// most `timeout` and `max_stream_duration`. Without it as long as the client likes.
+        stream_idle_timeout: RawDuration,
+
         /// What is changed in the metadata of requests on their way to the backend.
         request_metadata: RawMetadataChange,
 
@@ -253,6 +261,15 @@ raw_mapping! {
         /// How long a client may leave unread what waits for it, before its call or connection is ended. 1s to 1h.
         #[schemars(extend("default" = "1m"))]
         stall_timeout: RawDuration,
+
+        /// How old a connection may get before its client is asked to go (GOAWAY), or `off`; up to a tenth more or less, at
+        /// random. 1s to 30d.
+        #[schemars(extend("default" = "off"))]
+        max_connection_age: Off<RawDuration>,
+
+        /// How long calls may go on after that before they are ended, or `off`. 1s to 30d; needs `max_connection_age`.
+        #[schemars(extend("default" = "off"))]
+        max_connection_age_grace: Off<RawDuration>,
 
         /// Connections that each worker accepts from this listener. 1 to 1000000.
         #[schemars(range(min = bounds::MAX_CONNECTIONS_PER_WORKER.min, max = bounds::MAX_CONNECTIONS_PER_WORKER.max))]

@@ -5,7 +5,9 @@ use super::{route, taken, value};
 use crate::bounds::{self, MAX_LISTENERS};
 use crate::errors::{Fault, Reports, Span, closest};
 use crate::model::{BinaryValues, Forwarded, Limits, Listener, MetadataRules, NamesWithUnderscore, Profile};
-use crate::raw::{At, Field, List, Off, RawLimitValues, RawLimits, RawListener, RawMetadataRules, Text};
+use crate::raw::{
+    At, Field, List, Off, RawDuration, RawLimitValues, RawLimits, RawListener, RawMetadataRules, Text,
+};
 use crate::units::format_size;
 
 /// The listeners, each with the place of its address.
@@ -115,6 +117,21 @@ fn resolve_values(raw: &RawLimitValues, reports: &mut Reports) -> Limits {
     let connection_window =
         value::size(&raw.initial_connection_window_size, bounds::INITIAL_CONNECTION_WINDOW_SIZE, reports);
     check_windows(raw, stream_window, connection_window, reports);
+    let or_off = |field: &Field<Off<RawDuration>>, bounds, default, reports: &mut Reports| match field.given()
+    {
+        None => default,
+        Some(At { value: Off::Off, .. }) => None,
+        Some(At { value: Off::On(duration), span, .. }) => {
+            Some(value::bounded_duration(*duration, *span, bounds, reports))
+        }
+    };
+    let age = or_off(&raw.max_connection_age, bounds::MAX_CONNECTION_AGE, None, reports);
+    let grace = or_off(&raw.max_connection_age_grace, bounds::MAX_CONNECTION_AGE_GRACE, None, reports);
+    if let (Some((key, _)), Some(_), None) = (raw.max_connection_age_grace.with_key(), grace, age)
+        && !raw.max_connection_age.is_refused()
+    {
+        reports.add(key, Fault::Needs { key: "max_connection_age_grace", needed: "max_connection_age" });
+    }
     Limits {
         profile,
         max_concurrent_streams: value::count(
@@ -131,13 +148,9 @@ fn resolve_values(raw: &RawLimitValues, reports: &mut Reports) -> Limits {
             bounds::MAX_HEADER_FIELD_SIZE,
             reports,
         ),
-        idle_timeout: match raw.idle_timeout.given() {
-            None => profile.idle_timeout(),
-            Some(At { value: Off::Off, .. }) => None,
-            Some(At { value: Off::On(timeout), span, .. }) => {
-                Some(value::bounded_duration(*timeout, *span, bounds::IDLE_TIMEOUT, reports))
-            }
-        },
+        idle_timeout: or_off(&raw.idle_timeout, bounds::IDLE_TIMEOUT, profile.idle_timeout(), reports),
+        max_connection_age: age,
+        max_connection_age_grace: grace,
         stall_timeout: value::duration(&raw.stall_timeout, bounds::STALL_TIMEOUT, reports),
         max_connections_per_worker: value::count(
             &raw.max_connections_per_worker,

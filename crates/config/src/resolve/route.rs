@@ -1,5 +1,7 @@
 //! Routes: their conditions, their clusters, and whether a call can reach them.
 
+use core::time::Duration;
+
 use super::cluster::ClusterNames;
 use super::listener::check_length;
 use super::reach::Reach;
@@ -8,7 +10,7 @@ use super::{destination, metadata, rewrite};
 use crate::bounds::{self, MAX_AUTHORITIES, MAX_ROUTES};
 use crate::errors::{Fault, Reports};
 use crate::model::{PathMatch, Route, RouteMatch};
-use crate::raw::{At, Field, List, OneOrMany, RawMatch, RawRoute, Text};
+use crate::raw::{At, Field, List, OneOrMany, RawDuration, RawMatch, RawRoute, Text};
 
 pub(super) fn resolve_routes(
     raw: &Field<List<RawRoute>>,
@@ -21,8 +23,7 @@ pub(super) fn resolve_routes(
     let mut reach = Reach::default();
     let mut routes = Vec::new();
     for route in list.value.entries.iter().take(MAX_ROUTES) {
-        let timeout = route.value.timeout.given();
-        let timeout = timeout.map(|_| value::duration(&route.value.timeout, bounds::ROUTE_TIMEOUT, reports));
+        let (timeout, max_stream_duration, stream_idle_timeout) = resolve_times(&route.value, reports);
         let destination = destination::resolve_destination(route, clusters, reports);
         let mut change = |key, field| rewrite::resolve_change(key, field, reports);
         let request_metadata = change("request_metadata", &route.value.request_metadata);
@@ -38,12 +39,37 @@ pub(super) fn resolve_routes(
             conditions: matched,
             destination,
             timeout,
+            max_stream_duration,
+            stream_idle_timeout,
             request_metadata,
             response_metadata,
             response_trailers,
         }));
     }
     routes
+}
+
+/// `timeout`, `max_stream_duration` and `stream_idle_timeout`: each ends a call by itself, so one that is longer than
+/// another would never do so.
+fn resolve_times(
+    route: &RawRoute,
+    reports: &mut Reports,
+) -> (Option<Duration>, Option<Duration>, Option<Duration>) {
+    let mut time =
+        |field: &Field<RawDuration>, bounds| field.given().map(|_| value::duration(field, bounds, reports));
+    let timeout = time(&route.timeout, bounds::ROUTE_TIMEOUT);
+    let duration = time(&route.max_stream_duration, bounds::STREAM_DURATION);
+    let idle = time(&route.stream_idle_timeout, bounds::STREAM_IDLE_TIMEOUT);
+    for (field, given, other, limit) in [
+        (&route.max_stream_duration, duration, "timeout", timeout),
+        (&route.stream_idle_timeout, idle, "timeout", timeout),
+        (&route.stream_idle_timeout, idle, "max_stream_duration", duration),
+    ] {
+        if let (Some(given), Some(limit)) = (given, limit) {
+            value::not_above((field, given), (other, limit), reports);
+        }
+    }
+    (timeout, duration, idle)
 }
 
 /// The conditions; `None` if they are at fault, so that nothing is concluded from them.

@@ -19,7 +19,7 @@ use crate::worker::rewrite::{MetadataChange, Rewrite};
 use crate::worker::route::{
     MetadataMatch, PathMatch, Route, RouteActions, RouteMatch, RouteTable, Split, ValueMatch,
 };
-use crate::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, Snapshot};
+use crate::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, MaxAge, Snapshot};
 
 /// Builds the snapshot of a configuration. `clusters` are in the configuration's order.
 pub(super) fn build(
@@ -75,6 +75,7 @@ fn build_listener(listener: &ListenerConfig) -> Listener {
         limits: build_limits(limits),
         max_connections: limits.max_connections_per_worker,
         stall_timeout: limits.stall_timeout,
+        max_age: limits.max_connection_age.map(|age| MaxAge { age, grace: limits.max_connection_age_grace }),
         metadata: build_metadata_rules(listener.metadata),
         routes: RouteTable::new(routes.collect()),
     }
@@ -86,7 +87,11 @@ fn build_actions(route: &RouteConfig) -> Option<Arc<RouteActions>> {
         response: build_change(&route.response_metadata),
         trailers: build_change(&route.response_trailers),
     };
-    let actions = RouteActions { rewrite };
+    let actions = RouteActions {
+        rewrite,
+        max_stream_duration: route.max_stream_duration,
+        stream_idle_timeout: route.stream_idle_timeout,
+    };
     (!actions.is_empty()).then(|| Arc::new(actions))
 }
 

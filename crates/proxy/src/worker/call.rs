@@ -114,6 +114,10 @@ pub(super) struct Call {
     /// Whether the deadline is the client's own.
     pub(super) own_deadline: bool,
     pub(super) timer: Option<TimerId>,
+    /// When data passed last, in either direction.
+    pub(super) active_at: Duration,
+    /// When it has gone on for as long as it may.
+    pub(super) ends_at: Option<Duration>,
     /// The request's header list, until response headers arrive.
     pub(super) request: FieldBlock,
     /// The request's DATA so far, while the call may be tried again.
@@ -165,6 +169,8 @@ impl Call {
             deadline: None,
             own_deadline: false,
             timer: None,
+            active_at: now,
+            ends_at: None,
             request: FieldBlock::new(),
             replay: Vec::new(),
             replayable: true,

@@ -5,6 +5,7 @@ use core::time::Duration;
 use evenkeel_balance::Slot;
 use evenkeel_http2::Connection;
 
+use super::age::Age;
 use super::overload::Account;
 use super::timer::TimerId;
 
@@ -106,6 +107,8 @@ pub(super) struct Downstream {
     pub(super) peer: PeerName,
     pub(super) accepted_at: Duration,
     pub(super) stall_timeout: Duration,
+    /// How far it is on its way to being too old; `None` if it may get as old as it likes.
+    pub(super) age: Option<Age>,
 }
 
 /// Who a client is, for the access log: its address, without the cost of text before it is wanted.
@@ -176,7 +179,15 @@ impl Conn {
             Side::Upstream(Upstream { progress: UpstreamProgress::Connecting(until), .. }) => Some(*until),
             _ => None,
         };
-        engine.into_iter().chain(stall).chain(connect).min()
+        engine.into_iter().chain(stall).chain(connect).chain(self.age().and_then(Age::due)).min()
+    }
+
+    /// How far a client's connection is on its way to being too old, while that matters.
+    pub(super) fn age(&self) -> Option<&Age> {
+        match (&self.side, self.phase) {
+            (Side::Downstream(down), ConnPhase::Silent | ConnPhase::Live) => down.age.as_ref(),
+            _ => None,
+        }
     }
 
     /// When the connection is given up if its peer takes nothing until then.

@@ -248,9 +248,10 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         call.request = block;
         self.charge_call(id);
+        self.limit_duration(now, id);
         let call = &mut self.calls[id as usize];
-        if let Some(deadline) = call.deadline {
-            call.timer = Some(self.wheel.arm(deadline, super::TimerKey::Call(id)));
+        if let Some(due) = call.deadline.into_iter().chain(call.overdue_at()).min() {
+            call.timer = Some(self.wheel.arm(due, super::TimerKey::Call(id)));
         }
         self.attempt(now, id);
     }
@@ -263,6 +264,7 @@ impl Worker {
         }
         let call = &mut self.calls[id as usize];
         call.request_ended |= end;
+        call.active_at = now;
         call.sent.scan(bytes);
         self.on_messages(id);
         match self.calls[id as usize].phase {

@@ -181,7 +181,8 @@ impl Worker {
         call.stalled_since = Some(now);
         let until = now + timeout;
         // A timer for a deadline that comes first looks at the stall when it fires.
-        if call.timer.is_some() && call.deadline.is_some_and(|deadline| deadline <= until) {
+        let due = call.deadline.into_iter().chain(call.overdue_at()).min();
+        if call.timer.is_some() && due.is_some_and(|due| due <= until) {
             return;
         }
         if let Some(timer) = call.timer.take() {
@@ -222,6 +223,9 @@ impl Worker {
             self.end_past_deadline(now, id);
             return;
         }
+        if self.end_overdue(now, id) {
+            return;
+        }
         let stalled_since = self.calls[id as usize].stalled_since;
         let stall = stalled_since
             .and_then(|since| self.staller(id).map(|(staller, timeout)| (since + timeout, staller, timeout)));
@@ -232,7 +236,8 @@ impl Worker {
             return;
         }
         let call = &mut self.calls[id as usize];
-        if let Some(next) = deadline_end(call).into_iter().chain(stall.map(|(at, ..)| at)).min() {
+        let stalled = stall.map(|(at, ..)| at);
+        if let Some(next) = deadline_end(call).into_iter().chain(stalled).chain(call.overdue_at()).min() {
             call.timer = Some(self.wheel.arm(next, TimerKey::Call(id)));
         }
     }

@@ -18,6 +18,7 @@
 //! - Nothing is allocated for a call in steady state: records, blocks and buffers are reused.
 //! - Input never panics: what a peer can send is either handled or ends its stream or connection.
 
+mod age;
 mod attempt;
 mod call;
 mod cluster;
@@ -25,6 +26,7 @@ mod conn;
 mod control;
 mod details;
 mod downstream;
+mod duration;
 mod finish;
 mod http1;
 mod inspect;
@@ -52,6 +54,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use slab::Slab;
 
+use self::age::Age;
 use self::call::Call;
 use self::cluster::WorkerCluster;
 use self::conn::{Conn, ConnPhase, Downstream, Side};
@@ -225,6 +228,7 @@ impl Worker {
             peer,
             accepted_at: now,
             stall_timeout: settings.stall_timeout,
+            age: settings.max_age.map(|limit| Age::new(limit, now, &mut self.rng)),
         });
         let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
         if self.draining {

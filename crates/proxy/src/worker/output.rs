@@ -5,6 +5,7 @@ use core::time::Duration;
 use evenkeel_http2::{ConnectionError, ErrorCode, Role};
 use evenkeel_telemetry::{Event, ResponseFlag};
 
+use super::age::Age;
 use super::call::{CallPhase, Leg};
 use super::conn::{ConnId, ConnPhase, LINGER_MAX, Side, TransportEnd, UpstreamProgress};
 use super::{Action, TimerKey, Worker};
@@ -295,6 +296,10 @@ impl Worker {
             self.lose_upstream(now, id, "connection timeout");
             return;
         }
+        if conn.age().and_then(Age::due).is_some_and(|at| at <= now) {
+            self.on_aged(now, id);
+        }
+        let Some(conn) = self.conns.get_mut(id.index()) else { return };
         if conn.http2.deadline().is_some_and(|at| at <= now) {
             self.touch(id);
             let conn = &mut self.conns[id.index()];

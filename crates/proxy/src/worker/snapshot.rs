@@ -10,6 +10,7 @@ use evenkeel_balance::outlier::OutlierDetector;
 use evenkeel_balance::{BackoffConfig, EndpointSet, Policy};
 use evenkeel_http2::Limits;
 
+pub use super::age::MaxAge;
 use super::metadata::MetadataRules;
 use super::route::RouteTable;
 
@@ -36,6 +37,8 @@ pub struct Listener {
     /// How long a client may leave unread what waits for it, be it a connection's or a stream's window that stays closed
     /// (CVE-2019-9517). Default 60 s.
     pub stall_timeout: Duration,
+    /// How old a client's connection may get. Default: as old as it likes.
+    pub max_age: Option<MaxAge>,
     /// Which metadata of its clients is passed on.
     pub metadata: MetadataRules,
     /// Where calls go.
@@ -51,6 +54,7 @@ impl Listener {
             limits,
             max_connections: 10_000,
             stall_timeout: Duration::from_secs(60),
+            max_age: None,
             metadata: MetadataRules::default(),
             routes,
         }

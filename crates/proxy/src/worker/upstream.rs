@@ -282,6 +282,7 @@ impl Worker {
         }
         let call = &mut self.calls[id as usize];
         call.headers_at = Some(now);
+        call.active_at = now;
         call.phase = CallPhase::Answering;
         call.replayable = false;
         let (block, replay) = (core::mem::take(&mut call.request), core::mem::take(&mut call.replay));
@@ -305,6 +306,7 @@ impl Worker {
 
     fn on_response_data(&mut self, now: Duration, id: u32, leg: Leg, bytes: &[u8], end: bool) {
         let call = &mut self.calls[id as usize];
+        call.active_at = now;
         call.received.scan(bytes);
         let down = call.down;
         self.on_messages(id);
@@ -313,6 +315,9 @@ impl Worker {
         let sent = http2.send_data(now, down.stream, bytes, false).unwrap_or(bytes.len());
         self.consume(leg.conn, leg.stream, sent as u32);
         self.note_stall(now, id, sent < bytes.len());
+        if !end && self.end_overdue(now, id) {
+            return;
+        }
         if end {
             // A gRPC response ends with trailers; one that does not has lost its status.
             let text = "upstream ended the response without a grpc-status";

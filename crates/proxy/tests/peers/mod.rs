@@ -55,6 +55,8 @@ pub(crate) struct Peer {
     /// Of a client: fields with which the newest answer began, and with which one ended.
     pub(crate) answered_with: Vec<(String, String)>,
     pub(crate) ended_with: Vec<(String, String)>,
+    /// Of a backend: all requests that it got.
+    pub(crate) begun: Vec<StreamKey>,
     /// Of a backend: the first byte of each request's message.
     pub(crate) asked: HashMap<u32, u8>,
     /// Of a backend: streams whose answer may still be on its way.
@@ -101,6 +103,7 @@ impl Peer {
             asked_with: Vec::new(),
             answered_with: Vec::new(),
             ended_with: Vec::new(),
+            begun: Vec::new(),
             asked: HashMap::new(),
             answered: Vec::new(),
         }
@@ -119,7 +122,10 @@ impl Peer {
                 continue;
             };
             match event {
-                Event::Request { .. } => self.asked_with = self.received(),
+                Event::Request { stream, .. } => {
+                    self.begun.push(stream);
+                    self.asked_with = self.received();
+                }
                 Event::Response { end: false, .. } => self.answered_with = self.received(),
                 Event::Data { stream, bytes, end, .. } => {
                     if let Some(first) = bytes.get(5) {

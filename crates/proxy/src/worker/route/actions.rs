@@ -1,5 +1,7 @@
 //! What a route does to its calls besides choosing where they go.
 
+use core::time::Duration;
+
 use crate::worker::rewrite::Rewrite;
 
 /// What a route does to its calls. A call keeps it to its end, also when a reload has changed the route.
@@ -7,12 +9,16 @@ use crate::worker::rewrite::Rewrite;
 pub struct RouteActions {
     /// What it changes in metadata.
     pub rewrite: Rewrite,
+    /// How long a call may go on before it ends with UNAVAILABLE, less up to a tenth. `None`: as long as it likes.
+    pub max_stream_duration: Option<Duration>,
+    /// How long it may go on without data in either direction. `None`: as long as it likes.
+    pub stream_idle_timeout: Option<Duration>,
 }
 
 impl RouteActions {
     /// Whether it does nothing, so that a call need not keep it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rewrite.is_empty()
+        *self == Self::default()
     }
 }
