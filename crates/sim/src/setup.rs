@@ -114,6 +114,7 @@ impl Setup {
             conditions: RouteMatch::default(),
             destination: Split::to(0),
             timeout: None,
+            retry: None,
             actions: None,
         };
         let routes = if endpoints.is_some() { vec![route] } else { Vec::new() };

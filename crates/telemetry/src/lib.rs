@@ -37,7 +37,10 @@ pub use cluster::{
     MAX_CLUSTER_SERIES, MAX_ENDPOINT_SERIES, ResolverTotals,
 };
 pub use counter::SharedCounter;
-pub use event::{Ejected, Event, Refused, Reload, ResponseFlag, ResponseFlags, Shed, Side, TransparentRetry};
+pub use event::{
+    Ejected, Event, Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side,
+    TransparentRetry,
+};
 pub use exposition::{BufferedSample, EndpointState, Format, ProcessSample, Scrape, render};
 pub use histogram::{LATENCY_BOUNDS, LATENCY_BUCKETS, LatencyTotals};
 pub use limiter::{LogLimiter, MAX_CAUSES, PERIOD, SharedLogLimiter};

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch::Receiver;
 
 use super::supervisor::Request;
+use crate::worker::snapshot::RetryGates;
 
 /// A cluster at run time.
 pub(super) struct ClusterRuntime {
@@ -26,6 +27,8 @@ pub(super) struct ClusterRuntime {
     set: Mutex<Known>,
     /// Outlier detection, shared by all workers.
     pub(super) outliers: Option<Arc<OutlierDetector>>,
+    /// What bounds retries, shared by all workers.
+    pub(super) gates: Arc<RetryGates>,
     counted: (AtomicU64, AtomicU64),
     forwarder: tokio::task::AbortHandle,
 }
@@ -64,8 +67,9 @@ impl ClusterRuntime {
         }
         let forwarder = tokio::spawn(forward(watch.subscribe(), changes)).abort_handle();
         let outliers = config.outlier_detection.map(|config| Arc::new(OutlierDetector::new(config, 0, now)));
+        let gates = Arc::new(RetryGates::default());
         let set = Mutex::default();
-        Self { config, watch, telemetry, set, outliers, counted: Default::default(), forwarder }
+        Self { config, watch, telemetry, set, outliers, gates, counted: Default::default(), forwarder }
     }
 
     /// Continues another runtime's endpoints, so that their counters survive a reload that changed the target.

@@ -52,6 +52,7 @@ fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
         max_calls_per_connection: CALLS_PER_CONNECTION_MAX,
         max_endpoints_per_worker: config.max_endpoints_per_worker as usize,
         outliers: runtime.outliers.clone(),
+        gates: Arc::clone(&runtime.gates),
         endpoints,
         resolve_error: resolver.error.map(|error| error.to_string().into()),
     }
@@ -67,6 +68,7 @@ fn build_listener(listener: &ListenerConfig) -> Listener {
         },
         destination: build_split(&route.destination),
         timeout: route.timeout,
+        retry: None,
         actions: build_actions(route),
     });
     let limits = &listener.limits;

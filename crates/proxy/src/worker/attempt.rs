@@ -1,21 +1,16 @@
-//! Attempts: picking an endpoint for a call, sending the request there, and trying elsewhere when it was not
-//! processed.
-//!
-//! Two cases are always tried again, neither visible to the client (gRFC A6, "transparent retries"): a call whose
-//! bytes never left for the backend, as often as there are endpoints and attempts; and one that the backend refused
-//! (REFUSED_STREAM, or above a GOAWAY's last stream), once. Anything else may have been processed and is the business of a
-//! retry policy.
+//! Attempts: picking an endpoint for a call, and sending the request there. What follows when one fails is the business of
+//! [`retry`](super::retry).
 
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Ask, AttemptEnd, Balancer, Pick, Slot};
+use evenkeel_balance::{Ask, Balancer, Pick, Slot};
 use evenkeel_grpc::{Code, print_timeout};
 use evenkeel_http2::OpenError;
-use evenkeel_telemetry::{Event, ResponseFlag, TransparentRetry};
+use evenkeel_telemetry::{Event, ResponseFlag};
 
 use super::Worker;
-use super::call::{ATTEMPTS_MAX, CallPhase, Leg};
+use super::call::{CallPhase, Leg, TRIED_MAX};
 use super::cluster::{Waiting, WorkerCluster};
 use super::conn::ConnId;
 use super::reply::Refusal;
@@ -31,7 +26,7 @@ const LEAVING_FACTOR: usize = 4;
 /// Endpoints that an attempt does not want.
 #[derive(Clone, Copy, Debug, Default)]
 struct Unwanted {
-    slots: [Option<Slot>; ATTEMPTS_MAX as usize + PASSED_OVER_MAX],
+    slots: [Option<Slot>; TRIED_MAX + PASSED_OVER_MAX],
     count: usize,
 }
 
@@ -211,9 +206,18 @@ impl Worker {
         call.attempt_at = now;
         call.forwarded = 0;
         let end = call.request_ended && call.replay.is_empty();
+        let policy = call.retrying.as_ref().map(|retrying| &retrying.settings.policy);
+        call.attempt_deadline = policy.and_then(|policy| policy.attempt_timeout_at(now, call.deadline));
         let left = call.deadline.map(|deadline| print_timeout(deadline.saturating_sub(now)));
-        let extra = left.as_ref().map(|text| [(&b"grpc-timeout"[..], text.as_bytes())]);
-        let extra: &[(&[u8], &[u8])] = extra.as_ref().map_or(&[], |extra| &extra[..]);
+        // A digit: a policy has five attempts at most.
+        let previous = [b'0' + call.retry.previous_attempts()];
+        let mut extra: [(&[u8], &[u8]); 2] = [(b"grpc-previous-rpc-attempts", &previous), (b"", b"")];
+        let mut fields = usize::from(call.retry.previous_attempts() > 0);
+        if let Some(left) = &left {
+            extra[fields] = (b"grpc-timeout", left.as_bytes());
+            fields += 1;
+        }
+        let extra = &extra[..fields];
         let opened = http2.send_headers(&mut self.fields.store, stream, &call.request, extra, end);
         debug_assert!(opened.is_ok(), "a stream that was opened just now takes headers");
         let (mut credit, mut waits) = (0, false);
@@ -231,35 +235,10 @@ impl Worker {
         self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);
         self.note_stall(now, id, waits);
+        if self.calls[id as usize].attempt_deadline.is_some() {
+            self.arm_call(id);
+        }
         self.on_attempt_started(id);
-    }
-
-    /// The newest attempt ended; `reason` says why it is safe to make another: the backend did nothing
-    /// ([`TransparentRetry::RefusedStream`], [`TransparentRetry::GoAway`]: once), or nothing left for it
-    /// ([`TransparentRetry::ConnectFailure`]). Whether another was made.
-    pub(super) fn try_again(&mut self, now: Duration, id: u32, reason: Option<TransparentRetry>) -> bool {
-        let Some(reason) = reason else { return false };
-        let unsent = reason == TransparentRetry::ConnectFailure;
-        let call = &mut self.calls[id as usize];
-        if !call.may_retry() || (!unsent && call.refusal_retried) {
-            return false;
-        }
-        if !unsent {
-            call.refusal_retried = true;
-        }
-        let attempt = usize::from(call.attempts.saturating_sub(1)) % call.tried.len();
-        call.tried[attempt] = call.slot;
-        call.phase = CallPhase::Waiting;
-        call.stalled_since = None;
-        let end = match reason {
-            TransparentRetry::ConnectFailure => AttemptEnd::NotSent,
-            TransparentRetry::RefusedStream => AttemptEnd::RefusedStream,
-            TransparentRetry::GoAway => AttemptEnd::GoAway { is_graceful: true },
-        };
-        self.release_upstream(now, id, Some(end));
-        self.count(Event::TransparentRetry(reason));
-        self.attempt(now, id);
-        true
     }
 
     /// A reload may have put another record in the place of the call's cluster: the call goes on there.
@@ -273,7 +252,7 @@ impl Worker {
         if let Some(place) = self.clusters.iter().position(same) {
             call.cluster = place as u32;
             call.slot = None;
-            call.tried = [None; ATTEMPTS_MAX as usize];
+            call.tried = [None; TRIED_MAX];
         }
     }
 

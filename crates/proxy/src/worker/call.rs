@@ -11,13 +11,16 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::Slot;
+use evenkeel_balance::retry::RetryState;
 use evenkeel_grpc::{Code, MessageScanner};
 use evenkeel_http2::StreamKey;
 use evenkeel_http2::field::FieldBlock;
 use evenkeel_telemetry::{Messages, ResponseFlag};
 
+use super::canary::VersionMark;
 use super::conn::ConnId;
 use super::observe::LogFields;
+use super::retry::Retrying;
 use super::route::RouteActions;
 use super::timer::TimerId;
 
@@ -25,8 +28,8 @@ use super::timer::TimerId;
 /// that sent more is no longer replayed (reference A.2 row 40; grpc-go keeps 256 KiB).
 pub(super) const REPLAY_BYTES_MAX: usize = 64 * 1024;
 
-/// Attempts of one call, the first included: as many endpoints are tried when connections fail under it.
-pub(super) const ATTEMPTS_MAX: u8 = 5;
+/// Endpoints that a call remembers to have been tried on, so that it is not sent there again while there are others.
+pub(super) const TRIED_MAX: usize = 5;
 
 /// How far a call has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,14 +101,25 @@ pub(super) struct Call {
     pub(super) is_trial: bool,
     pub(super) listener: u32,
     pub(super) route: u16,
+    /// Which version of the route's canary answers it.
+    pub(super) version: Option<VersionMark>,
     /// What its route does to it besides.
     pub(super) actions: Option<Arc<RouteActions>>,
     pub(super) method: u16,
     pub(super) attempts: u8,
-    /// Whether the one transparent retry after a refusal was used (gRFC A6).
-    pub(super) refusal_retried: bool,
+    /// What is remembered of earlier attempts.
+    pub(super) retry: RetryState,
+    /// The route's policy and the cluster's budget, if the route has a policy.
+    pub(super) retrying: Option<Retrying>,
+    /// When the next attempt begins; the call waits for it.
+    pub(super) retry_at: Option<Duration>,
+    /// When the newest attempt is given up for another.
+    pub(super) attempt_deadline: Option<Duration>,
+    /// Response headers that are held back, and until when at most.
+    pub(super) held: Option<FieldBlock>,
+    pub(super) held_until: Option<Duration>,
     /// Endpoints that failed this call.
-    pub(super) tried: [Option<Slot>; ATTEMPTS_MAX as usize],
+    pub(super) tried: [Option<Slot>; TRIED_MAX],
     pub(super) started_at: Duration,
     pub(super) attempt_at: Duration,
     pub(super) headers_at: Option<Duration>,
@@ -113,7 +127,7 @@ pub(super) struct Call {
     pub(super) deadline: Option<Duration>,
     /// Whether the deadline is the client's own.
     pub(super) own_deadline: bool,
-    pub(super) timer: Option<TimerId>,
+    pub(super) timer: Option<(TimerId, Duration)>,
     /// When data passed last, in either direction.
     pub(super) active_at: Duration,
     /// When it has gone on for as long as it may.
@@ -158,11 +172,17 @@ impl Call {
             is_trial: false,
             listener,
             route: 0,
+            version: None,
             actions: None,
             method: 0,
             attempts: 0,
-            refusal_retried: false,
-            tried: [None; ATTEMPTS_MAX as usize],
+            retry: RetryState::new(),
+            retrying: None,
+            retry_at: None,
+            attempt_deadline: None,
+            held: None,
+            held_until: None,
+            tried: [None; TRIED_MAX],
             started_at: now,
             attempt_at: now,
             headers_at: None,
@@ -189,13 +209,6 @@ impl Call {
             stalled_since: None,
             charged: 0,
         }
-    }
-
-    /// Whether another attempt may be made.
-    pub(super) fn may_retry(&self) -> bool {
-        self.replayable
-            && self.attempts < ATTEMPTS_MAX
-            && matches!(self.phase, CallPhase::Waiting | CallPhase::Sent)
     }
 
     /// The endpoints that failed this call, newest last.

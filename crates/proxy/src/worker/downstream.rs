@@ -14,6 +14,7 @@ use super::call::{Call, CallPhase, Leg, REPLAY_BYTES_MAX};
 use super::conn::{ConnId, Side};
 use super::metadata::Traits;
 use super::reply::Refusal;
+use super::retry::Retrying;
 use super::route::{Asked, FieldSource, Split, joined};
 
 /// Set in a note that holds a decision.
@@ -175,6 +176,13 @@ impl Worker {
             }
         };
         call.cluster = self.cluster_of[cluster];
+        let generation = self.snapshot.generation;
+        call.version =
+            route.destination.version_of(cluster).map(|version| VersionMark { generation, version });
+        if let Some(settings) = &route.retry {
+            let gates = &self.clusters[call.cluster as usize].settings.gates;
+            call.retrying = Some(Retrying::begin(settings, gates, now));
+        }
         let longest = match (timeout, route.timeout) {
             (Some(timeout), Some(cap)) => Some(timeout.min(cap)),
             (timeout, cap) => timeout.or(cap),
@@ -249,10 +257,7 @@ impl Worker {
         call.request = block;
         self.charge_call(id);
         self.limit_duration(now, id);
-        let call = &mut self.calls[id as usize];
-        if let Some(due) = call.deadline.into_iter().chain(call.overdue_at()).min() {
-            call.timer = Some(self.wheel.arm(due, super::TimerKey::Call(id)));
-        }
+        self.arm_call(id);
         self.attempt(now, id);
     }
 

@@ -10,22 +10,9 @@ use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Half};
 use evenkeel_telemetry::ResponseFlag;
 
-use super::call::{Call, CallPhase, Leg};
+use super::Worker;
+use super::call::CallPhase;
 use super::conn::{ConnPhase, Side, UpstreamProgress};
-use super::{TimerKey, Worker};
-
-/// Who leaves bytes of a call unread.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Staller {
-    Client,
-    Backend,
-}
-
-/// How long after its deadline a call is reset in the middle of a message.
-///
-/// A reset carries no status: the client takes it for its deadline only if its own clock, which gRPC's core library reads in
-/// whole milliseconds and not at each event, says so; else for a cancellation.
-const RESET_GRACE: Duration = Duration::from_millis(5);
 
 /// An end that this proxy decides.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,6 +96,11 @@ impl Worker {
         let (cluster_id, latency) = (call.cluster, now.saturating_sub(call.attempt_at));
         let end = end.unwrap_or_else(|| call.code.map_or(AttemptEnd::Reset, AttemptEnd::status));
         let is_trial = core::mem::take(&mut call.is_trial);
+        (call.attempt_deadline, call.held_until) = (None, None);
+        let held = call.held.take();
+        if let Some(held) = held {
+            self.give_block(held);
+        }
         self.touch(up.conn);
         if let Some(conn) = self.conns.get_mut(up.conn.index()) {
             conn.http2.release(&mut self.fields, up.stream);
@@ -152,9 +144,12 @@ impl Worker {
     pub(super) fn remove_call(&mut self, now: Duration, id: u32) {
         self.release_upstream(now, id, None);
         self.on_call_finished(now, id);
-        let call = self.calls.remove(id as usize);
+        let mut call = self.calls.remove(id as usize);
+        if let Some(retrying) = call.retrying.take() {
+            retrying.end(&mut call.retry);
+        }
         self.memory.charge(call.charged, 0);
-        if let Some(timer) = call.timer {
+        if let Some((timer, _)) = call.timer {
             self.wheel.disarm(timer);
         }
         self.give_block(call.request);
@@ -170,110 +165,6 @@ impl Worker {
             }
         }
     }
-
-    /// Notes that bytes of a call wait for a window. If none moves for as long as its peer may take the call ends.
-    pub(super) fn note_stall(&mut self, now: Duration, id: u32, waits: bool) {
-        if !waits || self.calls[id as usize].stalled_since.is_some() {
-            return;
-        }
-        let Some((_, timeout)) = self.staller(id) else { return };
-        let call = &mut self.calls[id as usize];
-        call.stalled_since = Some(now);
-        let until = now + timeout;
-        // A timer for a deadline that comes first looks at the stall when it fires.
-        let due = call.deadline.into_iter().chain(call.overdue_at()).min();
-        if call.timer.is_some() && due.is_some_and(|due| due <= until) {
-            return;
-        }
-        if let Some(timer) = call.timer.take() {
-            self.wheel.disarm(timer);
-        }
-        call.timer = Some(self.wheel.arm(until, TimerKey::Call(id)));
-    }
-
-    /// Whose window bytes of a call wait for, and how long it may stay closed: of two the one with less patience for it.
-    fn staller(&self, id: u32) -> Option<(Staller, Duration)> {
-        let call = &self.calls[id as usize];
-        let waiting = |leg: Leg, any: bool| {
-            let conn = self.conns.get(leg.conn.index())?;
-            (any || conn.http2.has_queued(leg.stream)).then(|| conn.side.stall_timeout())
-        };
-        // The end of a response that has not left may be all that waits.
-        let client = waiting(call.down, call.phase == CallPhase::Draining);
-        let client = client.map(|timeout| (Staller::Client, timeout));
-        let backend = call.up.and_then(|up| waiting(up, false)).map(|timeout| (Staller::Backend, timeout));
-        client.into_iter().chain(backend).min_by_key(|(_, timeout)| *timeout)
-    }
-
-    /// Notes that bytes of a call moved that had waited: what still waits begins to do so anew.
-    pub(super) fn note_progress(&mut self, now: Duration, id: u32) {
-        let call = &mut self.calls[id as usize];
-        let conns = &self.conns;
-        let waits = [Some(call.down), call.up]
-            .into_iter()
-            .flatten()
-            .any(|leg| conns.get(leg.conn.index()).is_some_and(|conn| conn.http2.has_queued(leg.stream)));
-        call.stalled_since = waits.then_some(now);
-    }
-
-    pub(super) fn on_call_timer(&mut self, now: Duration, id: u32) {
-        let call = &mut self.calls[id as usize];
-        call.timer = None;
-        if deadline_end(call).is_some_and(|end| end <= now) {
-            self.end_past_deadline(now, id);
-            return;
-        }
-        if self.end_overdue(now, id) {
-            return;
-        }
-        let stalled_since = self.calls[id as usize].stalled_since;
-        let stall = stalled_since
-            .and_then(|since| self.staller(id).map(|(staller, timeout)| (since + timeout, staller, timeout)));
-        if let Some((at, staller, timeout)) = stall
-            && at <= now
-        {
-            self.end_stalled(now, id, staller, timeout);
-            return;
-        }
-        let call = &mut self.calls[id as usize];
-        let stalled = stall.map(|(at, ..)| at);
-        if let Some(next) = deadline_end(call).into_iter().chain(stalled).chain(call.overdue_at()).min() {
-            call.timer = Some(self.wheel.arm(next, TimerKey::Call(id)));
-        }
-    }
-
-    /// Ends a call whose deadline has passed. Whether it has.
-    pub(super) fn end_past_deadline(&mut self, now: Duration, id: u32) -> bool {
-        let passed = self.calls[id as usize].deadline.is_some_and(|deadline| deadline <= now);
-        if passed {
-            let text = "deadline exceeded: upstream request timeout";
-            let ending = Ending::local(Code::DeadlineExceeded, ResponseFlag::UpstreamTimeout, text);
-            self.end_call(now, id, &ending);
-        }
-        passed
-    }
-
-    /// Nothing moved for too long. A client that does not read is reset, and nothing of it is the backend's fault; a
-    /// backend that does not read ends the call.
-    fn end_stalled(&mut self, now: Duration, id: u32, staller: Staller, timeout: Duration) {
-        if staller == Staller::Backend {
-            let text = format!("stream idle timeout: the backend did not read the request for {timeout:?}");
-            self.end_call(now, id, &Ending::local(Code::Unavailable, ResponseFlag::StreamIdle, &text));
-            return;
-        }
-        let call = &mut self.calls[id as usize];
-        call.code = Some(Code::Unavailable);
-        call.flag = Some(ResponseFlag::StreamIdle);
-        self.release_upstream(now, id, Some(AttemptEnd::Cancelled));
-        self.reset_client(id, ErrorCode::INTERNAL_ERROR);
-        self.response_ended(now, id);
-    }
-}
-
-/// When the deadline ends a call: later where all that can be said is a reset.
-fn deadline_end(call: &Call) -> Option<Duration> {
-    let is_reset = call.phase == CallPhase::Answering && !call.received.at_boundary();
-    call.deadline.map(|deadline| if is_reset { deadline + RESET_GRACE } else { deadline })
 }
 
 /// What an attempt's end says about its endpoint, as policies and statistics see it. The caller's own errors and its leaving

@@ -21,6 +21,7 @@
 mod age;
 mod attempt;
 mod call;
+mod call_timer;
 mod cluster;
 mod conn;
 mod control;
@@ -36,6 +37,7 @@ mod outliers;
 mod output;
 pub mod overload;
 mod reply;
+mod retry;
 pub mod rewrite;
 pub mod route;
 pub mod snapshot;
@@ -64,7 +66,7 @@ pub use self::inspect::Usage;
 pub use self::observe::Observer;
 pub use self::outliers::EndpointChange;
 use self::overload::{Account, Accountant, Level};
-use self::snapshot::Snapshot;
+use self::snapshot::{RetryGates, Snapshot};
 use self::timer::Wheel;
 
 /// Output buffers that a worker keeps for reuse.
@@ -141,8 +143,10 @@ pub struct Worker {
     /// Client connections of each listener.
     accepted: Vec<u32>,
     wheel: Wheel<TimerKey>,
-    /// Decides where calls of a split go.
+    /// Decides where calls of a split go, and how long a retry waits.
     rng: SmallRng,
+    /// For calls whose route has no policy.
+    no_gates: Arc<RetryGates>,
     dirty: Vec<u32>,
     settled: usize,
     /// Connections whose input was cut short for the sake of others: those that are [`Conn::put_off`], once each.
@@ -192,6 +196,7 @@ impl Worker {
             cluster_of: Vec::new(),
             accepted: Vec::new(),
             wheel: Wheel::new(now),
+            no_gates: Arc::default(),
             rng: SmallRng::seed_from_u64(config.seed ^ SPLIT_SEED),
             dirty: Vec::new(),
             settled: 0,

@@ -217,6 +217,7 @@ impl Worker {
     }
 
     pub(super) fn on_call_finished(&mut self, now: Duration, id: u32) {
+        self.count_version(now, id);
         let call = &self.calls[id as usize];
         if !call.counted {
             self.log_call(now, id, None);

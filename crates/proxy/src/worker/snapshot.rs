@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::outlier::OutlierDetector;
+use evenkeel_balance::retry::{Gates, RetryBudget, RetryBudgetConfig, RetryPolicy, RetryThrottle};
 use evenkeel_balance::{BackoffConfig, EndpointSet, Policy};
 use evenkeel_http2::Limits;
 
@@ -89,10 +90,44 @@ pub struct Cluster {
     pub max_endpoints_per_worker: usize,
     /// Outlier detection, shared by all workers; `None` without.
     pub outliers: Option<Arc<OutlierDetector>>,
+    /// What bounds the retries of all workers' calls.
+    pub gates: Arc<RetryGates>,
     /// What discovery found; `None` before its first answer.
     pub endpoints: Option<Arc<EndpointSet>>,
     /// What discovery's newest failure said, for the message of calls that fail because of it.
     pub resolve_error: Option<Arc<str>>,
+}
+
+/// How the calls of a route are tried again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RetrySettings {
+    /// When, how often, and after which ends.
+    pub policy: RetryPolicy,
+    /// Whether doing a call twice does no harm.
+    pub is_idempotent: bool,
+}
+
+/// What all calls to a cluster share that may be tried again.
+#[derive(Debug)]
+pub struct RetryGates {
+    /// Bounds retries to a share of the calls.
+    pub budget: RetryBudget,
+    /// Stops retries while too many attempts fail (gRFC A6), if it is configured.
+    pub throttle: Option<RetryThrottle>,
+}
+
+impl RetryGates {
+    /// The gates as a decision asks for them.
+    #[must_use]
+    pub fn gates(&self) -> Gates<'_> {
+        Gates { budget: &self.budget, throttle: self.throttle.as_ref() }
+    }
+}
+
+impl Default for RetryGates {
+    fn default() -> Self {
+        Self { budget: RetryBudget::new(RetryBudgetConfig::default()), throttle: None }
+    }
 }
 
 impl Cluster {
@@ -110,6 +145,7 @@ impl Cluster {
             max_calls_per_connection: CALLS_PER_CONNECTION_MAX,
             max_endpoints_per_worker: 1024,
             outliers: None,
+            gates: Arc::default(),
             endpoints: Some(endpoints),
             resolve_error: None,
         }

@@ -3,11 +3,11 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Connectivity, Slot};
+use evenkeel_balance::{AttemptEnd, Connectivity, Slot};
 use evenkeel_grpc::{Code, ContentType, code_from_http_status, decode_message};
 use evenkeel_http2::field::Name;
 use evenkeel_http2::{Connection, ErrorCode, Event, Limits, ListSize, Role, StreamFailure, Violation};
-use evenkeel_telemetry::{ResponseFlag, TransparentRetry};
+use evenkeel_telemetry::ResponseFlag;
 
 use super::call::{CallPhase, Leg};
 use super::conn::{Conn, ConnId, ConnPhase, Side, Upstream, UpstreamProgress};
@@ -231,7 +231,8 @@ impl Worker {
                 continue;
             }
             let unsent = up.stream.id() > flushed;
-            if !self.try_again(now, call, unsent.then_some(TransparentRetry::ConnectFailure)) {
+            let end = if unsent { AttemptEnd::NotSent } else { AttemptEnd::Reset };
+            if !self.follow_up(now, call, end) {
                 let text = format!(
                     "upstream connect error or disconnect/reset before headers. reset reason: connection termination: {reason}"
                 );
@@ -259,8 +260,14 @@ impl Worker {
         }
         if let (true, Some(code)) = (status != 200, grpc_status) {
             // A status of gRPC's own says more than that of HTTP, which maps to one only where there is none.
-            let text =
-                value(Name::GrpcMessage).map_or_else(String::new, |text| decode_message(text).into_owned());
+            if self.follow_up(now, id, self.status_of(code)) {
+                return;
+            }
+            let fields = &self.fields;
+            let message = fields.index.position(Name::GrpcMessage);
+            let text = message.map_or_else(String::new, |at| {
+                decode_message(fields.block.get(&fields.store, at).value).into_owned()
+            });
             self.end_call(now, id, &Ending::local(code, ResponseFlag::UpstreamProtocolError, &text));
             return;
         }
@@ -273,23 +280,38 @@ impl Worker {
                     format!("upstream answered with HTTP status {status} instead of gRPC"),
                 )
             };
-            self.end_call(now, id, &Ending::local(code, ResponseFlag::UpstreamProtocolError, &text));
+            if !self.follow_up(now, id, AttemptEnd::status(code)) {
+                self.end_call(now, id, &Ending::local(code, ResponseFlag::UpstreamProtocolError, &text));
+            }
             return;
         }
         // tonic tells a passed deadline as CANCELLED; the client would be told of a cancellation that nobody asked for.
         if end && grpc_status == Some(Code::Cancelled) && self.end_past_deadline(now, id) {
             return;
         }
+        if end {
+            let code = grpc_status.unwrap_or(Code::Unknown);
+            if self.is_tried_again(now, id, code) {
+                return;
+            }
+            self.calls[id as usize].code = Some(code);
+        } else if self.holds_back(id) {
+            self.hold_back(now, id);
+            return;
+        }
+        self.forward_headers(now, id, end);
+    }
+
+    /// Forwards the response headers that were just read: nothing can be tried again from here on.
+    pub(super) fn forward_headers(&mut self, now: Duration, id: u32, end: bool) {
         let call = &mut self.calls[id as usize];
         call.headers_at = Some(now);
         call.active_at = now;
         call.phase = CallPhase::Answering;
         call.replayable = false;
+        call.attempt_deadline = None;
         let (block, replay) = (core::mem::take(&mut call.request), core::mem::take(&mut call.replay));
         let down = call.down;
-        if end {
-            call.code = Some(grpc_status.unwrap_or(Code::Unknown));
-        }
         self.give_block(block);
         self.give_buffer(replay);
         self.charge_call(id);
@@ -304,7 +326,13 @@ impl Worker {
         }
     }
 
+    /// The backend's status ends the attempt. Whether the call is tried again instead of being told it.
+    fn is_tried_again(&mut self, now: Duration, id: u32, code: Code) -> bool {
+        self.calls[id as usize].retrying.is_some() && self.follow_up(now, id, self.status_of(code))
+    }
+
     fn on_response_data(&mut self, now: Duration, id: u32, leg: Leg, bytes: &[u8], end: bool) {
+        self.release_held(now, id);
         let call = &mut self.calls[id as usize];
         call.active_at = now;
         call.received.scan(bytes);
@@ -335,8 +363,13 @@ impl Worker {
         if status == Some(Code::Cancelled) && self.end_past_deadline(now, id) {
             return;
         }
+        let code = status.unwrap_or(Code::Unknown);
+        if self.is_tried_again(now, id, code) {
+            return;
+        }
+        self.release_held(now, id);
         let call = &mut self.calls[id as usize];
-        call.code = Some(status.unwrap_or(Code::Unknown));
+        call.code = Some(code);
         let down = call.down;
         self.touch(down.conn);
         self.rewrite_received(id, AnswerPart::Trailers);
@@ -356,12 +389,12 @@ impl Worker {
         if self.end_past_deadline(now, id) {
             return;
         }
-        let refused = match failure {
-            StreamFailure::GoAway(_) => Some(TransparentRetry::GoAway),
-            failure if failure.not_processed() => Some(TransparentRetry::RefusedStream),
-            _ => None,
+        let end = match failure {
+            StreamFailure::GoAway(code) => AttemptEnd::GoAway { is_graceful: code == ErrorCode::NO_ERROR },
+            failure if failure.not_processed() => AttemptEnd::RefusedStream,
+            _ => AttemptEnd::Reset,
         };
-        if self.try_again(now, id, refused) {
+        if self.follow_up(now, id, end) {
             return;
         }
         if failure == StreamFailure::Violation(Violation::HeaderListTooLarge) {

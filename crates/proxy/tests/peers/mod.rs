@@ -44,6 +44,10 @@ pub(crate) struct Peer {
     pub(crate) ends: Vec<End>,
     /// Of a backend: the status of its answers, if it fails them, and what else they say.
     pub(crate) fails_with: Option<(Code, Vec<(&'static str, &'static str)>)>,
+    /// Of a backend: whether a status that fails a call comes in trailers behind headers.
+    pub(crate) fails_late: bool,
+    /// Of a backend: whether it answers with headers, as soon as it has those of the request, and then with nothing.
+    pub(crate) answers_headers_only: bool,
     /// Of a backend: whether it answers nothing.
     pub(crate) is_silent: bool,
     /// Of a backend: calls that it was asked for in full.
@@ -97,6 +101,8 @@ impl Peer {
             closed: false,
             ends: Vec::new(),
             fails_with: None,
+            fails_late: false,
+            answers_headers_only: false,
             is_silent: false,
             served: 0,
             raw: Vec::new(),
@@ -111,7 +117,7 @@ impl Peer {
 
     /// Takes bytes. A backend answers a request whose message begins with `L` with a large message, any other with a small one.
     pub(crate) fn take(&mut self, now: Duration, bytes: &[u8]) {
-        let (mut at, mut ended, mut done) = (0, Vec::new(), Vec::new());
+        let (mut at, mut begun, mut ended, mut done) = (0, Vec::new(), Vec::new(), Vec::new());
         self.http2.begin_wake(now);
         while let Ok(event) = self.http2.next_event(&mut self.fields, now, bytes, &mut at) {
             let Some(event) = event else {
@@ -123,8 +129,9 @@ impl Peer {
             };
             match event {
                 Event::Request { stream, .. } => {
-                    self.begun.push(stream);
                     self.asked_with = self.received();
+                    begun.push(stream);
+                    self.begun.push(stream);
                 }
                 Event::Response { end: false, .. } => self.answered_with = self.received(),
                 Event::Data { stream, bytes, end, .. } => {
@@ -158,6 +165,9 @@ impl Peer {
             }
         }
         assert_eq!(at, bytes.len(), "the worker writes whole frames");
+        for stream in begun.into_iter().filter(|_| self.answers_headers_only) {
+            self.http2.send_headers(&mut self.fields.store, stream, &self.headers, &[], false).unwrap();
+        }
         for stream in ended {
             self.answer(now, stream);
         }
@@ -184,14 +194,23 @@ impl Peer {
 
     pub(crate) fn answer(&mut self, now: Duration, stream: StreamKey) {
         self.served += 1;
-        if self.is_silent {
+        if self.is_silent || self.answers_headers_only {
             return;
         }
         if let Some((code, more)) = &self.fails_with {
             let status = (*code as u8).to_string();
             let mut extra: Vec<(&[u8], &[u8])> = vec![(b"grpc-status", status.as_bytes())];
             extra.extend(more.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-            self.http2.send_headers(&mut self.fields.store, stream, &self.headers, &extra, true).unwrap();
+            let store = &mut self.fields.store;
+            if self.fails_late {
+                self.http2.send_headers(store, stream, &self.headers, &[], false).unwrap();
+                let mut trailers = FieldBlock::new();
+                extra.iter().for_each(|(name, value)| trailers.push_literal(name, value, false));
+                self.http2.send_trailers(store, stream, &trailers).unwrap();
+                trailers.clear(store);
+            } else {
+                self.http2.send_headers(store, stream, &self.headers, &extra, true).unwrap();
+            }
             self.answered.push(stream);
             return;
         }
@@ -289,6 +308,7 @@ impl World {
             conditions: RouteMatch::default(),
             destination: Split::to(0),
             timeout: None,
+            retry: None,
             actions: None,
         };
         adjust(&mut cluster, &mut route);

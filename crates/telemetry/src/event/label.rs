@@ -62,6 +62,42 @@ labels! {
 }
 
 labels! {
+    /// How an attempt ended that another followed, by its route's policy.
+    RetryReason {
+        /// With a status that the policy retries.
+        Status = "status",
+        /// Its own timeout ran out.
+        AttemptTimeout = "attempt_timeout",
+        /// The backend did not process it.
+        RefusedStream = "refused_stream",
+        /// No byte of it left.
+        ConnectFailure = "connect_failure",
+        /// A reset, or a broken connection.
+        Reset = "reset",
+    }
+}
+
+labels! {
+    /// Why a call was not tried again although its route's policy retries such an end.
+    RetryDenied {
+        /// The client has seen a part of the response.
+        ResponseStarted = "response_started",
+        /// The request is larger than what is kept of it.
+        RequestTooLarge = "request_too_large",
+        /// The backend forbade it.
+        Pushback = "pushback",
+        /// It had all its attempts.
+        AttemptsUsed = "attempts_used",
+        /// Too many attempts fail (gRFC A6).
+        Throttled = "throttled",
+        /// The cluster's budget is used up.
+        OverBudget = "over_budget",
+        /// The deadline comes first.
+        Deadline = "deadline",
+    }
+}
+
+labels! {
     /// Why outlier detection took an endpoint out of rotation.
     Ejected {
         /// Too many failures in a row.

@@ -7,7 +7,10 @@
 mod label;
 
 pub(crate) use label::Label;
-pub use label::{Ejected, Refused, Reload, ResponseFlag, ResponseFlags, Shed, Side, TransparentRetry};
+pub use label::{
+    Ejected, Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side,
+    TransparentRetry,
+};
 
 /// A metric made of events.
 pub(crate) struct Family {
@@ -95,6 +98,12 @@ events! {
     /// A call was sent again because no backend had seen it.
     TransparentRetry(reason: TransparentRetry) = "evenkeel_transparent_retries",
         "Attempts repeated because no backend had processed them, by reason.";
+    /// A call was tried again by its route's policy.
+    Retry(reason: RetryReason) = "evenkeel_retries",
+        "Attempts that followed another by a route's retry policy, by how that one ended.";
+    /// A call was not tried again although its route's policy retries such an end.
+    RetryDenied(reason: RetryDenied) = "evenkeel_retries_denied",
+        "Calls that were not tried again although the policy retries such an end, by reason.";
     /// Outlier detection took an endpoint out of rotation.
     OutlierEjected(reason: Ejected) = "evenkeel_outlier_ejections",
         "Endpoints that outlier detection took out of rotation, by reason.";

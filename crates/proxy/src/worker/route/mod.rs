@@ -15,10 +15,12 @@ mod actions;
 mod metadata;
 mod split;
 
+use super::snapshot::RetrySettings;
+
 pub use actions::RouteActions;
 pub(crate) use metadata::joined;
 pub use metadata::{MetadataMatch, ValueMatch};
-pub use split::Split;
+pub use split::{Split, Versions};
 
 /// Routes that one listener may have: positions are cached in 16 bits, and more would want an index.
 pub const ROUTES_MAX: usize = 4096;
@@ -42,6 +44,8 @@ pub struct Route {
     pub destination: Split,
     /// The longest a call may take; a shorter grpc-timeout of the client counts. `None`: no limit of ours.
     pub timeout: Option<Duration>,
+    /// How its calls are tried again; `None`: only when no backend has seen them.
+    pub retry: Option<Arc<RetrySettings>>,
     /// What else it does to its calls; `None`: nothing.
     pub actions: Option<Arc<RouteActions>>,
 }
@@ -148,6 +152,7 @@ impl RouteTable {
             conditions: RouteMatch::default(),
             destination: Split::to(cluster),
             timeout: None,
+            retry: None,
             actions: None,
         }])
     }
@@ -195,7 +200,14 @@ mod tests {
     fn route(cluster: usize, authorities: &[&str], path: PathMatch) -> Route {
         let authorities = authorities.iter().map(|authority| Box::from(*authority)).collect();
         let conditions = RouteMatch { authorities, path, metadata: Vec::new() };
-        Route { name: "r".into(), conditions, destination: Split::to(cluster), timeout: None, actions: None }
+        Route {
+            name: "r".into(),
+            conditions,
+            destination: Split::to(cluster),
+            timeout: None,
+            retry: None,
+            actions: None,
+        }
     }
 
     fn found(table: &RouteTable, authority: &str, path: &str) -> Option<usize> {

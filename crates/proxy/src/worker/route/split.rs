@@ -4,22 +4,38 @@
 //! a hash of the call's key, so that the same key always meets the same cluster, in every worker and every proxy; when
 //! weights change, only the keys between the old and the new borders move.
 
+use std::sync::Arc;
+
+use evenkeel_balance::canary::{Observed, Version};
 use twox_hash::XxHash64;
 
+/// Two clusters of a split that a canary compares, by their positions in the snapshot.
+#[derive(Clone, Debug)]
+pub struct Versions {
+    /// The cluster that answers without a canary.
+    pub stable: usize,
+    /// The cluster with the new version.
+    pub canary: usize,
+    /// Where the ends of their calls are counted.
+    pub observed: Arc<Observed>,
+}
+
 /// Clusters by weight.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Split {
     /// The position of each cluster in the snapshot, and the sum of the weights up to and with its own. Never empty.
     shares: Box<[(usize, u64)]>,
     /// The field whose value is the key.
     sticky_by: Option<Box<[u8]>>,
+    /// The clusters that a canary compares.
+    versions: Option<Versions>,
 }
 
 impl Split {
     /// All calls to one cluster, by its position in the snapshot.
     #[must_use]
     pub fn to(cluster: usize) -> Self {
-        Self { shares: [(cluster, 1)].into(), sticky_by: None }
+        Self { shares: [(cluster, 1)].into(), sticky_by: None, versions: None }
     }
 
     /// A split over clusters, each with its weight; without any weight above 0 all calls go to the first.
@@ -37,7 +53,30 @@ impl Split {
             })
             .collect();
         assert!(!shares.is_empty(), "the configuration refuses a split without clusters");
-        Self { shares, sticky_by: sticky_by.map(|name| name.as_bytes().into()) }
+        Self { shares, sticky_by: sticky_by.map(|name| name.as_bytes().into()), versions: None }
+    }
+
+    /// The same split, whose two versions are counted.
+    #[must_use]
+    pub fn with_versions(self, versions: Versions) -> Self {
+        Self { versions: Some(versions), ..self }
+    }
+
+    /// The clusters that a canary compares.
+    #[must_use]
+    pub fn versions(&self) -> Option<&Versions> {
+        self.versions.as_ref()
+    }
+
+    /// Which of a canary's two versions a cluster is.
+    #[must_use]
+    pub fn version_of(&self, cluster: usize) -> Option<Version> {
+        let versions = self.versions.as_ref()?;
+        if cluster == versions.canary {
+            Some(Version::Canary)
+        } else {
+            (cluster == versions.stable).then_some(Version::Stable)
+        }
     }
 
     /// The cluster that takes all calls, if there is but one.

@@ -1,0 +1,31 @@
+//! What a worker counts of the two versions of a canary.
+
+use core::time::Duration;
+
+use evenkeel_balance::canary::Version;
+use evenkeel_grpc::Code;
+
+use super::Worker;
+
+/// Which version of its route's canary answers a call. The mark is of one generation of the configuration: after a reload the
+/// call's route may be another one's place, and calls that were in flight then are not counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct VersionMark {
+    pub(super) generation: u32,
+    pub(super) version: Version,
+}
+
+impl Worker {
+    /// Counts the end of a call that one of the two versions answered. A stream has no latency that could be compared.
+    pub(super) fn count_version(&self, now: Duration, id: u32) {
+        let call = &self.calls[id as usize];
+        let Some(mark) = call.version.filter(|mark| mark.generation == self.snapshot.generation) else { return };
+        let Some(listener) = self.snapshot.listeners.get(call.listener as usize) else { return };
+        let Some(route) = listener.routes.get(usize::from(call.route)) else { return };
+        let Some(versions) = route.destination.versions() else { return };
+        let messages = call.messages();
+        let is_unary = messages.request <= 1 && messages.response <= 1;
+        let latency = is_unary.then(|| now.saturating_sub(call.started_at));
+        versions.observed.record(mark.version, call.code.unwrap_or(Code::Unknown), latency);
+    }
+}

@@ -1,0 +1,195 @@
+//! Trying a call again after an attempt has ended, by the rules of [`evenkeel_balance::retry`].
+//!
+//! Every end of an attempt that the client has seen nothing of passes [`Worker::follow_up`]. Without a policy on the call's route
+//! only transparent retries are left, which gRPC does always (gRFC A6).
+//!
+//! **Holding headers back.** A backend may send response headers and the status of a failure in trailers behind them. Once headers
+//! have left for the client nothing can be tried again, so where the route retries statuses they wait for what follows, at
+//! most [`HOLD_MAX`]; and only when the request has ended, since a client in the middle of its request may wait for
+//! them before it goes on.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_balance::AttemptEnd;
+use evenkeel_balance::retry::{Decision, Moment, Replay, RetryOn, RetryPolicy, RetryState, StopReason};
+use evenkeel_grpc::{Code, Pushback};
+use evenkeel_http2::field::Name;
+use evenkeel_telemetry::{Event, ResponseFlag, RetryDenied, RetryReason, TransparentRetry};
+
+use super::Worker;
+use super::call::CallPhase;
+use super::finish::Ending;
+use super::snapshot::{RetryGates, RetrySettings};
+
+/// How long response headers wait for what follows them. A backend that fails sends its status right behind them; one that
+/// streams is held up by no more than this, once.
+const HOLD_MAX: Duration = Duration::from_millis(50);
+
+/// What a call without a policy has: transparent retries, which are not counted as attempts.
+const TRANSPARENT_ONLY: RetryPolicy = RetryPolicy {
+    max_attempts: 1,
+    initial_backoff: Duration::ZERO,
+    max_backoff: Duration::ZERO,
+    backoff_multiplier: evenkeel_balance::Factor::ONE,
+    retry_on: RetryOn {
+        codes: evenkeel_balance::retry::CodeSet::EMPTY,
+        connect_failure: false,
+        refused_stream: false,
+        reset: false,
+    },
+    per_try_timeout: None,
+};
+
+/// What a call that may be tried again was given when it began; a reload does not change it.
+#[derive(Debug)]
+pub(super) struct Retrying {
+    pub(super) settings: Arc<RetrySettings>,
+    pub(super) gates: Arc<RetryGates>,
+}
+
+impl Retrying {
+    /// Counts a call that begins; [`Retrying::end`] must follow, once.
+    pub(super) fn begin(settings: &Arc<RetrySettings>, gates: &Arc<RetryGates>, now: Duration) -> Self {
+        gates.budget.call_started(now);
+        Self { settings: Arc::clone(settings), gates: Arc::clone(gates) }
+    }
+
+    /// The call is over.
+    pub(super) fn end(self, state: &mut RetryState) {
+        state.abandon(&self.gates.budget);
+        self.gates.budget.call_finished();
+    }
+}
+
+impl Worker {
+    /// The newest attempt ended in this way. Whether the call goes on: with another attempt, now or later.
+    pub(super) fn follow_up(&mut self, now: Duration, id: u32, end: AttemptEnd) -> bool {
+        let call = &mut self.calls[id as usize];
+        let replay = match call.phase {
+            CallPhase::Waiting | CallPhase::Sent if call.replayable => Replay::Possible,
+            CallPhase::Waiting | CallPhase::Sent => Replay::RequestTooLarge,
+            CallPhase::Answering | CallPhase::Draining => Replay::ResponseStarted,
+        };
+        let (policy, gates, is_idempotent) = match &call.retrying {
+            Some(retrying) => (&retrying.settings.policy, &*retrying.gates, retrying.settings.is_idempotent),
+            None => (&TRANSPARENT_ONLY, &*self.no_gates, false),
+        };
+        let moment = Moment { now, deadline: call.deadline, replay, is_idempotent };
+        match call.retry.attempt_ended(policy, gates.gates(), &end, &moment, &mut self.rng) {
+            Decision::Stop(reason) => {
+                if let (true, Some(denied)) = (call.retrying.is_some(), denied(reason)) {
+                    self.count(Event::RetryDenied(denied));
+                }
+                false
+            }
+            Decision::Retry { at, is_transparent } => {
+                let attempt = usize::from(call.attempts.saturating_sub(1)) % call.tried.len();
+                call.tried[attempt] = call.slot;
+                call.phase = CallPhase::Waiting;
+                call.stalled_since = None;
+                if !is_transparent {
+                    // A client that counts its own attempts: the backend is told one number.
+                    let of_client = Name::GrpcPreviousRpcAttempts;
+                    call.request.retain_fields(&mut self.fields.store, |field| field.name_token != of_client);
+                }
+                self.release_upstream(now, id, Some(end));
+                self.count(event(&end, is_transparent));
+                if at <= now {
+                    self.attempt(now, id);
+                } else {
+                    self.calls[id as usize].retry_at = Some(at);
+                    self.arm_call(id);
+                }
+                true
+            }
+        }
+    }
+
+    /// The backend's status, in the header list that was just read, with what it says about trying again.
+    pub(super) fn status_of(&self, code: Code) -> AttemptEnd {
+        let fields = &self.fields;
+        let pushback = fields.index.contains(Name::GrpcRetryPushbackMs).then(|| {
+            let all = fields.block.iter(&fields.store);
+            Pushback::from_values(
+                all.filter(|field| field.name_token == Name::GrpcRetryPushbackMs).map(|field| field.value),
+            )
+        });
+        AttemptEnd::Status { code, pushback: pushback.flatten() }
+    }
+
+    /// Whether response headers should wait for what follows them.
+    pub(super) fn holds_back(&self, id: u32) -> bool {
+        let call = &self.calls[id as usize];
+        call.request_ended
+            && call.replayable
+            && call
+                .retrying
+                .as_ref()
+                .is_some_and(|retrying| !retrying.settings.policy.retry_on.codes.is_empty())
+    }
+
+    /// Keeps response headers back.
+    pub(super) fn hold_back(&mut self, now: Duration, id: u32) {
+        let spare = self.take_block();
+        let block = core::mem::replace(&mut self.fields.block, spare);
+        let call = &mut self.calls[id as usize];
+        call.held = Some(block);
+        call.held_until = Some(now + HOLD_MAX);
+        self.arm_call(id);
+    }
+
+    /// Lets response headers go that were held back.
+    pub(super) fn release_held(&mut self, now: Duration, id: u32) {
+        let call = &mut self.calls[id as usize];
+        call.held_until = None;
+        let Some(block) = call.held.take() else { return };
+        // They are where headers that were read just now would be.
+        let read = core::mem::replace(&mut self.fields.block, block);
+        self.forward_headers(now, id, false);
+        let block = core::mem::replace(&mut self.fields.block, read);
+        self.give_block(block);
+    }
+
+    /// An attempt took longer than it may.
+    pub(super) fn on_attempt_timeout(&mut self, now: Duration, id: u32) {
+        self.calls[id as usize].attempt_deadline = None;
+        if !self.follow_up(now, id, AttemptEnd::AttemptTimeout) {
+            let text = "deadline exceeded: upstream per-try timeout";
+            let ending = Ending::local(Code::DeadlineExceeded, ResponseFlag::UpstreamTimeout, text);
+            self.end_call(now, id, &ending);
+        }
+    }
+}
+
+/// What an end that is followed by another attempt counts as.
+fn event(end: &AttemptEnd, is_transparent: bool) -> Event {
+    if is_transparent {
+        return Event::TransparentRetry(match end {
+            AttemptEnd::RefusedStream => TransparentRetry::RefusedStream,
+            AttemptEnd::GoAway { .. } => TransparentRetry::GoAway,
+            _ => TransparentRetry::ConnectFailure,
+        });
+    }
+    Event::Retry(match end {
+        AttemptEnd::Status { .. } => RetryReason::Status,
+        AttemptEnd::AttemptTimeout => RetryReason::AttemptTimeout,
+        AttemptEnd::RefusedStream | AttemptEnd::GoAway { .. } => RetryReason::RefusedStream,
+        AttemptEnd::NotSent | AttemptEnd::ConnectFailed => RetryReason::ConnectFailure,
+        AttemptEnd::Reset | AttemptEnd::DeadlineExceeded | AttemptEnd::Cancelled => RetryReason::Reset,
+    })
+}
+
+/// What a retry that was wanted and not made counts as.
+fn denied(reason: StopReason) -> Option<RetryDenied> {
+    Some(match reason {
+        StopReason::Succeeded | StopReason::NotRetryable | StopReason::Cancelled => return None,
+        StopReason::ResponseStarted => RetryDenied::ResponseStarted,
+        StopReason::RequestTooLarge => RetryDenied::RequestTooLarge,
+        StopReason::Pushback => RetryDenied::Pushback,
+        StopReason::AttemptsUsed => RetryDenied::AttemptsUsed,
+        StopReason::Throttled => RetryDenied::Throttled,
+        StopReason::OverBudget => RetryDenied::OverBudget,
+        StopReason::Deadline => RetryDenied::Deadline,
+    })
+}

@@ -1,0 +1,218 @@
+//! Calls that are tried again: after which ends, how often, where, and when not.
+
+mod peers;
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_balance::retry::{CodeSet, RetryBudget, RetryBudgetConfig, RetryOn, RetryPolicy};
+use evenkeel_grpc::Code;
+use evenkeel_http2::Limits;
+use evenkeel_proxy::worker::overload::Accountant;
+use evenkeel_proxy::worker::snapshot::{RetryGates, RetrySettings};
+use evenkeel_telemetry::{Event, RetryDenied, RetryReason};
+
+use self::peers::{End, World};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn retries(codes: &[Code]) -> RetrySettings {
+    let policy = RetryPolicy {
+        max_attempts: 3,
+        initial_backoff: 10 * MS,
+        retry_on: RetryOn::statuses(CodeSet::of(codes)),
+        ..RetryPolicy::default()
+    };
+    RetrySettings { policy, is_idempotent: false }
+}
+
+/// A client of so many backends, behind a route that retries so.
+fn world(backends: u16, settings: RetrySettings) -> (World, usize) {
+    world_with(backends, settings, RetryBudgetConfig::default())
+}
+
+fn world_with(backends: u16, settings: RetrySettings, budget: RetryBudgetConfig) -> (World, usize) {
+    let accountant = Accountant::new(u64::MAX);
+    let mut world = World::with_backends(&accountant, Limits::edge(), backends, |cluster, route| {
+        cluster.gates = Arc::new(RetryGates { budget: RetryBudget::new(budget), throttle: None });
+        route.retry = Some(Arc::new(settings));
+    });
+    let client = world.client();
+    (world, client)
+}
+
+fn all_fail(world: &mut World, code: Code, more: &[(&'static str, &'static str)]) {
+    for backend in world.backends.clone() {
+        world.peer(backend).fails_with = Some((code, more.to_vec()));
+    }
+}
+
+fn served(world: &World) -> Vec<usize> {
+    world.backends.iter().map(|backend| world.peers[backend].1.served).collect()
+}
+
+fn counted(world: &World, event: Event) -> u64 {
+    world.telemetry.snapshot().event(event)
+}
+
+#[test]
+fn a_call_whose_status_is_retried_succeeds_at_another_endpoint() {
+    let budget = RetryBudgetConfig { min_concurrency: 10, ..RetryBudgetConfig::default() };
+    let (mut world, client) = world_with(2, retries(&[Code::Unavailable]), budget);
+    let broken = world.backends[0];
+    world.peer(broken).fails_with = Some((Code::Unavailable, Vec::new()));
+    for _ in 0..10 {
+        world.call(client, b'S', 10);
+        world.turns(20);
+    }
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 10]);
+    let [failed, answered] = served(&world)[..] else { panic!("there are two") };
+    assert!(failed >= 5 && answered == 10, "{failed} and {answered}");
+    assert_eq!(counted(&world, Event::Retry(RetryReason::Status)), failed as u64);
+}
+
+#[test]
+fn the_status_is_the_same_in_trailers_behind_headers() {
+    let (mut world, client) = world(2, retries(&[Code::Unavailable]));
+    let broken = world.backends[0];
+    world.peer(broken).fails_late = true;
+    world.peer(broken).fails_with = Some((Code::Unavailable, Vec::new()));
+    for _ in 0..3 {
+        world.call(client, b'S', 10);
+        world.turns(20);
+    }
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 3]);
+    assert!(served(&world)[0] >= 1 && served(&world)[1] == 3, "{:?}", served(&world));
+}
+
+#[test]
+fn a_status_that_is_not_retried_goes_to_the_client_at_once_with_all_that_it_says() {
+    for (late, code) in [(false, Code::Internal), (true, Code::Internal), (false, Code::NotFound)] {
+        let (mut world, client) = world(2, retries(&[Code::Unavailable]));
+        all_fail(&mut world, code, &[("x-cause", "disk")]);
+        for backend in world.backends.clone() {
+            world.peer(backend).fails_late = late;
+        }
+        world.call(client, b'S', 10);
+        world.turns(3);
+        assert_eq!(world.peer(client).ends, [End::Status(code)]);
+        assert!(world.peer(client).ended_with.contains(&("x-cause".into(), "disk".into())));
+        assert_eq!(served(&world).iter().sum::<usize>(), 1);
+    }
+}
+
+#[test]
+fn attempts_end_at_the_policys_number_and_say_how_many_there_were_before() {
+    let (mut world, client) = world(1, retries(&[Code::Unavailable]));
+    all_fail(&mut world, Code::Unavailable, &[]);
+    world.call(client, b'S', 10);
+    let backend = world.backends[0];
+    let previous = |world: &mut World| {
+        let asked = world.peer(backend).asked_with.clone();
+        asked.into_iter().find(|(name, _)| name == "grpc-previous-rpc-attempts").map(|(_, value)| value)
+    };
+    world.turns(2);
+    assert_eq!(previous(&mut world), None);
+    // 10 ms and a fifth more or less, then twice that.
+    world.turns(14);
+    assert_eq!(previous(&mut world).as_deref(), Some("1"));
+    world.turns(28);
+    assert_eq!(previous(&mut world).as_deref(), Some("2"));
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)]);
+    assert_eq!(served(&world), [3]);
+    assert_eq!(counted(&world, Event::RetryDenied(RetryDenied::AttemptsUsed)), 1);
+}
+
+#[test]
+fn pushback_is_obeyed_be_it_a_delay_or_never() {
+    for (pushback, turns, attempts) in [("60", 50, 1), ("60", 80, 2), ("-1", 500, 1), ("soon", 500, 1)] {
+        let (mut world, client) = world(1, retries(&[Code::Unavailable]));
+        all_fail(&mut world, Code::Unavailable, &[("grpc-retry-pushback-ms", pushback)]);
+        world.call(client, b'S', 10);
+        world.turns(turns);
+        assert_eq!(served(&world), [attempts], "{pushback} after {turns} ms");
+        assert_eq!(world.peer(client).ends.is_empty(), pushback == "60");
+    }
+}
+
+#[test]
+fn a_budget_bounds_the_retries_of_a_cluster_where_everything_fails() {
+    let budget = RetryBudgetConfig { min_concurrency: 1, ..RetryBudgetConfig::default() };
+    let (mut world, client) = world_with(3, retries(&[Code::Unavailable]), budget);
+    all_fail(&mut world, Code::Unavailable, &[]);
+    for _ in 0..500 {
+        world.call(client, b'S', 10);
+        world.turn();
+    }
+    world.turns(100);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable); 500]);
+    let attempts = served(&world).iter().sum::<usize>();
+    assert!((510..=600).contains(&attempts), "{attempts} attempts for 500 calls");
+    assert!(counted(&world, Event::RetryDenied(RetryDenied::OverBudget)) > 300);
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_is_given_up_for_another() {
+    let mut settings = retries(&[Code::DeadlineExceeded]);
+    settings.policy.per_try_timeout = Some(30 * MS);
+    settings.is_idempotent = true;
+    let (mut world, client) = world(2, settings);
+    let silent = world.backends[0];
+    world.peer(silent).is_silent = true;
+    for _ in 0..2 {
+        world.call(client, b'S', 10);
+    }
+    world.turns(25);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
+    world.turns(30);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 2]);
+    assert_eq!(counted(&world, Event::Retry(RetryReason::AttemptTimeout)), 1);
+    assert_eq!(world.worker.call_count(), 0);
+}
+
+#[test]
+fn what_may_have_happened_is_not_repeated_unless_it_is_declared_harmless() {
+    let mut settings = retries(&[Code::DeadlineExceeded]);
+    settings.policy.per_try_timeout = Some(30 * MS);
+    let (mut world, client) = world(1, settings);
+    let silent = world.backends[0];
+    world.peer(silent).is_silent = true;
+    world.call(client, b'S', 10);
+    world.turns(40);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::DeadlineExceeded)]);
+    assert_eq!(served(&world), [1]);
+}
+
+#[test]
+fn a_call_that_is_cancelled_while_it_waits_for_a_retry_leaves_nothing_behind() {
+    let (mut world, client) = world(1, retries(&[Code::Unavailable]));
+    all_fail(&mut world, Code::Unavailable, &[]);
+    let timers = world.worker.usage().timers;
+    let now = world.now;
+    let peer = world.peer(client);
+    let stream = peer.begin(now, &[]);
+    peer.http2.send_data(now, stream, b"\0\0\0\0\x01S", true).unwrap();
+    world.turns(3);
+    assert_eq!((served(&world), world.worker.call_count()), (vec![1], 1));
+    world.peer(client).cancel(stream);
+    world.turns(50);
+    assert_eq!((served(&world), world.worker.call_count()), (vec![1], 0));
+    assert_eq!(world.worker.usage().timers, timers, "no timer is left");
+}
+
+#[test]
+fn headers_are_held_back_for_fifty_milliseconds_at_most_and_only_behind_a_whole_request() {
+    let (mut world, client) = world(1, retries(&[Code::Unavailable]));
+    let backend = world.backends[0];
+    world.peer(backend).answers_headers_only = true;
+    world.call(client, b'S', 10);
+    world.turns(40);
+    assert!(world.peer(client).answered_with.is_empty(), "they may still be followed by a failure");
+    world.turns(15);
+    assert!(!world.peer(client).answered_with.is_empty());
+    world.peer(client).answered_with.clear();
+    let now = world.now;
+    world.peer(client).begin(now, &[]);
+    world.turns(3);
+    assert!(!world.peer(client).answered_with.is_empty(), "the client may wait for them before it goes on");
+}
