@@ -9,6 +9,7 @@ use allocation_counter::measure;
 use evenkeel_balance::{Address, EndpointSet, Policy};
 use evenkeel_http2::field::FieldBlock;
 use evenkeel_http2::{Connection, Event, Fields, Limits, Role, StreamKey};
+use evenkeel_proxy::worker::metadata::MetadataRules;
 use evenkeel_proxy::worker::rewrite::{MetadataChange, Rewrite};
 use evenkeel_proxy::worker::route::{Route, RouteActions, RouteMatch, RouteTable, Split};
 use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
@@ -83,7 +84,13 @@ impl Peer {
 
     fn call(&mut self, timeout: &[u8]) {
         let stream = self.http2.open(NOW, 0).unwrap();
-        let extra: &[(&[u8], &[u8])] = &[(b"grpc-timeout", timeout)];
+        // All but the first are looked at, and the last one is left out.
+        let extra: &[(&[u8], &[u8])] = &[
+            (b"grpc-timeout", timeout),
+            (b"tenant", b"blue"),
+            (b"token-bin", b"QUJD"),
+            (b"x-forwarded-for", b"192.0.2.1"),
+        ];
         self.http2.send_headers(&mut self.fields.store, stream, &self.answers, extra, false).unwrap();
         self.http2.send_data(NOW, stream, b"\0\0\0\0\x02hi", true).unwrap();
     }
@@ -112,7 +119,8 @@ impl World {
     fn with_routes(routes: RouteTable) -> Self {
         let address: Address = Address::Tcp("127.0.0.1:1".parse().unwrap());
         let endpoints = Arc::new(EndpointSet::new(&[(address, 1)]));
-        let listener = Listener::new("test", Limits::edge(), routes);
+        let listener =
+            Listener { metadata: MetadataRules::edge(), ..Listener::new("test", Limits::edge(), routes) };
         let snapshot = Arc::new(Snapshot {
             generation: 1,
             listeners: vec![Arc::new(listener)],

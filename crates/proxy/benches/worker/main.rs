@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::{Address, EndpointSet, Policy};
 use evenkeel_http2::Limits;
+use evenkeel_proxy::worker::metadata::MetadataRules;
 use evenkeel_proxy::worker::route::RouteTable;
 use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
 use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, Worker, WorkerConfig};
@@ -48,7 +49,10 @@ impl Proxy {
         let now = Duration::from_secs(1);
         let address = Address::Tcp("127.0.0.1:1".parse().expect("an address"));
         let endpoints = Arc::new(EndpointSet::new(&[(address, 1)]));
-        let listener = Listener::new("bench", Limits::edge(), RouteTable::to_cluster(0));
+        let listener = Listener {
+            metadata: MetadataRules::edge(),
+            ..Listener::new("bench", Limits::edge(), RouteTable::to_cluster(0))
+        };
         let snapshot = Arc::new(Snapshot {
             generation: 1,
             listeners: vec![Arc::new(listener)],

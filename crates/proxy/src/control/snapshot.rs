@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn what_is_dropped_and_refused_is_as_configured() {
         let edge = build_metadata_rules(ConfigMetadataRules::of(Profile::Edge));
-        assert_eq!(edge, MetadataRules { dropped: Traits::FORWARDED, refused: Traits::NOT_BASE64 });
+        assert_eq!(edge, MetadataRules::edge());
         assert_eq!(build_metadata_rules(ConfigMetadataRules::of(Profile::Mesh)), MetadataRules::default());
         let with = |names_with_underscore| {
             let rules =

@@ -104,6 +104,14 @@ pub struct MetadataRules {
     pub refused: Traits,
 }
 
+impl MetadataRules {
+    /// What a listener does whose clients nobody vouches for, if its configuration says nothing.
+    #[must_use]
+    pub const fn edge() -> Self {
+        Self { dropped: Traits::FORWARDED, refused: Traits::NOT_BASE64 }
+    }
+}
+
 /// Names that a field can have of which one of the traits is true. All others are known, and mean no harm.
 const MAY_MATTER: [Name; 4] =
     [Name::Other, Name::GrpcTraceBin, Name::GrpcTagsBin, Name::GrpcStatusDetailsBin];
