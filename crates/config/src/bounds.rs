@@ -237,6 +237,36 @@ pub const OUTLIER_SHARE_REQUEST_VOLUME: Bounds<u32> = count(1, 1_000_000, 50);
 /// Calls that bring an ejected endpoint back.
 pub const OUTLIER_TRIAL_SUCCESSES: Bounds<u32> = count(1, 100, 3);
 
+/// Attempts of one call, the first one included (gRFC A6, whose limit is 5 as well).
+pub const RETRY_MAX_ATTEMPTS: Bounds<u32> = count(2, 5, 2);
+
+/// Delay before the first retry (Envoy, gRFC A44: 25 ms).
+pub const RETRY_INITIAL_BACKOFF: Bounds<Duration> = millis(1, MINUTE, 25);
+
+/// The longest delay before a retry (Envoy, gRFC A44: 250 ms).
+pub const RETRY_MAX_BACKOFF: Bounds<Duration> = millis(1, 10 * MINUTE, 250);
+
+/// Growth of the delay from one retry to the next (Envoy, gRFC A44: 2).
+pub const RETRY_BACKOFF_MULTIPLIER: Bounds<f64> = Bounds { min: 1.0, max: 10.0, default: 2.0 };
+
+/// How long one attempt may take. The default is not used: without a time each may take as long as the call.
+pub const RETRY_PER_TRY_TIMEOUT: Bounds<Duration> = millis(1, DAY, DAY);
+
+/// Retries in percent of the calls (Envoy, Linkerd: 20).
+pub const RETRY_BUDGET_PERCENT: Bounds<u32> = count(0, 100, 20);
+
+/// Retries that are always allowed (Envoy: 3).
+pub const RETRY_BUDGET_MIN_CONCURRENCY: Bounds<u32> = count(0, 1_000, 3);
+
+/// The window in which retries are counted (Finagle, Linkerd: 10 s).
+pub const RETRY_BUDGET_WINDOW: Bounds<Duration> = millis(SECOND, 10 * MINUTE, 10 * SECOND);
+
+/// Tokens of gRPC's retry throttling (gRFC A6). It must be given; the default is not used.
+pub const RETRY_MAX_TOKENS: Bounds<u32> = count(1, 1_000, 10);
+
+/// What a success gives back (gRFC A6). It must be given; the default is not used.
+pub const RETRY_TOKEN_RATIO: Bounds<f64> = Bounds { min: 0.001, max: 1_000.0, default: 0.1 };
+
 /// How long the proxy goes on as before after the signal, while it says that it is going: those who choose it must
 /// first hear of it.
 pub const DRAIN_PRE_DRAIN: Bounds<Duration> = millis(0, HOUR, 5 * SECOND);

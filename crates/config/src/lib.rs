@@ -27,6 +27,7 @@ mod outlier;
 mod policy;
 mod raw;
 mod resolve;
+mod retry;
 mod schema;
 mod target;
 mod tree;
@@ -44,7 +45,7 @@ pub use listen::{ListenAddress, ListenAddressError, ListenAddressProblem};
 pub use model::{
     AccessLog, BinaryValues, Cluster, ClusterRef, Config, Cookie, DEFAULT_ADMIN_PORT, Destination,
     DnsRefresh, Drain, Forwarded, HashBy, Limits, Listener, MAX_REGEX_BYTES, MemoryLimit, MetadataChange,
-    MetadataField, MetadataMatch, MetadataRules, NamesWithUnderscore, Overload, PathMatch, Profile, Route,
+    MetadataField, MetadataMatch, MetadataRules, NamesWithUnderscore, Overload, PathMatch, Profile, Retry, Route,
     RouteMatch, Share, Subset, SubsetKind, ValueMatch, whole_regex,
 };
 pub use policy::{UnknownPolicy, policy_from_str, policy_name};

@@ -49,6 +49,16 @@ fn size(key: &str, bounds: Bounds<u32>) {
 }
 
 #[test]
+fn retries_are_as_in_the_reference() {
+    plain("max_attempts", bounds::RETRY_MAX_ATTEMPTS);
+    duration("initial_backoff", bounds::RETRY_INITIAL_BACKOFF);
+    duration("max_backoff", bounds::RETRY_MAX_BACKOFF);
+    plain("backoff_multiplier", bounds::RETRY_BACKOFF_MULTIPLIER);
+    plain("percent", bounds::RETRY_BUDGET_PERCENT);
+    plain("min_concurrency", bounds::RETRY_BUDGET_MIN_CONCURRENCY);
+}
+
+#[test]
 fn outlier_detection_is_as_in_the_reference() {
     plain("consecutive_failures", bounds::OUTLIER_CONSECUTIVE_FAILURES);
     duration("interval", bounds::OUTLIER_INTERVAL);

@@ -48,6 +48,20 @@ impl RetryThrottleConfig {
     }
 }
 
+impl RetryThrottleConfig {
+    /// Tokens of a full bucket.
+    #[must_use]
+    pub fn max_tokens(&self) -> u16 {
+        self.max_tokens
+    }
+
+    /// Tokens that an attempt which succeeded gives back.
+    #[must_use]
+    pub fn token_ratio(&self) -> Factor {
+        self.token_ratio
+    }
+}
+
 /// The bucket of one cluster, shared by all workers.
 #[derive(Debug)]
 pub struct RetryThrottle {

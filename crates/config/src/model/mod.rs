@@ -18,6 +18,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use evenkeel_balance::outlier::OutlierConfig;
+use evenkeel_balance::retry::{RetryBudgetConfig, RetryThrottleConfig};
 use evenkeel_balance::{BackoffConfig, Policy, SlowStart};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
@@ -32,7 +33,7 @@ pub use listener::{Limits, Listener, Profile};
 pub use metadata::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
 pub use overload::{MemoryLimit, Overload};
 pub use rewrite::{MetadataChange, MetadataField};
-pub use route::{ClusterRef, PathMatch, Route, RouteMatch};
+pub use route::{ClusterRef, PathMatch, Retry, Route, RouteMatch};
 pub use rules::{BinaryValues, Forwarded, MetadataRules, NamesWithUnderscore};
 
 /// The admin interface's default port, Envoy's.
@@ -114,6 +115,12 @@ pub struct Cluster {
     /// When an endpoint whose calls fail is taken out of rotation. `None`, the default: never.
     #[serde(serialize_with = "crate::outlier::serialize")]
     pub outlier_detection: Option<OutlierConfig>,
+    /// Bounds the retries of all calls. Default 20 % of the calls, at least 3.
+    #[serde(serialize_with = "crate::retry::serialize_budget")]
+    pub retry_budget: RetryBudgetConfig,
+    /// Stops retries while too many attempts fail (gRFC A6). `None`, the default: never.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "crate::retry::serialize_throttling")]
+    pub retry_throttling: Option<RetryThrottleConfig>,
     /// How often a name is resolved. `None` if the target has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsRefresh>,

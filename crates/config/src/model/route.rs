@@ -6,6 +6,7 @@
 
 use core::time::Duration;
 
+use evenkeel_balance::retry::RetryPolicy;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -19,6 +20,8 @@ pub struct Route {
     pub conditions: RouteMatch,
     /// Where it goes.
     pub destination: Destination,
+    /// How it is tried again; `None`, the default: only when no backend has seen it.
+    pub retry: Option<Retry>,
     /// The longest it may take; `None`, the default: as long as the client lets it.
     pub timeout: Option<Duration>,
     /// How long a stream may go on before it is ended with UNAVAILABLE; at most `timeout`. `None`, the default: no limit.
@@ -33,6 +36,15 @@ pub struct Route {
     pub response_trailers: MetadataChange,
 }
 
+/// How calls are tried again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retry {
+    /// When, how often, and after which ends.
+    pub policy: RetryPolicy,
+    /// Whether doing a call twice does no harm. Default false.
+    pub is_idempotent: bool,
+}
+
 impl Serialize for Route {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -45,6 +57,10 @@ impl Serialize for Route {
         }
         if let Some(field) = &self.destination.sticky_by {
             map.serialize_entry("sticky_by", field)?;
+        }
+        if let Some(retry) = &self.retry {
+            map.serialize_entry("retry", &crate::retry::written(&retry.policy))?;
+            map.serialize_entry("idempotent", &retry.is_idempotent)?;
         }
         for (key, limit) in [
             ("timeout", self.timeout),

@@ -3,6 +3,7 @@
 use super::affinity::{RawHashBy, RawSubset};
 use super::outlier::RawOutlierDetection;
 use super::policy::{RawPolicy, RawSlowStart};
+use super::retry::{RawRetryBudget, RawRetryThrottling};
 use super::{Integer, List, Number, Off, RawDuration, Text, raw_mapping};
 use crate::bounds;
 use crate::target::Target;
@@ -53,6 +54,13 @@ raw_mapping! {
         /// When an endpoint whose calls fail is taken out of rotation, or `off`: never. `{}` is on with all defaults.
         #[schemars(extend("default" = "off"))]
         outlier_detection: Off<RawOutlierDetection>,
+
+        /// Bounds the retries of all calls to the cluster.
+        #[schemars(extend("default" = {}))]
+        retry_budget: RawRetryBudget,
+
+        /// gRPC's `retryThrottling`, besides the budget. Without it there is none.
+        retry_throttling: RawRetryThrottling,
 
         /// How often a name is resolved. Only for `dns` and `dns+srv` targets.
         #[schemars(extend("default" = {}))]

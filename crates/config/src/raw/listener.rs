@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::leaf::Flag;
+use super::retry::RawRetry;
 use super::{
     Integer, List, Off, OneOrMany, RawDuration, RawMetadataChange, RawSize, Read, Text, raw_mapping,
 };
@@ -80,6 +81,13 @@ raw_mapping! {
 
         /// Conditions, all of which must hold. Without any the route takes every call.
         r#match: RawMatch,
+
+        /// When and how often a call is tried again. Without it: only when no backend has seen it.
+        retry: RawRetry,
+
+        /// Whether doing a call twice does no harm, so that one may be tried again that may have been done. Needs `retry`.
+        #[schemars(extend("default" = false))]
+        idempotent: Flag,
 
         /// The longest a call may take, retries included; a shorter deadline of the client counts. 1ms to 365d. Without it
         /// only the client's deadline counts: there is no hidden timeout.

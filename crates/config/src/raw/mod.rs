@@ -14,6 +14,7 @@ mod listener;
 mod outlier;
 mod policy;
 mod rewrite;
+mod retry;
 mod top;
 
 use std::borrow::Cow;
@@ -35,6 +36,7 @@ pub(crate) use policy::{
     RawLeastRequest, RawLoadReports, RawMaglev, RawPolicy, RawRingHash, RawWeightedRoundRobin,
 };
 pub(crate) use rewrite::{Fields, RawMetadataChange};
+pub(crate) use retry::{RawRetryBudget, RawRetryThrottling};
 pub(crate) use top::{RawAdmin, RawConfig, RawDrain, RawOverload};
 
 /// Something that can be read from a node.

@@ -104,6 +104,8 @@ fn resolve_cluster(raw: &RawCluster, name: String, reports: &mut Reports) -> Opt
         stall_timeout: value::duration(&raw.stall_timeout, bounds::STALL_TIMEOUT, reports),
         backoff,
         outlier_detection: super::outlier::resolve_outliers(&raw.outlier_detection, reports),
+        retry_budget: super::retry::resolve_budget(&raw.retry_budget, reports),
+        retry_throttling: super::retry::resolve_throttling(&raw.retry_throttling, reports),
         dns,
         max_pending,
         max_connections_per_endpoint,

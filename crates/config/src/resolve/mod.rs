@@ -12,6 +12,7 @@ mod metadata;
 mod outlier;
 mod policy;
 mod reach;
+mod retry;
 mod rewrite;
 mod route;
 mod value;

@@ -25,6 +25,7 @@ pub(super) fn resolve_routes(
     for route in list.value.entries.iter().take(MAX_ROUTES) {
         let (timeout, max_stream_duration, stream_idle_timeout) = resolve_times(&route.value, reports);
         let destination = destination::resolve_destination(route, clusters, reports);
+        let retry = super::retry::resolve_retry(&route.value, reports);
         let mut change = |key, field| rewrite::resolve_change(key, field, reports);
         let request_metadata = change("request_metadata", &route.value.request_metadata);
         let response_metadata = change("response_metadata", &route.value.response_metadata);
@@ -38,6 +39,7 @@ pub(super) fn resolve_routes(
         routes.extend(destination.map(|destination| Route {
             conditions: matched,
             destination,
+            retry,
             timeout,
             max_stream_duration,
             stream_idle_timeout,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use evenkeel_balance::EndpointSet;
 use evenkeel_balance::outlier::OutlierDetector;
+use evenkeel_balance::retry::{RetryBudget, RetryThrottle};
 use evenkeel_config::Cluster;
 use evenkeel_discovery::{ResolveNow, ResolveOptions, ResolverState, Watch, watch};
 use evenkeel_telemetry::ClusterTelemetry;
@@ -67,7 +68,10 @@ impl ClusterRuntime {
         }
         let forwarder = tokio::spawn(forward(watch.subscribe(), changes)).abort_handle();
         let outliers = config.outlier_detection.map(|config| Arc::new(OutlierDetector::new(config, 0, now)));
-        let gates = Arc::new(RetryGates::default());
+        let gates = Arc::new(RetryGates {
+            budget: RetryBudget::new(config.retry_budget),
+            throttle: config.retry_throttling.map(RetryThrottle::new),
+        });
         let set = Mutex::default();
         Self { config, watch, telemetry, set, outliers, gates, counted: Default::default(), forwarder }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use evenkeel_config::{
     BinaryValues, Config, Destination, Forwarded, Limits as ConfigLimits, Listener as ListenerConfig,
     MetadataChange as MetadataChangeConfig, MetadataMatch as MetadataCondition,
-    MetadataRules as ConfigMetadataRules, NamesWithUnderscore, PathMatch as PathCondition, Profile,
+    MetadataRules as ConfigMetadataRules, NamesWithUnderscore, PathMatch as PathCondition, Profile, Retry,
     Route as RouteConfig, ValueMatch as ValueCondition, whole_regex,
 };
 use evenkeel_http2::Limits;
@@ -19,7 +19,7 @@ use crate::worker::rewrite::{MetadataChange, Rewrite};
 use crate::worker::route::{
     MetadataMatch, PathMatch, Route, RouteActions, RouteMatch, RouteTable, Split, ValueMatch,
 };
-use crate::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, MaxAge, Snapshot};
+use crate::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, MaxAge, RetrySettings, Snapshot};
 
 /// Builds the snapshot of a configuration. `clusters` are in the configuration's order.
 pub(super) fn build(
@@ -68,7 +68,7 @@ fn build_listener(listener: &ListenerConfig) -> Listener {
         },
         destination: build_split(&route.destination),
         timeout: route.timeout,
-        retry: None,
+        retry: route.retry.as_ref().map(build_retry),
         actions: build_actions(route),
     });
     let limits = &listener.limits;
@@ -101,6 +101,10 @@ fn build_change(change: &MetadataChangeConfig) -> MetadataChange {
     let removed = change.remove.iter().fold(MetadataChange::default(), |built, name| built.remove(name));
     let set = change.set.iter().fold(removed, |built, field| built.set(&field.name, &field.value));
     change.add.iter().fold(set, |built, field| built.add(&field.name, &field.value))
+}
+
+fn build_retry(retry: &Retry) -> Arc<RetrySettings> {
+    Arc::new(RetrySettings { policy: retry.policy, is_idempotent: retry.is_idempotent })
 }
 
 fn build_limits(limits: &ConfigLimits) -> Limits {

@@ -1,0 +1,108 @@
+//! Trying again.
+
+use core::time::Duration;
+
+use evenkeel_balance::Factor;
+use evenkeel_balance::retry::{CodeSet, RetryBudgetConfig, RetryOn, RetryPolicy, RetryThrottleConfig};
+use evenkeel_grpc::Code;
+
+use super::cluster::report_range;
+use super::value;
+use crate::bounds;
+use crate::errors::{Fault, Reports, closest};
+use crate::model::Retry;
+use crate::raw::{At, Field, List, Off, RawDuration, RawRetryBudget, RawRetryThrottling, RawRoute, Text};
+use crate::retry::{RESET, RETRY_ON};
+
+/// How the calls of a route are tried again, if it says so.
+pub(super) fn resolve_retry(route: &RawRoute, reports: &mut Reports) -> Option<Retry> {
+    let is_idempotent = route.idempotent.given().is_some_and(|flag| flag.value.0);
+    let Some(At { value: raw, .. }) = route.retry.given() else {
+        if let (Some((key, _)), true) = (route.idempotent.with_key(), route.retry.is_absent()) {
+            reports.add(key, Fault::Needs { key: "idempotent", needed: "retry" });
+        }
+        return None;
+    };
+    let initial_backoff = value::duration(&raw.initial_backoff, bounds::RETRY_INITIAL_BACKOFF, reports);
+    let max_backoff = value::duration(&raw.max_backoff, bounds::RETRY_MAX_BACKOFF, reports);
+    report_range(
+        (&raw.initial_backoff, initial_backoff),
+        (&raw.max_backoff, max_backoff),
+        ["initial_backoff", "max_backoff"],
+        reports,
+    );
+    let multiplier = value::number(&raw.backoff_multiplier, bounds::RETRY_BACKOFF_MULTIPLIER, reports);
+    let per_try_timeout = raw.per_try_timeout.given().map(|given| {
+        value::bounded_duration(given.value, given.span, bounds::RETRY_PER_TRY_TIMEOUT, reports)
+    });
+    Some(Retry {
+        is_idempotent,
+        policy: RetryPolicy {
+            max_attempts: value::count(&raw.max_attempts, bounds::RETRY_MAX_ATTEMPTS, reports) as u8,
+            initial_backoff,
+            max_backoff,
+            backoff_multiplier: Factor::try_from(multiplier).unwrap_or(Factor::ONE),
+            retry_on: retry_on(&raw.retry_on, is_idempotent, reports),
+            per_try_timeout,
+        },
+    })
+}
+
+/// The ends that are retried, by their names.
+fn retry_on(raw: &Field<List<Text>>, is_idempotent: bool, reports: &mut Reports) -> RetryOn {
+    let (mut codes, mut reset) = (Vec::new(), false);
+    for entry in raw.given().into_iter().flat_map(|list| &list.value.entries) {
+        let name = entry.value.0.to_ascii_lowercase();
+        let code =
+            Code::ALL.into_iter().find(|code| *code != Code::Ok && code.name().to_ascii_lowercase() == name);
+        match code {
+            Some(Code::DeadlineExceeded) if !is_idempotent => {
+                // The first attempt may still run: that must do no harm.
+                reports
+                    .add(entry.span, Fault::Needs { key: "deadline_exceeded", needed: "idempotent: true" });
+            }
+            Some(code) => codes.push(code),
+            None if name == RESET => reset = true,
+            None => {
+                let suggestion = closest(&name, RETRY_ON);
+                let known = &RETRY_ON;
+                let fault =
+                    Fault::UnknownName { kind: "condition", name: entry.value.0.clone(), suggestion, known };
+                reports.add(entry.span, fault);
+            }
+        }
+    }
+    let by_status = RetryOn::statuses(CodeSet::of(&codes));
+    RetryOn { reset: reset || by_status.reset, ..by_status }
+}
+
+pub(super) fn resolve_budget(raw: &Field<RawRetryBudget>, reports: &mut Reports) -> RetryBudgetConfig {
+    let unset = RawRetryBudget::default();
+    let raw = raw.given().map_or(&unset, |budget| &budget.value);
+    let least = bounds::RETRY_BUDGET_MIN_CONCURRENCY;
+    RetryBudgetConfig {
+        percent: value::count(&raw.percent, bounds::RETRY_BUDGET_PERCENT, reports) as u8,
+        min_concurrency: value::count(&raw.min_concurrency, least, reports),
+        window: window(&raw.window, reports),
+    }
+}
+
+fn window(raw: &Field<Off<RawDuration>>, reports: &mut Reports) -> Option<Duration> {
+    match raw.given() {
+        None => Some(bounds::RETRY_BUDGET_WINDOW.default),
+        Some(At { value: Off::Off, .. }) => None,
+        Some(At { value: Off::On(window), span, .. }) => {
+            Some(value::bounded_duration(*window, *span, bounds::RETRY_BUDGET_WINDOW, reports))
+        }
+    }
+}
+
+pub(super) fn resolve_throttling(
+    raw: &Field<RawRetryThrottling>,
+    reports: &mut Reports,
+) -> Option<RetryThrottleConfig> {
+    let raw = &raw.given()?.value;
+    let tokens = value::count(&raw.max_tokens, bounds::RETRY_MAX_TOKENS, reports);
+    let ratio = value::number(&raw.token_ratio, bounds::RETRY_TOKEN_RATIO, reports);
+    RetryThrottleConfig::new(u16::try_from(tokens).ok()?, Factor::try_from(ratio).ok()?).ok()
+}

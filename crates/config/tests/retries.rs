@@ -1,0 +1,90 @@
+//! What the keys mean that say how calls are tried again.
+
+#![expect(clippy::unwrap_used, reason = "the lint knows the functions of tests only by their attribute")]
+
+use core::time::Duration;
+
+use evenkeel_balance::retry::{RetryBudgetConfig, RetryPolicy};
+use evenkeel_config::{Config, ConfigErrors, Retry, parse};
+use evenkeel_grpc::Code;
+
+/// A configuration whose only route and cluster have these keys besides what they need.
+fn config(route: &str, cluster: &str) -> Result<Config, ConfigErrors> {
+    let text = format!(
+        "listeners: [{{address: '127.0.0.1:1', routes: [{{cluster: a, {route}}}]}}]\n\
+         clusters: [{{name: a, target: 'ipv4:127.0.0.1:2', {cluster}}}]\n"
+    );
+    parse("text", &text)
+}
+
+fn retry(route: &str) -> Option<Retry> {
+    let config = config(route, "").unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+    config.listeners[0].routes[0].retry
+}
+
+#[test]
+fn without_the_key_nothing_is_tried_again_and_an_empty_mapping_has_the_policys_own_defaults() {
+    assert_eq!(retry(""), None);
+    let default = Retry { policy: RetryPolicy::default(), is_idempotent: false };
+    assert_eq!(retry("retry: {}"), Some(default));
+    let cluster = &config("", "").unwrap().clusters[0];
+    assert_eq!((cluster.retry_budget, cluster.retry_throttling), (RetryBudgetConfig::default(), None));
+}
+
+#[test]
+fn statuses_are_named_in_either_case_and_unavailable_includes_resets() {
+    let on = |names: &str| retry(&format!("retry: {{retry_on: [{names}]}}")).unwrap().policy.retry_on;
+    let unavailable = on("unavailable");
+    assert!(unavailable.codes.contains(Code::Unavailable) && unavailable.reset);
+    assert_eq!(on("UNAVAILABLE"), unavailable);
+    let aborted = on("aborted, resource_exhausted");
+    assert!(aborted.codes.contains(Code::Aborted) && aborted.codes.contains(Code::ResourceExhausted));
+    assert!(!aborted.reset && on("reset").reset && on("reset").codes.is_empty());
+    assert!(on("reset").connect_failure && on("").refused_stream);
+}
+
+#[test]
+fn a_budget_and_throttling_belong_to_the_cluster() {
+    let cluster = "retry_budget: {percent: 10, min_concurrency: 0, window: off}, \
+                   retry_throttling: {max_tokens: 10, token_ratio: 0.1}";
+    let cluster = config("", cluster).unwrap().clusters.remove(0);
+    let budget = RetryBudgetConfig { percent: 10, min_concurrency: 0, window: None };
+    assert_eq!(cluster.retry_budget, budget);
+    let throttling = cluster.retry_throttling.unwrap();
+    assert_eq!((throttling.max_tokens(), throttling.token_ratio().get()), (10, 0.1));
+}
+
+#[test]
+fn what_is_printed_can_be_read_and_means_the_same() {
+    let route = "retry: {max_attempts: 4, retry_on: [deadline_exceeded, unavailable], per_try_timeout: 200ms}, \
+                 idempotent: true";
+    let written = config(route, "retry_throttling: {max_tokens: 100, token_ratio: 0.5}").unwrap();
+    let policy = written.listeners[0].routes[0].retry.unwrap().policy;
+    assert_eq!((policy.max_attempts, policy.per_try_timeout), (4, Some(Duration::from_millis(200))));
+    let printed = serde_json::to_string(&written).unwrap();
+    assert_eq!(parse("printed", &printed).unwrap(), written);
+}
+
+#[test]
+fn contradictions_values_out_of_bounds_and_unknown_names_are_told() {
+    for (route, expected) in [
+        ("idempotent: true", "retry"),
+        ("retry: {retry_on: [deadline_exceeded]}", "idempotent"),
+        ("retry: {retry_on: [unavailble]}", "unavailable"),
+        ("retry: {retry_on: [ok]}", "ok"),
+        ("retry: {max_attempts: 1}", "2"),
+        ("retry: {max_attempts: 6}", "5"),
+        ("retry: {initial_backoff: 1s}", "max_backoff"),
+    ] {
+        let errors = config(route, "").unwrap_err().render(false).to_string();
+        assert!(errors.contains(expected), "{route}: {errors}");
+    }
+    for (cluster, expected) in [
+        ("retry_budget: {percent: 101}", "100"),
+        ("retry_throttling: {max_tokens: 10}", "token_ratio"),
+        ("retry_throttling: {max_tokens: 0, token_ratio: 1}", "1"),
+    ] {
+        let errors = config("", cluster).unwrap_err().render(false).to_string();
+        assert!(errors.contains(expected), "{cluster}: {errors}");
+    }
+}
