@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 
 use super::Worker;
 use super::call::{Call, CallPhase, Leg, REPLAY_BYTES_MAX};
+use super::canary::VersionMark;
 use super::conn::{ConnId, Side};
 use super::metadata::Traits;
 use super::reply::Refusal;

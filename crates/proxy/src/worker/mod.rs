@@ -21,6 +21,7 @@
 mod age;
 mod attempt;
 mod call;
+mod canary;
 mod call_timer;
 mod cluster;
 mod conn;
