@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Prints the JSON Schema of the configuration file
     Schema,
+    /// Shows and commands the canaries of a running proxy
+    Canary(CanaryArgs),
     /// Shows balancing and recovery live: three backends, the proxy, and a load
     Demo(DemoArgs),
 }
@@ -104,6 +106,68 @@ pub(crate) struct CheckArgs {
     /// How errors look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) format: LogFormat,
+}
+
+const CANARY_EXAMPLES: &str = "Examples:
+  evenkeel canary status
+  evenkeel canary start                    the only canary; else name it: evenkeel canary start orders-next
+  evenkeel canary set 25 orders-next       25 % of the calls, and no more judging
+  evenkeel canary abort --admin unix:/run/evenkeel.sock
+
+A started canary goes through its steps by itself, and back to the stable cluster at once if it is worse.";
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = CANARY_EXAMPLES)]
+pub(crate) struct CanaryArgs {
+    #[command(subcommand)]
+    pub(crate) command: CanaryCommand,
+
+    /// Where the proxy's admin interface listens: HOST:PORT, or unix:PATH
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901", env = "EVENKEEL_ADMIN", global = true)]
+    pub(crate) admin: String,
+
+    /// Prints the proxy's answer as JSON, nothing else
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CanaryCommand {
+    /// Shows all canaries: state, weight, what both versions did, and what a step waits for
+    Status,
+    /// Begins with the first step
+    Start {
+        /// Which canary [default: the only one]
+        name: Option<String>,
+    },
+    /// Gives it this share of the calls, and judges it no more
+    Set {
+        /// The canary's share in percent
+        #[arg(value_parser = clap::value_parser!(u32).range(0..=100))]
+        weight: u32,
+        /// Which canary [default: the only one]
+        name: Option<String>,
+    },
+    /// Stays at the step that it is in; it still goes back if it is worse
+    Pause {
+        /// Which canary [default: the only one]
+        name: Option<String>,
+    },
+    /// Goes on with the step that it was paused in
+    Resume {
+        /// Which canary [default: the only one]
+        name: Option<String>,
+    },
+    /// Gives it all calls now
+    Promote {
+        /// Which canary [default: the only one]
+        name: Option<String>,
+    },
+    /// Gives all calls back to the stable cluster now
+    Abort {
+        /// Which canary [default: the only one]
+        name: Option<String>,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program prints")]
 
 mod args;
+mod canary;
 mod check;
 mod demo;
 mod logging;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         args::Command::Proxy(proxy) => proxy::run(&proxy),
         args::Command::Check(check) => check::run(&check),
         args::Command::Schema => check::schema(),
+        args::Command::Canary(canary) => canary::run(&canary),
         args::Command::Demo(demo) => demo::run(&demo),
     };
     match result {

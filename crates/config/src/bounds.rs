@@ -66,6 +66,31 @@ pub const MAX_SHARES: usize = 32;
 /// Weight of one cluster in a split: fine enough for a millionth. It must be given; the default is not used.
 pub const SHARE_WEIGHT: Bounds<u32> = count(0, 1_000_000, 1);
 
+/// Canaries of one proxy: each has 2 KiB of counters, and series in the metrics.
+pub const MAX_CANARIES: usize = 64;
+
+/// Steps of one canary.
+pub const MAX_CANARY_STEPS: usize = 32;
+
+/// A canary's share in percent. It must be given; the default is not used.
+pub const CANARY_WEIGHT: Bounds<u32> = count(1, 100, 10);
+
+/// How long a step of a canary lasts at least: Argo Rollouts' and Flagger's examples have 1 to 10 min.
+pub const CANARY_STEP_DURATION: Bounds<Duration> = millis(SECOND, 30 * DAY, 5 * MINUTE);
+
+/// How much larger a canary's share of failed calls may be, see
+/// [`CanaryConfig`](evenkeel_balance::canary::CanaryConfig).
+pub const CANARY_ERROR_INCREASE: Bounds<f64> = Bounds { min: 0.0, max: 1.0, default: 0.005 };
+
+/// Which quantile of latency is compared. Below the median no tail is left, and beyond 0.999 no call is.
+pub const CANARY_LATENCY_QUANTILE: Bounds<f64> = Bounds { min: 0.5, max: 0.999, default: 0.99 };
+
+/// How much larger that quantile may be.
+pub const CANARY_LATENCY_INCREASE: Bounds<f64> = Bounds { min: 0.0, max: 100.0, default: 0.2 };
+
+/// Calls of each version in a step before the next one may begin.
+pub const CANARY_MIN_CALLS: Bounds<u32> = count(1, 1_000_000_000, 500);
+
 /// Letters of a cluster's name: it is a label in the metrics.
 pub const MAX_NAME_CHARS: usize = 128;
 

@@ -43,10 +43,10 @@ pub use errors::{ConfigError, ConfigErrors, Fault, MAX_ERRORS, Place};
 pub use flags::Flags;
 pub use listen::{ListenAddress, ListenAddressError, ListenAddressProblem};
 pub use model::{
-    AccessLog, BinaryValues, Cluster, ClusterRef, Config, Cookie, DEFAULT_ADMIN_PORT, Destination,
-    DnsRefresh, Drain, Forwarded, HashBy, Limits, Listener, MAX_REGEX_BYTES, MemoryLimit, MetadataChange,
-    MetadataField, MetadataMatch, MetadataRules, NamesWithUnderscore, Overload, PathMatch, Profile, Retry, Route,
-    RouteMatch, Share, Subset, SubsetKind, ValueMatch, whole_regex,
+    AccessLog, BinaryValues, CanarySettings, Cluster, ClusterRef, Config, Cookie, DEFAULT_ADMIN_PORT,
+    Destination, DnsRefresh, Drain, Forwarded, HashBy, Limits, Listener, MAX_REGEX_BYTES, MemoryLimit,
+    MetadataChange, MetadataField, MetadataMatch, MetadataRules, NamesWithUnderscore, Overload, PathMatch,
+    Profile, Retry, Route, RouteMatch, Share, StateFile, Subset, SubsetKind, ValueMatch, whole_regex,
 };
 pub use policy::{UnknownPolicy, policy_from_str, policy_name};
 pub use schema::{endpoints_schema, schema};

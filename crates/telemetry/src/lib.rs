@@ -41,7 +41,7 @@ pub use event::{
     Ejected, Event, Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side,
     TransparentRetry,
 };
-pub use exposition::{BufferedSample, EndpointState, Format, ProcessSample, Scrape, render};
+pub use exposition::{BufferedSample, CanarySample, EndpointState, Format, ProcessSample, Scrape, render};
 pub use histogram::{LATENCY_BOUNDS, LATENCY_BUCKETS, LatencyTotals};
 pub use limiter::{LogLimiter, MAX_CAUSES, PERIOD, SharedLogLimiter};
 pub use method::{MAX_METHODS, MAX_NAME_BYTES, MethodId, MethodName, MethodRegistry};

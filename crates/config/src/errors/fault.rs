@@ -239,6 +239,32 @@ pub enum Fault {
         /// The cluster's name.
         name: String,
     },
+    /// A canary whose stable cluster is its own.
+    #[error("the canary is the stable cluster itself, {}", quoted(.name))]
+    CanaryToItself {
+        /// The cluster's name.
+        name: String,
+    },
+    /// A cluster that has no share of the split.
+    #[error("the cluster {} has no share of this split", quoted(.name))]
+    NotInSplit {
+        /// The cluster's name.
+        name: String,
+    },
+    /// A step of a canary that gives it no more than the step before.
+    #[error("a weight of {weight} is not above that of the step before, {before}")]
+    NotRising {
+        /// The weight in percent.
+        weight: u8,
+        /// That of the step before.
+        before: u8,
+    },
+    /// A name that another canary has.
+    #[error("another canary is called {}", quoted(.name))]
+    DuplicateCanary {
+        /// The name.
+        name: String,
+    },
     /// A policy that hashes, without anything to hash.
     #[error("`{policy}` needs `hash_by`: what calls have in common that are to meet the same endpoint")]
     NoHashKey {
@@ -301,6 +327,10 @@ impl Fault {
             Self::UnreachableRoute => "unreachable_route",
             Self::AllWeightsZero { .. } => "all_weights_zero",
             Self::DuplicateShare { .. } => "duplicate_share",
+            Self::CanaryToItself { .. } => "canary_to_itself",
+            Self::NotInSplit { .. } => "not_in_split",
+            Self::NotRising { .. } => "not_rising",
+            Self::DuplicateCanary { .. } => "duplicate_canary",
             Self::NoHashKey { .. } => "no_hash_key",
             Self::NotPrime { .. } => "not_prime",
             Self::InvalidRegex { .. } => "invalid_regex",
@@ -347,6 +377,12 @@ impl Fault {
             Self::AddressTaken { .. } => "give each its own port",
             Self::UnreachableRoute => "move it before the other one, or remove it",
             Self::AllWeightsZero { of } => return Some(format!("give at least one {of} a weight above 0")),
+            Self::CanaryToItself { .. } => "name the cluster with the new version",
+            Self::NotInSplit { .. } => {
+                "add it to `split`, with the weight that it has before the canary starts"
+            }
+            Self::NotRising { .. } => "let the weights rise from step to step",
+            Self::DuplicateCanary { .. } => "give each canary a `name` of its own",
             Self::NoHashKey { .. } => {
                 "add to the cluster for example `hash_by: [{metadata: x-client-id}, source_ip]`, in a configuration file"
             }

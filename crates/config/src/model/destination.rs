@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::ClusterRef;
+use super::{CanarySettings, ClusterRef};
 
 /// Where a route's calls go.
 ///
@@ -14,6 +14,8 @@ pub struct Destination {
     pub shares: Vec<Share>,
     /// The field whose value decides; `None`, the default: chance does. A call without the field goes by chance.
     pub sticky_by: Option<String>,
+    /// A canary among them. `None`, the default: the weights stay as they are.
+    pub canary: Option<Box<CanarySettings>>,
 }
 
 /// One cluster of a destination.
@@ -29,7 +31,7 @@ impl Destination {
     /// All calls to one cluster.
     #[must_use]
     pub fn of(cluster: ClusterRef) -> Self {
-        Self { shares: vec![Share { cluster, weight: 1 }], sticky_by: None }
+        Self { shares: vec![Share { cluster, weight: 1 }], sticky_by: None, canary: None }
     }
 
     /// The cluster that takes all calls; `None` if there are several.

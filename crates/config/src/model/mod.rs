@@ -5,6 +5,7 @@
 //! shows can be saved and used, and means the same.
 
 mod affinity;
+mod canary;
 mod destination;
 mod listener;
 mod metadata;
@@ -28,6 +29,7 @@ use crate::target::Target;
 use crate::units::format_duration;
 
 pub use affinity::{Cookie, HashBy, Subset, SubsetKind};
+pub use canary::{CanarySettings, StateFile};
 pub use destination::{Destination, Share};
 pub use listener::{Limits, Listener, Profile};
 pub use metadata::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
@@ -55,6 +57,8 @@ pub struct Config {
     /// Where the access log goes; `None`, the default: nowhere.
     #[serde(serialize_with = "serialize_access_log")]
     pub access_log: Option<AccessLog>,
+    /// Where the state of canaries is kept over a restart. Default: beside the configuration file.
+    pub state_file: StateFile,
     /// What happens between SIGTERM and the end.
     pub drain: Drain,
     /// When the proxy begins to give up what it holds for peers.

@@ -58,6 +58,9 @@ impl Serialize for Route {
         if let Some(field) = &self.destination.sticky_by {
             map.serialize_entry("sticky_by", field)?;
         }
+        if let Some(canary) = &self.destination.canary {
+            map.serialize_entry("canary", canary)?;
+        }
         if let Some(retry) = &self.retry {
             map.serialize_entry("retry", &crate::retry::written(&retry.policy))?;
             map.serialize_entry("idempotent", &retry.is_idempotent)?;

@@ -7,7 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::leaf::Flag;
 use super::retry::RawRetry;
 use super::{
-    Integer, List, Off, OneOrMany, RawDuration, RawMetadataChange, RawSize, Read, Text, raw_mapping,
+    Integer, List, Off, OneOrMany, RawCanary, RawDuration, RawMetadataChange, RawSize, Read, Text,
+    raw_mapping,
 };
 use crate::bounds;
 use crate::errors::Reports;
@@ -78,6 +79,9 @@ raw_mapping! {
         /// cluster. Needs `split`. Without it, and for calls without the field, chance decides.
         #[schemars(extend("pattern" = "^[0-9a-z_.-]+$"))]
         sticky_by: Text,
+
+        /// A canary among the clusters of the split: its share grows by itself, or goes back. Needs `split`.
+        canary: RawCanary,
 
         /// Conditions, all of which must hold. Without any the route takes every call.
         r#match: RawMatch,

@@ -7,6 +7,7 @@
 //! The documentation comments of the keys are shown to users by their editors, through the schema.
 
 mod affinity;
+mod canary;
 mod cluster;
 mod endpoint;
 mod leaf;
@@ -25,6 +26,7 @@ use crate::errors::{Fault, Reports, Span, closest};
 use crate::tree::{Key, Node, Value};
 
 pub(crate) use affinity::{RawCookie, RawHashBy, RawSubset};
+pub(crate) use canary::{RawCanary, RawCanaryStep};
 pub(crate) use cluster::{RawBackoff, RawCluster, RawDns};
 pub(crate) use endpoint::RawEndpoint;
 pub(crate) use leaf::{Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, Text};

@@ -30,6 +30,11 @@ raw_mapping! {
         #[schemars(extend("default" = "off", "pattern" = "^(off|stdout|.*/.*[^/])$"))]
         access_log: Text,
 
+        /// Where the state of canaries is kept over a restart: the path of a file (with a `/` in it), `beside` the
+        /// configuration file with `.state.json` behind its name, or `off`.
+        #[schemars(extend("default" = "beside", "pattern" = "^(beside|off|.*/.*[^/])$"))]
+        state_file: Text,
+
         /// What happens between SIGTERM (or POST /drain) and the end.
         #[schemars(extend("default" = {}))]
         drain: RawDrain,

@@ -71,7 +71,7 @@ pub(super) fn resolve_clusters(
     (clusters, names)
 }
 
-fn check_name(name: &At<Text>, reports: &mut Reports) {
+pub(super) fn check_name(name: &At<Text>, reports: &mut Reports) {
     let text = &name.value.0;
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if text.is_empty() || text.len() > MAX_NAME_CHARS || !text.bytes().all(is_letter) {

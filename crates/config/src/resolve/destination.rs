@@ -2,7 +2,7 @@
 
 use super::cluster::ClusterNames;
 use super::listener::check_length;
-use super::{metadata, value};
+use super::{canary, metadata, value};
 use crate::bounds::{MAX_SHARES, SHARE_WEIGHT};
 use crate::errors::{Fault, Reports};
 use crate::model::{Destination, Share};
@@ -14,9 +14,12 @@ pub(super) fn resolve_destination(
     clusters: &ClusterNames,
     reports: &mut Reports,
 ) -> Option<Destination> {
-    let RawRoute { cluster, split, sticky_by, .. } = &route.value;
+    let RawRoute { cluster, split, sticky_by, canary, .. } = &route.value;
     if let (Some((at, _)), true) = (sticky_by.with_key(), split.is_absent()) {
         reports.add(at, Fault::Needs { key: "sticky_by", needed: "split" });
+    }
+    if let (Some((at, _)), true) = (canary.with_key(), split.is_absent()) {
+        reports.add(at, Fault::Needs { key: "canary", needed: "split" });
     }
     match (cluster.given(), split.with_key()) {
         (Some(_), Some((at, _))) => {
@@ -27,7 +30,9 @@ pub(super) fn resolve_destination(
         (None, Some((_, split))) => {
             let shares = resolve_shares(split, clusters, reports)?;
             let sticky_by = sticky_by.given().and_then(|name| metadata::field_name(name, reports));
-            Some(Destination { shares, sticky_by })
+            let canary =
+                canary.given().and_then(|canary| canary::resolve_canary(canary, &shares, clusters, reports));
+            Some(Destination { shares, sticky_by, canary: canary.map(Box::new) })
         }
         (None, None) => {
             if route.is_whole {

@@ -4,6 +4,7 @@
 //! so that the rest can be checked as well; as soon as anything has been recorded, the result is thrown away.
 
 mod affinity;
+mod canary;
 mod cluster;
 mod destination;
 mod endpoints;
@@ -33,6 +34,7 @@ pub(crate) use endpoints::resolve_endpoints;
 pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
     let (clusters, names) = cluster::resolve_clusters(&raw.clusters, reports);
     let listeners = listener::resolve_listeners(&raw.listeners, &names, reports);
+    canary::check_names(&raw.listeners, reports);
     let admin = resolve_admin(&raw.admin, &listeners, reports);
     let workers = raw.workers.given().map(|_| value::count(&raw.workers, bounds::WORKERS, reports));
     Config {
@@ -41,6 +43,7 @@ pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
         admin,
         workers: workers.and_then(|count| NonZeroUsize::new(count as usize)),
         access_log: resolve_access_log(&raw.access_log, reports),
+        state_file: canary::resolve_state_file(&raw.state_file, reports),
         drain: resolve_drain(&raw.drain, reports),
         overload: resolve_overload(&raw.overload, reports),
     }

@@ -10,6 +10,7 @@
 //! side. What others want of it are `Request`s; what they may read is in [`State`].
 
 pub mod admin;
+mod canary;
 mod clusters;
 mod drain;
 mod memory;

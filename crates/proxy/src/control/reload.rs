@@ -118,6 +118,9 @@ pub(super) fn check(before: &Config, after: &Config) -> Result<(), ReloadError> 
     if before.overload != after.overload {
         return needs_restart("the memory limit");
     }
+    if before.state_file != after.state_file {
+        return needs_restart("the state file");
+    }
     Ok(())
 }
 
@@ -171,6 +174,7 @@ mod tests {
             ("admin: off\n", "admin"),
             ("access_log: stdout\n", "access log"),
             ("overload: {memory: 40%}\n", "memory limit"),
+            ("state_file: off\n", "state file"),
         ] {
             let error = check(&config(""), &config(more)).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("restart"), "{error}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_config::{
-    BinaryValues, Config, Destination, Forwarded, Limits as ConfigLimits, Listener as ListenerConfig,
+    BinaryValues, Config, Forwarded, Limits as ConfigLimits, Listener as ListenerConfig,
     MetadataChange as MetadataChangeConfig, MetadataMatch as MetadataCondition,
     MetadataRules as ConfigMetadataRules, NamesWithUnderscore, PathMatch as PathCondition, Profile, Retry,
     Route as RouteConfig, ValueMatch as ValueCondition, whole_regex,
@@ -13,11 +13,12 @@ use evenkeel_http2::Limits;
 use evenkeel_http2::hpack::HeaderListLimits;
 use regex::bytes::Regex;
 
+use super::canary::Canaries;
 use super::clusters::ClusterRuntime;
 use crate::worker::metadata::{MetadataRules, Traits};
 use crate::worker::rewrite::{MetadataChange, Rewrite};
 use crate::worker::route::{
-    MetadataMatch, PathMatch, Route, RouteActions, RouteMatch, RouteTable, Split, ValueMatch,
+    MetadataMatch, PathMatch, Route, RouteActions, RouteMatch, RouteTable, ValueMatch,
 };
 use crate::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, MaxAge, RetrySettings, Snapshot};
 
@@ -25,10 +26,11 @@ use crate::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, MaxAg
 pub(super) fn build(
     config: &Config,
     clusters: &[Arc<ClusterRuntime>],
+    canaries: &Canaries,
     generation: u64,
     now: Duration,
 ) -> Arc<Snapshot> {
-    let listeners = config.listeners.iter().map(|listener| Arc::new(build_listener(listener)));
+    let listeners = config.listeners.iter().map(|listener| Arc::new(build_listener(listener, canaries)));
     let clusters = clusters.iter().map(|cluster| Arc::new(build_cluster(cluster, now)));
     Arc::new(Snapshot {
         generation: generation as u32,
@@ -58,7 +60,7 @@ fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
     }
 }
 
-fn build_listener(listener: &ListenerConfig) -> Listener {
+fn build_listener(listener: &ListenerConfig, canaries: &Canaries) -> Listener {
     let routes = listener.routes.iter().map(|route| Route {
         name: route.destination.shares[0].cluster.name.as_str().into(),
         conditions: RouteMatch {
@@ -66,7 +68,7 @@ fn build_listener(listener: &ListenerConfig) -> Listener {
             path: build_path(&route.conditions.path),
             metadata: route.conditions.metadata.iter().map(build_metadata).collect(),
         },
-        destination: build_split(&route.destination),
+        destination: canaries.split(&route.destination),
         timeout: route.timeout,
         retry: route.retry.as_ref().map(build_retry),
         actions: build_actions(route),
@@ -172,11 +174,6 @@ fn build_metadata(condition: &MetadataCondition) -> MetadataMatch {
 
 fn build_regex(pattern: &str) -> Regex {
     whole_regex(pattern).expect("the configuration refuses what cannot be compiled")
-}
-
-fn build_split(destination: &Destination) -> Split {
-    let weights = destination.shares.iter().map(|share| (share.cluster.position, share.weight));
-    Split::new(weights, destination.sticky_by.as_deref())
 }
 
 #[cfg(test)]

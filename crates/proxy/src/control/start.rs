@@ -154,6 +154,7 @@ impl Proxy {
             seed,
         };
         supervisor.place_clusters(&state.config.load());
+        supervisor.place_canaries(&state.config.load(), true);
         supervisor.publish();
         let admin = admin_socket.map(|socket| admin::serve(socket, Arc::clone(&state), requests.clone()));
         let supervisor = tokio::spawn(supervisor.run());

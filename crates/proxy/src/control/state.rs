@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use evenkeel_config::Config;
 use evenkeel_telemetry::Telemetry;
 
+use super::canary::Canaries;
 use super::clusters::ClusterRuntime;
 use crate::driver::Threads;
 use crate::worker::overload::Accountant;
@@ -48,6 +49,7 @@ pub struct State {
     pub config: ArcSwap<Config>,
     /// The clusters in force, with what discovery knows of them.
     pub(super) clusters: ArcSwap<Vec<Arc<ClusterRuntime>>>,
+    pub(super) canaries: Mutex<Canaries>,
     pub(super) threads: Threads,
     pub(super) generation: AtomicU64,
     lifecycle: AtomicU8,
@@ -68,6 +70,7 @@ impl State {
             accountant,
             config: ArcSwap::from_pointee(config),
             clusters: ArcSwap::from_pointee(Vec::new()),
+            canaries: Mutex::default(),
             threads,
             generation: AtomicU64::new(1),
             lifecycle: AtomicU8::new(Lifecycle::Live as u8),

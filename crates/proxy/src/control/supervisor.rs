@@ -11,6 +11,7 @@ use evenkeel_telemetry::access_log::Writer;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::{Notify, oneshot};
 
+use super::canary::CanaryRequest;
 use super::clusters::ClusterRuntime;
 use super::drain::{self, DrainReport};
 use super::reload::{self, ConfigSource, ReloadError};
@@ -35,6 +36,8 @@ pub(super) enum Request {
     Reload(Option<oneshot::Sender<Result<u64, ReloadError>>>),
     /// Begin to drain; a second one cuts the drain short.
     Drain,
+    /// Something about canaries.
+    Canary(CanaryRequest),
     /// Open the access log's file again.
     ReopenLog,
 }
@@ -72,6 +75,7 @@ impl Supervisor {
                         let _ = answer.send(result);
                     }
                 }
+                Request::Canary(request) => self.serve_canary(request).await,
                 Request::ReopenLog => self.reopen_log(),
                 Request::Drain => break,
             }
@@ -83,7 +87,8 @@ impl Supervisor {
     pub(super) fn publish(&self) {
         let config = self.state.config.load();
         let clusters = self.state.clusters.load();
-        let snapshot = snapshot::build(&config, &clusters, self.state.generation(), self.state.now());
+        let (generation, now) = (self.state.generation(), self.state.now());
+        let snapshot = snapshot::build(&config, &clusters, &self.state.canaries(), generation, now);
         self.state.threads.apply(&snapshot);
     }
 
@@ -131,6 +136,7 @@ impl Supervisor {
         match result {
             Ok(config) => {
                 self.place_clusters(&config);
+                self.place_canaries(&config, false);
                 self.state.config.store(Arc::new(config));
                 let generation = self.state.generation.fetch_add(1, Ordering::Relaxed) + 1;
                 self.publish();
@@ -182,6 +188,8 @@ impl Supervisor {
                     Some(Request::Resolved) => self.count_resolutions(),
                     Some(Request::FileTouched) => {}
                     Some(Request::Reload(answer)) => drop(answer),
+                    // Whoever gave a command is told that it is too late; the weights stay.
+                    Some(Request::Canary(request)) => drop(request),
                     Some(Request::ReopenLog) => self.reopen_log(),
                     None => {}
                 },

@@ -33,6 +33,7 @@ impl Collector for Metrics {
         self.encode_upstream(families)?;
         self.encode_clusters(families)?;
         self.encode_workers(families)?;
+        self.encode_canaries(families)?;
         self.encode_control(families)?;
         self.encode_process(families)
     }
@@ -199,6 +200,20 @@ impl Metrics {
         let Some(limit) = self.scrape.buffered.limit else { return Ok(()) };
         let help = "The limit of evenkeel_buffered_bytes, near which calls and connections are given up.";
         families.gauge("evenkeel_buffered_limit_bytes", help, limit)
+    }
+
+    fn encode_canaries(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let canaries = &self.scrape.canaries;
+        let weights = canaries.iter().map(|canary| ([("canary", canary.name.as_str())], canary.weight_percent));
+        let help = "The canary's share of the calls of both versions, in percent.";
+        families.gauges("evenkeel_canary_weight_percent", help, weights)?;
+        let states = canaries.iter().flat_map(|canary| {
+            canary.states.iter().map(|state| {
+                let labels = [("canary", canary.name.as_str()), ("state", *state)];
+                (labels, u64::from(*state == canary.state))
+            })
+        });
+        families.gauges("evenkeel_canary_state", "1 for what the canary does now, 0 for all else.", states)
     }
 
     fn encode_control(&self, families: &mut Families<'_, '_>) -> fmt::Result {

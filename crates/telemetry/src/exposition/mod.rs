@@ -32,6 +32,21 @@ pub struct Scrape {
     pub process: Option<ProcessSample>,
     /// What is buffered for peers.
     pub buffered: BufferedSample,
+    /// The canaries, of which the configuration allows a few dozen.
+    pub canaries: Vec<CanarySample>,
+}
+
+/// A canary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CanarySample {
+    /// Its name.
+    pub name: String,
+    /// `evenkeel_canary_weight_percent`: its share of the calls of both versions.
+    pub weight_percent: f64,
+    /// What it does.
+    pub state: &'static str,
+    /// All that it could do: `evenkeel_canary_state` is 1 for one of them.
+    pub states: &'static [&'static str],
 }
 
 /// What is buffered for peers, over all workers.

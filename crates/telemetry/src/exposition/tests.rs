@@ -97,7 +97,7 @@ fn scrape() -> Scrape {
         threads: 4,
     };
     let buffered = BufferedSample { bytes: 123_456, limit: Some(4_000_000_000) };
-    Scrape { now: Duration::from_millis(12_500), endpoint_states, process: Some(process), buffered }
+    Scrape { now: Duration::from_millis(12_500), endpoint_states, process: Some(process), buffered, canaries: Vec::new() }
 }
 
 #[test]
@@ -211,4 +211,24 @@ fn a_rule_called_other_makes_no_second_series() {
     let telemetry = Telemetry::new(Options { version: "0", protocol_rules: &["other", "abuse"] });
     telemetry.add_worker().protocol_error("other");
     assert_eq!(telemetry.snapshot().protocol_errors, [("abuse", 0), ("other", 1)]);
+}
+
+#[test]
+fn a_canary_has_its_weight_and_one_state() {
+    let canary = CanarySample {
+        name: "orders-next".into(),
+        weight_percent: 20.0,
+        state: "running",
+        states: &["idle", "running"],
+    };
+    let scrape = Scrape { canaries: vec![canary], ..Scrape::default() };
+    let text = render(telemetry().snapshot(), scrape, Format::ClassicText);
+    for line in [
+        "evenkeel_canary_weight_percent{canary=\"orders-next\"} 20.0",
+        "evenkeel_canary_state{canary=\"orders-next\",state=\"idle\"} 0",
+        "evenkeel_canary_state{canary=\"orders-next\",state=\"running\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(!render(telemetry().snapshot(), Scrape::default(), Format::ClassicText).contains("canary"));
 }

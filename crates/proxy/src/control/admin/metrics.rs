@@ -30,7 +30,8 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>, headers: HeaderMap) ->
     let process = tokio::task::spawn_blocking(process::sample).await.ok().flatten();
     let accountant = &admin.state.accountant;
     let buffered = BufferedSample { bytes: accountant.total(), limit: accountant.limit() };
-    let scrape = Scrape { now: admin.state.now(), endpoint_states, process, buffered };
+    let canaries = super::canary::samples(&admin.state);
+    let scrape = Scrape { now: admin.state.now(), endpoint_states, process, buffered, canaries };
     let text = render(admin.state.telemetry.snapshot(), scrape, format);
     ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }

@@ -4,6 +4,7 @@
 //! paths with 400 for the same reason); connections are few and none lasts for ever, so that whoever scrapes too much, or
 //! holds them open, harms the admin interface only.
 
+mod canary;
 mod clusters;
 mod connections;
 mod metrics;
@@ -36,8 +37,10 @@ GET  /live      200 while all workers run
 GET  /metrics   Prometheus metrics
 GET  /clusters  clusters and endpoints: state, in flight, outcomes, latency (JSON)
 GET  /config    the configuration in force (JSON)
+GET  /canary    canaries: state, weight, what both versions did (JSON)
 POST /drain     go away without losing a call, then exit; a second POST cuts calls off
 POST /reload    read the configuration file again
+POST /canary/NAME/start, set?weight=PERCENT, pause, resume, promote, abort
 ";
 
 /// What the handlers need.
@@ -88,6 +91,8 @@ fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/clusters", get(clusters::clusters))
         .route("/config", get(config))
+        .route("/canary", get(canary::status))
+        .route("/canary/{name}/{command}", post(canary::command))
         .route("/drain", post(drain))
         .route("/reload", post(reload))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such path; GET / lists them\n") })

@@ -1,0 +1,138 @@
+//! The file that keeps the canaries' state over a restart.
+//!
+//! JSON, replaced as a whole: written beside itself, brought to the disk, renamed. A crash leaves the old one or the new
+//! one, never half of one.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use evenkeel_balance::canary::Progress;
+use evenkeel_config::{CanarySettings, StateFile};
+use serde::{Deserialize, Serialize};
+
+use super::{Canaries, progress_of};
+use crate::control::reload::ConfigSource;
+
+/// Bytes of the file that are read: some hundred canaries with full histograms.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// The format that is written.
+const VERSION: u32 = 1;
+
+/// Why the state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::control) enum StateFileError {
+    /// The system refuses.
+    #[error("cannot {action} the canaries' state in {}: {source}; check the path and its permissions, or set `state_file`", path.display())]
+    System {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// It is not what was written.
+    #[error("the canaries' state in {} is damaged: {source}; remove the file", path.display())]
+    Damaged {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Another program's, or a newer one's.
+    #[error("the canaries' state in {} has version {version}, and this program knows {VERSION}; remove the file", path.display())]
+    Version { path: PathBuf, version: u32 },
+}
+
+/// What is kept of one canary.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct SavedCanary {
+    pub(super) stable: String,
+    pub(super) canary: String,
+    /// All clusters of its split, in alphabetical order.
+    pub(super) clusters: Vec<String>,
+    pub(super) progress: Progress,
+}
+
+/// What is kept, by the canaries' names.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Saved {
+    version: u32,
+    canaries: BTreeMap<String, SavedCanary>,
+}
+
+impl Saved {
+    /// The state of one canary, if it was saved and its clusters are the same.
+    pub(super) fn take(&mut self, settings: &CanarySettings, clusters: &[String]) -> Option<Progress> {
+        let saved = self.canaries.remove(&settings.name)?;
+        progress_of(saved, settings, clusters)
+    }
+}
+
+/// Where the state is kept; `None`: nowhere.
+pub(in crate::control) fn path_of(setting: &StateFile, source: &ConfigSource) -> Option<PathBuf> {
+    match (setting, source) {
+        (StateFile::At(path), _) => Some(path.clone()),
+        (StateFile::Beside, ConfigSource::File(file)) => {
+            let mut name = file.path().as_os_str().to_owned();
+            name.push(".state.json");
+            Some(name.into())
+        }
+        (StateFile::Beside, ConfigSource::Flags) | (StateFile::Off, _) => None,
+    }
+}
+
+/// Reads what was saved; nothing if there is no file.
+pub(super) fn read(path: &Path) -> Result<Saved, StateFileError> {
+    let refused = |source| StateFileError::System { action: "read", path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Saved::default()),
+        Err(error) => return Err(refused(error)),
+    };
+    let mut text = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(refused)?;
+    let damaged = |source| StateFileError::Damaged { path: path.to_owned(), source };
+    let saved: Saved = serde_json::from_slice(&text).map_err(damaged)?;
+    if saved.version != VERSION {
+        return Err(StateFileError::Version { path: path.to_owned(), version: saved.version });
+    }
+    Ok(saved)
+}
+
+/// Replaces the file.
+pub(super) fn write(path: &Path, saved: &Saved) -> Result<(), StateFileError> {
+    let refused = |source| StateFileError::System { action: "save", path: path.to_owned(), source };
+    let text = serde_json::to_vec(saved).map_err(|error| refused(error.into()))?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let replace = || {
+        let mut file = File::create(&beside)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        // The name is on the disk once its folder is.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    replace().map_err(refused)
+}
+
+impl Canaries {
+    /// What is to be kept of all canaries.
+    pub(super) fn to_save(&self) -> Saved {
+        let canaries = self.list.iter().map(|runtime| {
+            let mut clusters: Vec<String> = runtime.shares.iter().map(|(name, _)| name.clone()).collect();
+            clusters.sort_unstable();
+            let saved = SavedCanary {
+                stable: runtime.settings.stable.name.clone(),
+                canary: runtime.settings.canary.name.clone(),
+                clusters,
+                progress: runtime.canary.progress().clone(),
+            };
+            (runtime.settings.name.clone(), saved)
+        });
+        Saved { version: VERSION, canaries: canaries.collect() }
+    }
+}

@@ -1,0 +1,107 @@
+//! What the supervisor does about canaries.
+
+use std::sync::PoisonError;
+
+use evenkeel_config::Config;
+
+use super::{Canaries, CanaryRequest, TICK, file};
+use crate::control::supervisor::{Request, Supervisor};
+
+impl Supervisor {
+    /// Takes over the canaries of a configuration, at the start with what was saved of them.
+    pub(in crate::control) fn place_canaries(&self, config: &Config, is_start: bool) {
+        let now = self.state.now();
+        let mut canaries = self.state.canaries();
+        if is_start {
+            canaries.file = file::path_of(&config.state_file, &self.source);
+        }
+        let mut routes = config.listeners.iter().flat_map(|listener| &listener.routes);
+        let has_any = routes.any(|route| route.destination.canary.is_some());
+        if !has_any && canaries.list.is_empty() {
+            return;
+        }
+        let read = canaries
+            .file
+            .as_deref()
+            .filter(|_| is_start)
+            .map_or_else(|| Ok(file::Saved::default()), file::read);
+        let may_start = read.is_ok();
+        let saved = read.unwrap_or_else(|error| {
+            tracing::error!(
+                "{error}; canaries that it would tell of begin with the weights of the configuration, and none starts by \
+                 itself"
+            );
+            file::Saved::default()
+        });
+        canaries.place(config, saved, may_start, now);
+        if canaries.ticker.is_none() {
+            let outbox = self.outbox.clone();
+            let ticker = tokio::spawn(async move {
+                let mut ticks = tokio::time::interval(TICK);
+                ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                loop {
+                    ticks.tick().await;
+                    if outbox.send(Request::Canary(CanaryRequest::Tick)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            canaries.ticker = Some(ticker.abort_handle());
+        }
+    }
+
+    /// Does what others want about canaries.
+    pub(in crate::control) async fn serve_canary(&mut self, request: CanaryRequest) {
+        let now = self.state.now();
+        match request {
+            CanaryRequest::Tick => {
+                let has_changed = self.state.canaries().tick(now);
+                if has_changed {
+                    self.publish();
+                }
+                self.save_canaries().await;
+            }
+            CanaryRequest::Command { name, command, answer } => {
+                let result = self.state.canaries().command(&name, command, now);
+                self.publish();
+                self.save_canaries().await;
+                // The one who asked may have gone.
+                let _ = answer.send(result);
+            }
+        }
+    }
+
+    /// Saves the canaries' state if it changed.
+    async fn save_canaries(&mut self) {
+        let now = self.state.now();
+        let (path, saved) = {
+            let mut canaries = self.state.canaries();
+            if !core::mem::take(&mut canaries.is_unsaved) {
+                return;
+            }
+            canaries.saved_at = now;
+            let Some(path) = canaries.file.clone() else { return };
+            (path, canaries.to_save())
+        };
+        // A disk may take its time.
+        let written = tokio::task::spawn_blocking(move || file::write(&path, &saved)).await;
+        let Ok(written) = written else { return };
+        let mut canaries = self.state.canaries();
+        match written {
+            Ok(()) => canaries.save_failed = false,
+            Err(error) => {
+                canaries.is_unsaved = true;
+                if !core::mem::replace(&mut canaries.save_failed, true) {
+                    tracing::error!("{error}; until then a restart forgets how far the canaries have come");
+                }
+            }
+        }
+    }
+}
+
+impl crate::control::State {
+    /// The canaries. Held for a moment only, never over an await.
+    pub(in crate::control) fn canaries(&self) -> std::sync::MutexGuard<'_, Canaries> {
+        self.canaries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
