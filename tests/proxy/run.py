@@ -10,6 +10,7 @@ from harness import suite  # noqa: E402
 
 # Each module registers its tests.
 import balancing  # noqa: E402, F401
+import affinity  # noqa: E402, F401
 import deadlines  # noqa: E402, F401
 import routing  # noqa: E402, F401
 import discovery  # noqa: E402, F401

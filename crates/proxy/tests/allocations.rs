@@ -6,9 +6,11 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use allocation_counter::measure;
-use evenkeel_balance::{Address, EndpointSet, Policy};
+use evenkeel_balance::{Address, Affinity, EndpointSet, LoadWeightConfig, Policy, RingSize, TableSize};
+use evenkeel_grpc::encode_binary_value;
 use evenkeel_http2::field::FieldBlock;
 use evenkeel_http2::{Connection, Event, Fields, Limits, Role, StreamKey};
+use evenkeel_proxy::worker::affinity::{CookieSource, HashPlan, KeySource};
 use evenkeel_proxy::worker::metadata::MetadataRules;
 use evenkeel_proxy::worker::rewrite::{MetadataChange, Rewrite};
 use evenkeel_proxy::worker::route::{Route, RouteActions, RouteMatch, RouteTable, Split};
@@ -117,14 +119,20 @@ impl World {
     }
 
     fn with_routes(routes: RouteTable) -> Self {
+        Self::with(routes, |_| {})
+    }
+
+    fn with(routes: RouteTable, adjust: impl FnOnce(&mut Cluster)) -> Self {
         let address: Address = Address::Tcp("127.0.0.1:1".parse().unwrap());
         let endpoints = Arc::new(EndpointSet::new(&[(address, 1)]));
         let listener =
             Listener { metadata: MetadataRules::edge(), ..Listener::new("test", Limits::edge(), routes) };
+        let mut cluster = Cluster::new("test", Policy::RoundRobin, endpoints);
+        adjust(&mut cluster);
         let snapshot = Arc::new(Snapshot {
             generation: 1,
             listeners: vec![Arc::new(listener)],
-            clusters: vec![Arc::new(Cluster::new("test", Policy::RoundRobin, endpoints))],
+            clusters: vec![Arc::new(cluster)],
         });
         let config = WorkerConfig { index: 0, count: 1, seed: 7 };
         let mut worker = Worker::new(config, &snapshot, NOW);
@@ -211,4 +219,38 @@ fn a_call_whose_metadata_is_changed_allocates_nothing_either() {
         actions: Some(Arc::new(RouteActions { rewrite, ..RouteActions::default() })),
     };
     allocates_nothing_in_steady_state(World::with_routes(RouteTable::new(vec![route])));
+}
+
+#[test]
+fn a_call_with_a_key_allocates_nothing_either_nor_does_a_cookie_that_is_given() {
+    let lists = [
+        vec![KeySource::Metadata(b"grpc-accept-encoding"[..].into()), KeySource::Metadata(b"te"[..].into())],
+        vec![KeySource::SourceIp, KeySource::Cookie(CookieSource::of_client("sid"))],
+        vec![KeySource::Cookie(CookieSource::given("sid", Duration::from_secs(60), Some("/")))],
+    ];
+    for sources in lists {
+        for policy in [
+            Policy::RingHash { size: RingSize::default(), affinity: Affinity::default() },
+            Policy::Maglev { size: TableSize::default(), affinity: Affinity::default() },
+        ] {
+            let sources = sources.clone();
+            let world = World::with(RouteTable::to_cluster(0), |cluster| {
+                (cluster.policy, cluster.hash_plan) = (policy, HashPlan::new(sources));
+            });
+            allocates_nothing_in_steady_state(world);
+        }
+    }
+}
+
+#[test]
+fn an_answer_with_a_load_report_allocates_nothing_either() {
+    let mut world = World::with(RouteTable::to_cluster(0), |cluster| {
+        cluster.policy = Policy::LoadWeightedRoundRobin(LoadWeightConfig::default());
+    });
+    // An OrcaLoadReport with rps_fractional 100 and application_utilization 0.5.
+    let report = encode_binary_value(b"\x31\0\0\0\0\0\0\x59\x40\x49\0\0\0\0\0\0\xe0\x3f");
+    let Peer { fields, trailers, .. } = &mut world.backend;
+    let field = fields.store.intern(b"endpoint-load-metrics-bin", report.as_bytes());
+    trailers.push_id(&mut fields.store, field, true);
+    allocates_nothing_in_steady_state(world);
 }

@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use evenkeel_balance::EndpointSet;
 use evenkeel_balance::outlier::OutlierDetector;
 use evenkeel_balance::retry::{RetryBudget, RetryThrottle};
-use evenkeel_config::Cluster;
+use evenkeel_balance::{Address, EndpointSet, Policy, Subset};
+use evenkeel_config::{Cluster, SubsetKind};
 use evenkeel_discovery::{ResolveNow, ResolveOptions, ResolverState, Watch, watch};
 use evenkeel_telemetry::ClusterTelemetry;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch::Receiver;
 
@@ -39,6 +40,8 @@ pub(super) struct ClusterRuntime {
 struct Known {
     set: Option<Arc<EndpointSet>>,
     generation: Option<u64>,
+    /// Draws a random subset; kept over reloads, as another seed would be another subset.
+    subset_seed: u64,
 }
 
 impl Drop for ClusterRuntime {
@@ -72,7 +75,7 @@ impl ClusterRuntime {
             budget: RetryBudget::new(config.retry_budget),
             throttle: config.retry_throttling.map(RetryThrottle::new),
         });
-        let set = Mutex::default();
+        let set = Mutex::new(Known { subset_seed: seed, ..Known::default() });
         Self { config, watch, telemetry, set, outliers, gates, counted: Default::default(), forwarder }
     }
 
@@ -82,7 +85,21 @@ impl ClusterRuntime {
         if let Some(set) = &set {
             self.judge(set);
         }
-        self.set.lock().unwrap_or_else(PoisonError::into_inner).set = set;
+        let subset_seed = before.set.lock().unwrap_or_else(PoisonError::into_inner).subset_seed;
+        let mut known = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        (known.set, known.subset_seed) = (set, subset_seed);
+    }
+
+    /// Which of the endpoints that discovery finds are used.
+    fn subset(&self, seed: u64) -> Subset {
+        let Some(subset) = self.config.subset else { return Subset::All };
+        let size = subset.size;
+        match subset.kind {
+            SubsetKind::Random => Subset::Random { size, seed },
+            SubsetKind::Deterministic { client_index } => {
+                Subset::Deterministic { size, client: client_index }
+            }
+        }
     }
 
     /// Lets this cluster's outlier detection judge endpoints that another runtime's did.
@@ -119,10 +136,15 @@ impl ClusterRuntime {
         if let Some(found) = &state.endpoints
             && known.generation != Some(state.generation)
         {
-            let next = match known.set.as_deref() {
-                Some(before) => before.updated(found),
-                None => EndpointSet::new(found),
-            };
+            let used = self.subset(known.subset_seed).of(found);
+            let next = prepare(known.set.as_deref(), &used, self.config.policy);
+            if next.without_share() > 0 {
+                tracing::warn!(
+                    cluster = %self.config.name,
+                    endpoints = next.without_share(),
+                    "no key leads to some endpoints: the ring or table is too small for all"
+                );
+            }
             if next.left_out() > 0 {
                 tracing::warn!(cluster = %self.config.name, left_out = next.left_out(), "more endpoints than a cluster may have");
             }
@@ -151,6 +173,21 @@ impl ClusterRuntime {
         self.telemetry.resolver_updated(state.successes.saturating_sub(counted), now);
         let counted = failures.swap(state.failures, Ordering::Relaxed);
         self.telemetry.resolver_failed(state.failures.saturating_sub(counted));
+    }
+}
+
+/// The set of these endpoints, with the table that the policy needs. A large one takes seconds, in which others of the
+/// runtime's tasks go on.
+fn prepare(before: Option<&EndpointSet>, used: &[(Address, u32)], policy: Policy) -> EndpointSet {
+    let make = || {
+        let set = before.map_or_else(|| EndpointSet::new(used), |before| before.updated(used));
+        set.prepared_for(policy)
+    };
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    let hashes = matches!(policy, Policy::RingHash { .. } | Policy::Maglev { .. });
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) if hashes => tokio::task::block_in_place(make),
+        _ => make(),
     }
 }
 
@@ -197,11 +234,16 @@ mod tests {
     const NOW: Duration = Duration::from_secs(7);
 
     fn start(target: &str) -> ClusterRuntime {
+        start_with(target, 1, |_| {})
+    }
+
+    fn start_with(target: &str, seed: u64, adjust: impl FnOnce(&mut Cluster)) -> ClusterRuntime {
         let flags = Flags { listen: "127.0.0.1:0", to: target, policy: None, workers: None, admin: None };
-        let config = Config::from_flags(&flags).unwrap().clusters.remove(0);
+        let mut config = Config::from_flags(&flags).unwrap().clusters.remove(0);
+        adjust(&mut config);
         let telemetry = Telemetry::new(Options { version: "1", protocol_rules: &[] });
         let cluster = telemetry.cluster(&config.name);
-        ClusterRuntime::start(config, cluster, 1, NOW, mpsc::channel(1).0)
+        ClusterRuntime::start(config, cluster, seed, NOW, mpsc::channel(1).0)
     }
 
     fn state(generation: u64, error: Option<&str>) -> ResolverState {
@@ -240,6 +282,55 @@ mod tests {
         let cluster = start("ipv4:127.0.0.2:1,127.0.0.3:1");
         let first = cluster.refresh(NOW).unwrap();
         assert!(Arc::ptr_eq(&first, &cluster.refresh(NOW).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_random_subset_stays_over_a_reload_and_another_proxy_has_another() {
+        let addresses: Vec<String> = (1..=100).map(|number| format!("127.0.1.{number}:1")).collect();
+        let target = format!("ipv4:{}", addresses.join(","));
+        let subset = |config: &mut Cluster| {
+            config.subset =
+                Some(evenkeel_config::Subset { size: 20.try_into().unwrap(), kind: SubsetKind::Random });
+        };
+        let used = |cluster: &ClusterRuntime| -> Vec<String> {
+            let set = cluster.refresh(NOW).unwrap();
+            set.endpoints().iter().map(|endpoint| endpoint.address().to_string()).collect()
+        };
+        let first = start_with(&target, 1, subset);
+        assert_eq!(used(&first).len(), 20);
+        let other = start_with(&target, 2, subset);
+        assert_ne!(used(&other), used(&first));
+        let reloaded = start_with(&target, 2, subset);
+        reloaded.inherit(&first);
+        assert_eq!(used(&reloaded), used(&first));
+    }
+
+    #[tokio::test]
+    async fn a_numbered_subset_is_this_proxys_part() {
+        let target = "ipv4:127.0.1.1:1,127.0.1.2:1,127.0.1.3:1,127.0.1.4:1";
+        let mut used = HashSet::new();
+        for client_index in 0..2 {
+            let cluster = start_with(target, 1, |config| {
+                let kind = SubsetKind::Deterministic { client_index };
+                config.subset = Some(evenkeel_config::Subset { size: 2.try_into().unwrap(), kind });
+            });
+            let set = cluster.refresh(NOW).unwrap();
+            assert_eq!(set.endpoints().len(), 2);
+            used.extend(set.endpoints().iter().map(|endpoint| endpoint.address().to_string()));
+        }
+        assert_eq!(used.len(), 4, "two proxies share the endpoints out");
+    }
+
+    #[tokio::test]
+    async fn a_table_that_is_too_small_for_all_endpoints_is_noticed() {
+        let target = "ipv4:127.0.1.1:1,127.0.1.2:1,127.0.1.3:1,127.0.1.4:1";
+        for (size, without_share) in [(3_u32, 1), (101, 0)] {
+            let cluster = start_with(target, 1, |config| {
+                let size = size.try_into().unwrap();
+                config.policy = Policy::Maglev { size, affinity: evenkeel_balance::Affinity::Rehash };
+            });
+            assert_eq!(cluster.refresh(NOW).unwrap().without_share(), without_share);
+        }
     }
 
     #[tokio::test]

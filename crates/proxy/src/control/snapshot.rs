@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_config::{
-    BinaryValues, Config, Forwarded, Limits as ConfigLimits, Listener as ListenerConfig,
+    BinaryValues, Config, Forwarded, HashBy, Limits as ConfigLimits, Listener as ListenerConfig,
     MetadataChange as MetadataChangeConfig, MetadataMatch as MetadataCondition,
     MetadataRules as ConfigMetadataRules, NamesWithUnderscore, PathMatch as PathCondition, Profile, Retry,
     Route as RouteConfig, ValueMatch as ValueCondition, whole_regex,
@@ -15,6 +15,7 @@ use regex::bytes::Regex;
 
 use super::canary::Canaries;
 use super::clusters::ClusterRuntime;
+use crate::worker::affinity::{CookieSource, HashPlan, KeySource};
 use crate::worker::metadata::{MetadataRules, Traits};
 use crate::worker::rewrite::{MetadataChange, Rewrite};
 use crate::worker::route::{
@@ -46,6 +47,8 @@ fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
     Cluster {
         name: config.name.as_str().into(),
         policy: config.policy,
+        hash_plan: HashPlan::new(config.hash_by.iter().map(build_key_source)),
+        slow_start: config.slow_start,
         backoff: config.backoff,
         connect_timeout: config.connect_timeout,
         stall_timeout: config.stall_timeout,
@@ -124,6 +127,17 @@ fn build_limits(limits: &ConfigLimits) -> Limits {
             Profile::Edge => Limits::edge(),
             Profile::Mesh => Limits::mesh(),
         }
+    }
+}
+
+fn build_key_source(source: &HashBy) -> KeySource {
+    match source {
+        HashBy::Metadata(name) => KeySource::Metadata(name.as_bytes().into()),
+        HashBy::SourceIp => KeySource::SourceIp,
+        HashBy::Cookie(cookie) => KeySource::Cookie(match cookie.ttl {
+            Some(ttl) => CookieSource::given(&cookie.name, ttl, cookie.path.as_deref()),
+            None => CookieSource::of_client(&cookie.name),
+        }),
     }
 }
 

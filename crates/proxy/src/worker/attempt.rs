@@ -56,13 +56,13 @@ impl Worker {
         }
         self.follow_cluster(id);
         let call = &self.calls[id as usize];
-        let cluster_id = call.cluster;
+        let (cluster_id, hash) = (call.cluster, call.key.hash);
         let mut unwanted = Unwanted::default();
         for slot in call.tried() {
             unwanted.add(slot);
         }
         let balancer = &mut self.clusters[cluster_id as usize].balancer;
-        let ask = Ask { now, hash: None };
+        let ask = Ask { now, hash };
         let mut pick = unwanted.pick(balancer, &ask);
         if pick.slot().is_none() && unwanted.count > 0 {
             // No other one is ready. This call was not processed where it was tried, so it may go there again: a lone
@@ -253,6 +253,7 @@ impl Worker {
             call.cluster = place as u32;
             call.slot = None;
             call.tried = [None; TRIED_MAX];
+            self.hash_call(id);
         }
     }
 

@@ -10,13 +10,14 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::Slot;
 use evenkeel_balance::retry::RetryState;
+use evenkeel_balance::{LoadReport, Slot};
 use evenkeel_grpc::{Code, MessageScanner};
 use evenkeel_http2::StreamKey;
 use evenkeel_http2::field::FieldBlock;
 use evenkeel_telemetry::{Messages, ResponseFlag};
 
+use super::affinity::CallKey;
 use super::canary::VersionMark;
 use super::conn::ConnId;
 use super::observe::LogFields;
@@ -132,6 +133,10 @@ pub(super) struct Call {
     pub(super) active_at: Duration,
     /// When it has gone on for as long as it may.
     pub(super) ends_at: Option<Duration>,
+    /// What it has in common with calls that meet the same endpoint.
+    pub(super) key: CallKey,
+    /// The load that the backend reported with its answer.
+    pub(super) load: Option<LoadReport>,
     /// The request's header list, until response headers arrive.
     pub(super) request: FieldBlock,
     /// The request's DATA so far, while the call may be tried again.
@@ -191,6 +196,8 @@ impl Call {
             timer: None,
             active_at: now,
             ends_at: None,
+            key: CallKey::default(),
+            load: None,
             request: FieldBlock::new(),
             replay: Vec::new(),
             replayable: true,

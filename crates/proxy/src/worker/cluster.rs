@@ -81,7 +81,7 @@ impl WorkerCluster {
             policy: settings.policy,
             backoff: settings.backoff,
             share,
-            ..BalancerConfig::default()
+            slow_start: settings.slow_start,
         };
         let mut balancer = Balancer::with_config(config, SmallRng::seed_from_u64(seed));
         balancer.detect_outliers(settings.outliers.clone());

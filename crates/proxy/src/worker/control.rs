@@ -71,6 +71,7 @@ impl Worker {
         let same = |cluster: &WorkerCluster| {
             cluster.settings.name == settings.name
                 && cluster.settings.policy == settings.policy
+                && cluster.settings.slow_start == settings.slow_start
                 && cluster.settings.backoff == settings.backoff
                 && cluster.settings.max_endpoints_per_worker == settings.max_endpoints_per_worker
         };

@@ -256,6 +256,7 @@ impl Worker {
         self.rewrite_request(id, &mut block);
         let call = &mut self.calls[id as usize];
         call.request = block;
+        self.hash_call(id);
         self.charge_call(id);
         self.limit_duration(now, id);
         self.arm_call(id);

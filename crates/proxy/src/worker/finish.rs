@@ -96,6 +96,7 @@ impl Worker {
         let (cluster_id, latency) = (call.cluster, now.saturating_sub(call.attempt_at));
         let end = end.unwrap_or_else(|| call.code.map_or(AttemptEnd::Reset, AttemptEnd::status));
         let is_trial = core::mem::take(&mut call.is_trial);
+        let load = call.load.take();
         (call.attempt_deadline, call.held_until) = (None, None);
         let held = call.held.take();
         if let Some(held) = held {
@@ -108,9 +109,13 @@ impl Worker {
         let cluster = &mut self.clusters[cluster_id as usize];
         if let Some(slot) = slot {
             let outcome = outcome_of(&end);
-            cluster.balancer.call_finished(slot, &CallReport { now, outcome, latency, load: None });
+            let ignored = cluster.balancer.load_reports().ignored;
+            cluster.balancer.call_finished(slot, &CallReport { now, outcome, latency, load });
             cluster.balancer.observe(slot, &end, is_trial, now);
             self.note_outliers(cluster_id);
+            if load.is_some() {
+                self.count_load_report(cluster_id, ignored);
+            }
         }
         self.on_attempt_finished(now, id);
         self.after_release(now, up.conn, cluster_id);

@@ -18,6 +18,7 @@
 //! - Nothing is allocated for a call in steady state: records, blocks and buffers are reused.
 //! - Input never panics: what a peer can send is either handled or ends its stream or connection.
 
+pub mod affinity;
 mod age;
 mod attempt;
 mod call;
@@ -158,6 +159,8 @@ pub struct Worker {
     spare_buffers: Vec<Vec<u8>>,
     spare_blocks: Vec<FieldBlock>,
     serial: u32,
+    /// A cookie on its way to a client; kept for its room.
+    cookie: String,
     draining: bool,
     /// Clusters for which discovery should look again.
     lost: Vec<Arc<str>>,
@@ -207,6 +210,7 @@ impl Worker {
             spare_buffers: Vec::new(),
             spare_blocks: Vec::new(),
             serial: 0,
+            cookie: String::new(),
             draining: false,
             lost: Vec::new(),
             violations: Vec::new(),

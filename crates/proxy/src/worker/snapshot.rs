@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use evenkeel_balance::outlier::OutlierDetector;
 use evenkeel_balance::retry::{Gates, RetryBudget, RetryBudgetConfig, RetryPolicy, RetryThrottle};
-use evenkeel_balance::{BackoffConfig, EndpointSet, Policy};
+use evenkeel_balance::{BackoffConfig, EndpointSet, Policy, SlowStart};
 use evenkeel_http2::Limits;
 
+use super::affinity::HashPlan;
 pub use super::age::MaxAge;
 use super::metadata::MetadataRules;
 use super::route::RouteTable;
@@ -72,6 +73,10 @@ pub struct Cluster {
     pub name: Arc<str>,
     /// How an endpoint is chosen.
     pub policy: Policy,
+    /// What calls must have in common to meet the same endpoint, under a policy that hashes. Default: nothing.
+    pub hash_plan: HashPlan,
+    /// How the share of a new endpoint grows. Default: it has its whole share at once.
+    pub slow_start: Option<SlowStart>,
     /// When to try again to connect.
     pub backoff: BackoffConfig,
     /// From the start of a connection attempt to the backend's SETTINGS. Default 5 s.
@@ -137,6 +142,8 @@ impl Cluster {
         Self {
             name: name.into(),
             policy,
+            hash_plan: HashPlan::default(),
+            slow_start: None,
             backoff: BackoffConfig::default(),
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(60),

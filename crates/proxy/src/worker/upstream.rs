@@ -9,6 +9,7 @@ use evenkeel_http2::field::Name;
 use evenkeel_http2::{Connection, ErrorCode, Event, Limits, ListSize, Role, StreamFailure, Violation};
 use evenkeel_telemetry::ResponseFlag;
 
+use super::affinity::SET_COOKIE;
 use super::call::{CallPhase, Leg};
 use super::conn::{Conn, ConnId, ConnPhase, Side, Upstream, UpstreamProgress};
 use super::finish::Ending;
@@ -245,6 +246,9 @@ impl Worker {
     }
 
     fn on_response(&mut self, now: Duration, id: u32, status: u16, end: bool, size: ListSize) {
+        if end {
+            self.take_load_report(id);
+        }
         let fields = &self.fields;
         let value = |name| fields.index.position(name).map(|at| fields.block.get(&fields.store, at).value);
         let grpc = value(Name::ContentType).is_some_and(|value| ContentType::detect(value).is_grpc());
@@ -317,8 +321,10 @@ impl Worker {
         self.charge_call(id);
         self.touch(down.conn);
         self.rewrite_received(id, if end { AnswerPart::TrailersOnly } else { AnswerPart::Headers });
+        let cookie = self.write_cookie(id).then_some([(SET_COOKIE, self.cookie.as_bytes())]);
+        let extra: &[(&[u8], &[u8])] = cookie.as_ref().map_or(&[], |cookie| cookie);
         let http2 = &mut self.conns[down.conn.index()].http2;
-        let sent = http2.send_headers(&mut self.fields.store, down.stream, &self.fields.block, &[], end);
+        let sent = http2.send_headers(&mut self.fields.store, down.stream, &self.fields.block, extra, end);
         debug_assert!(sent.is_ok(), "a call without response headers takes them");
         if end {
             http2.credit_completed();
@@ -355,6 +361,7 @@ impl Worker {
     }
 
     fn on_response_trailers(&mut self, now: Duration, id: u32) {
+        self.take_load_report(id);
         let fields = &self.fields;
         let status = fields
             .index

@@ -274,6 +274,8 @@ pub(crate) struct World {
     pub(crate) offered: usize,
     /// Whether the worker may connect again.
     pub(crate) worker_may_connect: bool,
+    /// Ports on which nobody listens any more.
+    pub(crate) refused: Vec<u16>,
     /// The most that the worker held at the end of a turn.
     pub(crate) peak: u64,
     pub(crate) levels: Vec<Level>,
@@ -333,6 +335,7 @@ impl World {
             backends: vec![0; usize::from(backends)],
             offered: 0,
             worker_may_connect: true,
+            refused: Vec::new(),
             peak: 0,
             levels: Vec::new(),
         };
@@ -351,8 +354,25 @@ impl World {
         self.worker.apply(&self.snapshot, self.now);
     }
 
+    /// Changes the cluster.
+    pub(crate) fn change_cluster(&mut self, change: impl FnOnce(&mut Cluster)) {
+        let mut cluster = Cluster::clone(&self.snapshot.clusters[0]);
+        change(&mut cluster);
+        self.snapshot = Arc::new(Snapshot {
+            generation: self.snapshot.generation + 1,
+            listeners: self.snapshot.listeners.clone(),
+            clusters: vec![Arc::new(cluster)],
+        });
+        self.worker.apply(&self.snapshot, self.now);
+    }
+
     pub(crate) fn client(&mut self) -> usize {
-        let id = self.worker.accepted(self.now, 0, PeerName::Unix).unwrap();
+        self.client_of(PeerName::Unix)
+    }
+
+    /// A client at this address.
+    pub(crate) fn client_of(&mut self, name: PeerName) -> usize {
+        let id = self.worker.accepted(self.now, 0, name).unwrap();
         let before = self.peers.insert(id.index(), (id, Peer::new(Role::Client)));
         assert!(before.is_none_or(|(_, peer)| peer.closed), "an identifier is given once");
         self.turns(3);
@@ -419,6 +439,11 @@ impl World {
                 Action::ShutWrite { .. } => {}
                 Action::Connect { conn, address } => {
                     let Address::Tcp(address) = address else { panic!("all backends have a port") };
+                    if self.refused.contains(&address.port()) {
+                        self.peers.insert(conn.index(), (conn, Peer::new(Role::Server)));
+                        self.worker.connect_failed(now, conn, "connection refused");
+                        continue;
+                    }
                     assert!(self.worker_may_connect, "the backend stays connected");
                     self.worker.connected(now, conn);
                     self.peers.insert(conn.index(), (conn, Peer::new(Role::Server)));

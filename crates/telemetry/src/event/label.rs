@@ -112,6 +112,18 @@ labels! {
 }
 
 labels! {
+    /// What became of a load report that a backend sent with an answer.
+    LoadReported {
+        /// It counts.
+        Taken = "taken",
+        /// It makes no sense, such as a negative utilization, or no requests per second.
+        Ignored = "ignored",
+        /// It cannot be read.
+        Malformed = "malformed",
+    }
+}
+
+labels! {
     /// Why a client's connection was closed as soon as it was accepted.
     Refused {
         /// The listener has `max_connections_per_worker` on this worker.

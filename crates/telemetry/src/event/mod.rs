@@ -8,8 +8,8 @@ mod label;
 
 pub(crate) use label::Label;
 pub use label::{
-    Ejected, Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side,
-    TransparentRetry,
+    Ejected, LoadReported, Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed,
+    Side, TransparentRetry,
 };
 
 /// A metric made of events.
@@ -111,6 +111,9 @@ events! {
     OutlierReturned = "evenkeel_outlier_returns", "Ejected endpoints that came back into rotation.";
     /// A call found the cluster's queue of waiting calls full.
     PendingOverflow = "evenkeel_pending_overflow", "Calls refused because too many waited for a connection.";
+    /// A backend reported its load with an answer.
+    LoadReport(outcome: LoadReported) = "evenkeel_load_reports",
+        "Load reports in answers of backends whose cluster asks for them, by what became of them.";
     /// Something was given up because the process was short of memory.
     Shed(action: Shed) = "evenkeel_shed", "What was given up for want of memory, by action.";
     /// The end of the drain cut a stream.

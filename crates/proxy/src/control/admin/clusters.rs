@@ -8,6 +8,7 @@ use axum::extract::State as Shared;
 use axum::response::Response;
 use evenkeel_balance::outlier::OutlierStatus;
 use evenkeel_balance::{Connectivity, Endpoint, Withheld};
+use evenkeel_config::HashBy;
 use evenkeel_grpc::Code;
 use serde::Serialize;
 
@@ -26,6 +27,9 @@ struct ClusterBody {
     name: String,
     target: String,
     policy: String,
+    /// What calls must have in common to meet the same endpoint, under a policy that hashes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hash_by: Vec<HashBy>,
     /// Calls that wait for a connection, over all workers.
     pending: usize,
     resolver: ResolverBody,
@@ -139,6 +143,7 @@ fn describe(state: &State) -> Clusters {
             name: name.to_owned(),
             target: runtime.config.target.to_string(),
             policy: evenkeel_config::policy_name(runtime.config.policy).to_owned(),
+            hash_by: runtime.config.hash_by.clone(),
             pending: of_workers.iter().map(|view| view.pending).sum(),
             resolver: ResolverBody {
                 last_success_age_seconds: resolver.last_success.map(|at| at.elapsed().as_secs_f64()),
