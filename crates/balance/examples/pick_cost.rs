@@ -3,7 +3,7 @@
 //! `cargo run --release -p evenkeel-balance --example pick_cost [-- PART_OF_A_NAME]`
 //!
 //! A pick is followed by what a proxy does next: the endpoint's calls in flight go up, and those of the call picked 100
-//! picks before go down. Each figure is the least of 25 runs, with the median behind it: other programs on the machine make a
+//! picks before go down; the costs of all that are printed beside those of the pick alone. Each figure is the least of 25 runs, with the median behind it: other programs on the machine make a
 //! run slower, never faster.
 
 use core::time::Duration;
@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use evenkeel_balance::{
     Address, Affinity, Ask, Balancer, BoundedLoad, CallReport, Choice, Connectivity, EndpointSet, LoadReport,
-    LoadWeightConfig, Outcome, PeakEwmaConfig, Pick, Policy, PrequalConfig, ProbeSource, RingSize,
-    SampleSize, Slot, TableSize,
+    LoadWeightConfig, Outcome, PeakEwmaConfig, Pick, Policy, PrequalConfig, ProbeAnswer, ProbeSource,
+    RingSize, SampleSize, Slot, TableSize,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -26,6 +26,8 @@ const RUNS: usize = 25;
 /// Picks per run; fewer for a full scan of many, as each looks at all.
 const PICKS: u32 = 200_000;
 const IN_FLIGHT: usize = 100;
+/// Picks between two looks at the clock. With three probes for each, what they want is under way at once.
+const BATCH: usize = 4;
 
 fn addresses(endpoints: u32, weight: fn(&mut SmallRng) -> u32) -> Vec<(Address, u32)> {
     let mut rng = SmallRng::seed_from_u64(1);
@@ -42,25 +44,80 @@ fn connected(policy: Policy, set: &Arc<EndpointSet>) -> Balancer {
     balancer
 }
 
-#[expect(clippy::disallowed_methods, reason = "measuring time is what this example is for")]
-fn run(balancer: &mut Balancer, now: &mut Duration, open: &mut [Option<Slot>; IN_FLIGHT], picks: u32) -> f64 {
-    let mut hash: u64 = 1; // The next by Knuth's linear congruential generator: another key for each call.
-    let start = Instant::now();
-    for place in (0..IN_FLIGHT).cycle().take(picks as usize) {
-        hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        *now += GAP;
-        let ask = Ask { now: *now, hash: Some(hash) };
+/// What calls cost, in nanoseconds each.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// With the notes of the call's start and end, and where probes are answered with these answers.
+    whole: f64,
+    /// The pick alone; with a share of what it costs to look at the clock.
+    pick: f64,
+}
+
+/// Calls under way.
+fn opened(balancer: &mut Balancer, now: Duration) -> [Slot; IN_FLIGHT] {
+    core::array::from_fn(|_| {
+        let ask = Ask { now, hash: Some(1) };
         let Pick::Endpoint(slot) = balancer.pick(&ask) else { panic!("all endpoints are ready") };
-        balancer.call_started(slot, *now);
-        if let Some(done) = open[place].replace(slot) {
-            let latency = GAP * 100;
-            balancer.call_finished(
-                done,
-                &CallReport { now: *now, outcome: Outcome::Success, latency, load: Some(LOAD) },
-            );
+        balancer.call_started(slot, now);
+        slot
+    })
+}
+
+/// Answers all probes that are wanted.
+fn answer_probes(balancer: &mut Balancer, now: Duration) {
+    while let Some(slot) = balancer.wants_probe(now) {
+        let answer = ProbeAnswer { requests_in_flight: slot.index() as u32 % 7, latency: Some(GAP * 100) };
+        balancer.probe_answered(slot, &answer, now);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "measuring time is what this example is for")]
+fn run(
+    answers_probes: bool,
+    balancer: &mut Balancer,
+    now: &mut Duration,
+    open: &mut [Slot; IN_FLIGHT],
+    picks: u32,
+) -> Cost {
+    let mut hash: u64 = 1; // The next by Knuth's linear congruential generator: another key for each call.
+    let mut picking = Duration::ZERO;
+    let start = Instant::now();
+    for place in (0..IN_FLIGHT).step_by(BATCH).cycle().take(picks as usize / BATCH) {
+        let mut picked = [open[place]; BATCH];
+        *now += GAP * BATCH as u32;
+        let batch_start = Instant::now();
+        for slot in &mut picked {
+            hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let ask = Ask { now: *now, hash: Some(hash) };
+            let Pick::Endpoint(pick) = balancer.pick(&ask) else { panic!("all endpoints are ready") };
+            *slot = pick;
+        }
+        picking += batch_start.elapsed();
+        if answers_probes {
+            answer_probes(balancer, *now);
+        }
+        for (open, slot) in open[place..].iter_mut().zip(picked) {
+            balancer.call_started(slot, *now);
+            let done = core::mem::replace(open, slot);
+            let report =
+                CallReport { now: *now, outcome: Outcome::Success, latency: GAP * 100, load: Some(LOAD) };
+            balancer.call_finished(done, &report);
         }
     }
-    start.elapsed().as_secs_f64() * 1e9 / f64::from(picks)
+    let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(picks);
+    Cost { whole: each(start.elapsed()), pick: each(picking) }
+}
+
+/// The costs of calls in as many runs as are made.
+fn call_costs(name: &str, policy: Policy, balancer: &mut Balancer, endpoints: u32) -> Vec<Cost> {
+    let mut now = Duration::from_secs(1);
+    let mut open = opened(balancer, now);
+    let is_scan = policy == Policy::LeastRequest(Choice::FullScan);
+    let picks = if is_scan { PICKS / endpoints } else { PICKS };
+    let answers_probes = name.contains("answered");
+    let mut run = || run(answers_probes, balancer, &mut now, &mut open, picks);
+    run(); // Warms caches up.
+    (0..RUNS).map(|_| run()).collect()
 }
 
 /// Microseconds, medians: until a worker has taken a set with one endpoint more, or less, than 10,000; and, off the
@@ -113,6 +170,7 @@ fn main() {
         ("least_request, full scan", Policy::LeastRequest(Choice::FullScan), equal),
         ("weighted_round_robin, by load", Policy::LoadWeightedRoundRobin(LoadWeightConfig::default()), equal),
         ("peak_ewma", Policy::PeakEwma(PeakEwmaConfig::default()), equal),
+        ("prequal, all probes answered", Policy::Prequal(PrequalConfig::default()), equal),
         ("prequal, no probe sent", Policy::Prequal(PrequalConfig::default()), equal),
         ("prequal, own knowledge", Policy::Prequal(own), equal),
         ("ring_hash", ring(RingSize::default(), Affinity::Rehash), equal),
@@ -126,23 +184,27 @@ fn main() {
     let part = std::env::args().nth(1).unwrap_or_default();
     let policies = || policies.into_iter().filter(|(name, ..)| name.contains(&part));
     println!(
-        "{:<46}{:>22}{:>22}",
-        "ns per pick, call started and finished", "3 endpoints", "10,000 endpoints"
+        "{:<46}{:>36}{:>36}\n{:<46}{:>18}{:>18}{:>18}{:>18}",
+        "ns, the least (and the median)",
+        "3 endpoints",
+        "10,000 endpoints",
+        "",
+        "pick",
+        "whole call",
+        "pick",
+        "whole call"
     );
     for (name, policy, weight) in policies() {
         print!("{name:<46}");
         for endpoints in [3, 10_000] {
             let set = Arc::new(EndpointSet::new(&addresses(endpoints, weight)).prepared_for(policy));
             let mut balancer = connected(policy, &set);
-            let mut open = [None; IN_FLIGHT];
-            let is_scan = policy == Policy::LeastRequest(Choice::FullScan);
-            let picks = if is_scan { PICKS / endpoints } else { PICKS };
-            let mut now = Duration::from_secs(1);
-            run(&mut balancer, &mut now, &mut open, picks); // Warms caches up.
-            let mut costs: Vec<f64> =
-                (0..RUNS).map(|_| run(&mut balancer, &mut now, &mut open, picks)).collect();
-            let median = median(&mut costs);
-            print!("{:>13.1} ({median:>6.1})", costs[0]);
+            let costs = call_costs(name, policy, &mut balancer, endpoints);
+            for figure in [|cost: &Cost| cost.pick, |cost: &Cost| cost.whole] {
+                let mut figures: Vec<f64> = costs.iter().map(figure).collect();
+                let median = median(&mut figures);
+                print!("{:>9.1} ({median:>6.1})", figures[0]);
+            }
         }
         println!();
     }

@@ -168,8 +168,7 @@ impl Prequal {
         let mut count = 0;
         while self.probes_due >= 1.0 {
             self.probes_due -= 1.0;
-            let is_asked_anyway = rng.random_range(0..ASK_SILENT) == 0;
-            if are_silent && !is_asked_anyway {
+            if are_silent && !is_asked_anyway(rng) {
                 continue;
             }
             // What was drawn before gives way to the next. Ends, as there are more candidates.
@@ -180,15 +179,21 @@ impl Prequal {
             drawn[count] = position;
             count += 1;
             let candidate = candidates.get(position as usize);
-            let is_silent = self.probing.is_silent(candidate.slot);
-            if is_silent {
+            if self.probing.is_silent(candidate.slot) {
                 self.take(candidate.slot, &self.own(candidate, now), now, rng);
+                // If all are silent, this one was just chosen to be asked.
+                if !are_silent && !is_asked_anyway(rng) {
+                    continue;
+                }
             }
-            if !is_silent || is_asked_anyway {
-                self.probing.want(candidate.slot, now);
-            }
+            self.probing.want(candidate.slot, now);
         }
     }
+}
+
+/// Whether a silent endpoint is asked none the less.
+fn is_asked_anyway(rng: &mut SmallRng) -> bool {
+    rng.random_range(0..ASK_SILENT) == 0
 }
 
 /// Removals go by the answers, of which there should be as many per call as there are probes.

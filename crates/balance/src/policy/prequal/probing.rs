@@ -32,6 +32,15 @@ pub struct ProbeCounts {
 /// Probes in a row without an answer after which an endpoint counts as silent.
 const SILENT_AFTER: u8 = 3;
 
+/// What is known of one endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// Probes in a row without an answer.
+    unanswered: u8,
+    /// Whether one is wanted or under way.
+    is_probed: bool,
+}
+
 /// The probes wanted, and those under way. Bound: a pool's size of each.
 #[derive(Debug)]
 pub(super) struct Probing {
@@ -41,8 +50,8 @@ pub(super) struct Probing {
     wanted: VecDeque<Slot>,
     /// With the time until which an answer counts; in its order.
     under_way: VecDeque<(Duration, Slot)>,
-    /// Probes in a row without an answer, by slot.
-    unanswered: Vec<u8>,
+    /// By slot.
+    known: Vec<Known>,
     /// The first wish for a probe since the last answer of any endpoint.
     wished_at: Option<Duration>,
     /// The last call, or the last probe sent because there was none.
@@ -59,7 +68,7 @@ impl Probing {
             idle_interval: config.idle_interval,
             wanted: VecDeque::with_capacity(bound),
             under_way: VecDeque::with_capacity(bound),
-            unanswered: Vec::new(),
+            known: Vec::new(),
             wished_at: None,
             active_at: Duration::ZERO,
             counts: ProbeCounts::default(),
@@ -67,17 +76,18 @@ impl Probing {
     }
 
     pub(super) fn reserve(&mut self, slots: usize) {
-        if self.unanswered.len() < slots {
-            self.unanswered.resize(slots, 0);
+        if self.known.len() < slots {
+            self.known.resize(slots, Known::default());
         }
     }
 
     /// The endpoint became ready: it may answer now, whatever it did before.
     pub(super) fn added(&mut self, slot: Slot) {
-        self.unanswered[slot.index()] = 0;
+        self.known[slot.index()] = Known::default();
     }
 
     pub(super) fn removed(&mut self, slot: Slot) {
+        self.known[slot.index()].is_probed = false;
         self.wanted.retain(|wanted| *wanted != slot);
         self.under_way.retain(|(_, probed)| *probed != slot);
     }
@@ -90,10 +100,9 @@ impl Probing {
     pub(super) fn want(&mut self, slot: Slot, now: Duration) {
         self.wished_at.get_or_insert(now);
         let is_full = self.wanted.len() + self.under_way.len() >= self.bound;
-        if !is_full
-            && !self.wanted.contains(&slot)
-            && !self.under_way.iter().any(|(_, probed)| *probed == slot)
-        {
+        let known = &mut self.known[slot.index()];
+        if !is_full && !known.is_probed {
+            known.is_probed = true;
             self.wanted.push_back(slot);
         }
     }
@@ -105,7 +114,7 @@ impl Probing {
 
     /// Whether this endpoint leaves probes unanswered.
     pub(super) fn is_silent(&self, slot: Slot) -> bool {
-        self.unanswered[slot.index()] >= SILENT_AFTER
+        self.known[slot.index()].unanswered >= SILENT_AFTER
     }
 
     /// The next endpoint to probe, and that it is now. `idle` names one for when there are no calls.
@@ -121,10 +130,11 @@ impl Probing {
             None if is_idle() => {
                 self.active_at = now;
                 self.wished_at.get_or_insert(now);
-                idle()?
+                idle().filter(|slot| !self.known[slot.index()].is_probed)?
             }
             None => return None,
         };
+        self.known[slot.index()].is_probed = true;
         self.under_way.push_back((now.saturating_add(self.timeout), slot));
         self.counts.sent += 1;
         Some(slot)
@@ -145,7 +155,7 @@ impl Probing {
             return false;
         };
         self.under_way.remove(index);
-        self.unanswered[slot.index()] = 0;
+        self.known[slot.index()] = Known::default();
         self.wished_at = None;
         self.counts.answered += 1;
         true
@@ -167,7 +177,7 @@ impl Probing {
 
     fn note_unanswered(&mut self, slot: Slot) {
         self.counts.unanswered += 1;
-        let unanswered = &mut self.unanswered[slot.index()];
-        *unanswered = unanswered.saturating_add(1);
+        let known = &mut self.known[slot.index()];
+        *known = Known { unanswered: known.unanswered.saturating_add(1), is_probed: false };
     }
 }
