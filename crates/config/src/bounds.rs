@@ -142,6 +142,12 @@ pub const STREAM_DURATION: Bounds<Duration> = millis(SECOND, 365 * DAY, 365 * DA
 /// The same for `stream_idle_timeout`; Envoy ends an idle stream after 5 min, which would cut honest watches off.
 pub const STREAM_IDLE_TIMEOUT: Bounds<Duration> = millis(SECOND, 365 * DAY, 365 * DAY);
 
+/// A part of the calls, in percent; a part that is not given is all of them.
+pub const PERCENT: Bounds<f64> = Bounds { min: 0.0, max: 100.0, default: 100.0 };
+
+/// How long a call is delayed on purpose. The default is not used: it must be given.
+pub const FAULT_DELAY: Bounds<Duration> = millis(1, HOUR, SECOND);
+
 /// How old a client's connection may get. Below some seconds clients do little but connect. gRPC's servers have no limit by
 /// default either; an hour is common where there is one.
 pub const MAX_CONNECTION_AGE: Bounds<Duration> = millis(SECOND, 30 * DAY, 30 * DAY);

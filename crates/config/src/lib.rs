@@ -44,9 +44,10 @@ pub use flags::Flags;
 pub use listen::{ListenAddress, ListenAddressError, ListenAddressProblem};
 pub use model::{
     AccessLog, BinaryValues, CanarySettings, Cluster, ClusterRef, Config, Cookie, DEFAULT_ADMIN_PORT,
-    Destination, DnsRefresh, Drain, Forwarded, HashBy, Limits, Listener, MAX_REGEX_BYTES, MemoryLimit,
-    MetadataChange, MetadataField, MetadataMatch, MetadataRules, NamesWithUnderscore, Overload, PathMatch,
-    Profile, Retry, Route, RouteMatch, Share, StateFile, Subset, SubsetKind, ValueMatch, whole_regex,
+    Destination, DnsRefresh, Drain, FaultInjection, Forwarded, HashBy, Limits, Listener, MAX_REGEX_BYTES,
+    MemoryLimit, MetadataChange, MetadataField, MetadataMatch, MetadataRules, Mirror, NamesWithUnderscore,
+    Overload, PathMatch, Percent, Profile, Retry, Route, RouteMatch, Share, StateFile, Subset, SubsetKind,
+    ValueMatch, whole_regex,
 };
 pub use policy::{UnknownPolicy, policy_from_str, policy_name};
 pub use schema::{endpoints_schema, schema};

@@ -123,6 +123,8 @@ const REFUSED: &[&str] = &[
     "listeners: [{address: \"0.0.0.0:50051\", metadata: strip, routes: [{cluster: orders}]}]",
     "listeners: [{address: \"0.0.0.0:50051\", routes: [{cluster: orders, request_metadata: {set: {\":path\": /}}}]}]",
     "listeners: [{address: \"0.0.0.0:50051\", routes: [{cluster: orders, request_metadata: {set: {x-a: 1}}}]}]",
+    "listeners: [{address: \"0.0.0.0:50051\", routes: [{cluster: orders, fault: {abort: {code: OK}}}]}]",
+    "listeners: [{address: \"0.0.0.0:50051\", routes: [{cluster: orders, fault: {delay: {fixed: 1s, percent: 101}}}]}]",
     "listeners: [{address: \"0.0.0.0:50051\", routes: [{cluster: orders, response_metadata: {remove: []}}]}]",
     "listeners: [{address: \"0.0.0.0:50051\", routes: [{cluster: orders, response_trailers: {add: {}}}]}]",
     "overload: {memory: half}",

@@ -9,10 +9,15 @@ use std::sync::Arc;
 
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Limits, OpenError, StreamKey};
+use evenkeel_proxy::worker::fault::Fault;
+use evenkeel_proxy::worker::mirror::Mirror;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::rewrite::{MetadataChange, Rewrite};
-use evenkeel_proxy::worker::route::{RouteActions, RouteTable};
+use evenkeel_proxy::worker::route::{Route, RouteActions, RouteTable};
 use evenkeel_proxy::worker::snapshot::{Listener, MaxAge};
+use evenkeel_proxy::worker::{Action, TransportEnd};
+
+use evenkeel_telemetry::{Event as Counted, Injected, Mirrored, ResponseFlag};
 
 use peers::{End, World};
 
@@ -278,4 +283,284 @@ fn calls_that_are_left_when_the_grace_is_over_end_as_unavailable() {
     world.now += Duration::from_secs(10);
     world.turns(3);
     assert!(world.peer(client).closed);
+}
+
+fn faulty(fault: Fault) -> World {
+    world(RouteActions { fault: Some(fault), ..RouteActions::default() })
+}
+
+fn counted(world: &World, event: Counted) -> u64 {
+    world.telemetry.snapshot().event(event)
+}
+
+/// Makes a unary call with these fields.
+fn call_with(world: &mut World, client: usize, fields: &[(&str, &str)]) {
+    let now = world.now;
+    let stream = world.peer(client).begin(now, fields);
+    world.peer(client).http2.send_data(now, stream, MESSAGE, true).unwrap();
+}
+
+#[test]
+fn a_part_of_the_calls_is_answered_with_an_error() {
+    let mut world = faulty(Fault { abort: Some((Code::Aborted, 250_000)), ..Fault::default() });
+    let client = world.client();
+    let count = 2000;
+    for _ in 0..count / 10 {
+        (0..10).for_each(|_| call_with(&mut world, client, &[]));
+        world.turns(3);
+    }
+    let aborted = |end: &&End| **end == End::Status(Code::Aborted);
+    let ends = &world.peer(client).ends;
+    let errors = ends.iter().filter(aborted).count();
+    assert_eq!(ends.len(), count);
+    assert!((450..=550).contains(&errors), "{errors} of {count}");
+    assert_eq!(counted(&world, Counted::FaultInjected(Injected::Abort)), errors as u64);
+    assert_eq!(counted(&world, Counted::LocalReply(ResponseFlag::FaultInjected)), errors as u64);
+    let backend = world.backend;
+    assert_eq!(world.peer(backend).begun.len(), count - errors, "the backend sees the others only");
+    world.close_clients();
+}
+
+#[test]
+fn a_call_is_delayed_before_it_goes_to_the_backend() {
+    let mut world = faulty(Fault { delay: Some((Duration::from_secs(2), 1_000_000)), ..Fault::default() });
+    let client = world.client();
+    let backend = world.backend;
+    world.call(client, b'a', 50_000);
+    world.turns(3);
+    world.now += Duration::from_millis(1_990);
+    world.turns(3);
+    assert!(world.peer(backend).begun.is_empty());
+    world.now += Duration::from_millis(10);
+    world.turns(5);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
+    assert_eq!(counted(&world, Counted::FaultInjected(Injected::Delay)), 1);
+    assert_eq!(counted(&world, Counted::FaultInjected(Injected::Abort)), 0);
+    world.close_clients();
+}
+
+#[test]
+fn the_deadline_goes_on_while_a_call_is_delayed() {
+    let mut world = faulty(Fault { delay: Some((Duration::from_secs(2), 1_000_000)), ..Fault::default() });
+    let client = world.client();
+    call_with(&mut world, client, &[("grpc-timeout", "1S")]);
+    let length = until_ended(&mut world, client);
+    assert!(length > Duration::from_millis(950) && length < Duration::from_millis(1_100), "{length:?}");
+    assert_eq!(world.peer(client).ends, [End::Status(Code::DeadlineExceeded)]);
+    world.close_clients();
+}
+
+#[test]
+fn a_delayed_call_that_its_client_cancels_leaves_nothing() {
+    let mut world = faulty(Fault { delay: Some((Duration::from_secs(2), 1_000_000)), ..Fault::default() });
+    let client = world.client();
+    let now = world.now;
+    let stream = world.peer(client).begin(now, &[]);
+    world.turns(2);
+    world.peer(client).cancel(stream);
+    world.turns(2);
+    assert_eq!(world.worker.call_count(), 0);
+    world.now += Duration::from_secs(3);
+    world.turns(3);
+    world.close_clients();
+}
+
+#[test]
+fn a_call_asks_for_a_fault_only_where_it_may() {
+    let fields = [("x-evenkeel-fault-delay-ms", "500"), ("x-evenkeel-fault-abort", "9"), ("x-other", "1")];
+    let mut allowed = faulty(Fault { by_header: true, ..Fault::default() });
+    let client = allowed.client();
+    let backend = allowed.backend;
+    call_with(&mut allowed, client, &fields);
+    let length = until_ended(&mut allowed, client);
+    assert!(length > Duration::from_millis(450) && length < Duration::from_millis(600), "{length:?}");
+    assert_eq!(allowed.peer(client).ends, [End::Status(Code::FailedPrecondition)]);
+    call_with(&mut allowed, client, &[("x-evenkeel-fault-abort", "99"), ("x-other", "1")]);
+    allowed.turns(3);
+    let asked = &allowed.peer(backend).asked_with;
+    assert_eq!((values(asked, "x-evenkeel-fault-abort").len(), values(asked, "x-other").len()), (0, 1));
+    allowed.close_clients();
+
+    let mut other = faulty(Fault { abort: Some((Code::Aborted, 0)), ..Fault::default() });
+    let client = other.client();
+    let backend = other.backend;
+    call_with(&mut other, client, &fields);
+    other.turns(3);
+    assert_eq!(other.peer(client).ends, [End::Status(Code::Ok)]);
+    assert_eq!(values(&other.peer(backend).asked_with, "x-evenkeel-fault-abort"), ["9"]);
+    other.close_clients();
+}
+
+/// A world that copies a part of its calls to another cluster; the backend of each.
+fn mirroring(part: u32) -> (World, usize, usize) {
+    let mut world = world(RouteActions::default());
+    let own = world.backend;
+    let mirror = Some(Mirror { cluster: 1, part });
+    let actions = RouteActions { mirror, ..RouteActions::default() };
+    let shadow = world.add_cluster("shadow", listener_with(actions));
+    assert_ne!(own, shadow);
+    (world, own, shadow)
+}
+
+fn listener_with(actions: RouteActions) -> Listener {
+    let route = RouteTable::to_cluster(0).get(0).cloned();
+    let routes = route.map(|route| Route { actions: Some(Arc::new(actions)), ..route });
+    Listener::new("test", Limits::edge(), RouteTable::new(routes.into_iter().collect()))
+}
+
+/// Ends all that there is, and checks that nothing is left on the account.
+fn close_all(world: &mut World) {
+    let now = world.now;
+    let ids: Vec<_> = world.peers.values().filter(|(_, peer)| !peer.closed).map(|(id, _)| *id).collect();
+    ids.iter().for_each(|id| world.worker.ended(now, *id, TransportEnd::Reset));
+    while let Some(action) = world.worker.poll_action(now) {
+        if let Action::Connect { conn, .. } = action {
+            world.worker.connect_failed(now, conn, "the test is over");
+        }
+    }
+    assert_eq!((world.worker.call_count(), world.worker.conn_count(), world.worker.held_memory()), (0, 0, 0));
+}
+
+fn mirrored(world: &World, outcome: Mirrored) -> u64 {
+    counted(world, Counted::Mirrored(outcome))
+}
+
+#[test]
+fn a_copy_has_all_of_the_call_and_says_that_it_is_one() {
+    let (mut world, own, shadow) = mirroring(1_000_000);
+    let client = world.client();
+    call_with(&mut world, client, &[("x-user", "anna"), ("grpc-timeout", "5S")]);
+    world.turns(5);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
+    let asked = world.peer(own).asked_with.clone();
+    let copied = world.peer(shadow).asked_with.clone();
+    assert_eq!(values(&copied, ":authority"), ["service-shadow"]);
+    assert_eq!(values(&copied, "grpc-timeout"), values(&asked, "grpc-timeout"));
+    let without = |fields: &[(String, String)]| -> Vec<_> {
+        fields.iter().filter(|(name, _)| name != ":authority").cloned().collect()
+    };
+    assert_eq!(without(&copied), without(&asked));
+    assert_eq!((world.peer(own).served, world.peer(shadow).served), (1, 1));
+    assert_eq!(mirrored(&world, Mirrored::Sent), 1);
+    close_all(&mut world);
+}
+
+#[test]
+fn a_part_of_the_calls_is_copied() {
+    let (mut world, own, shadow) = mirroring(100_000);
+    let client = world.client();
+    for _ in 0..200 {
+        (0..10).for_each(|_| call_with(&mut world, client, &[]));
+        world.turns(3);
+    }
+    world.turns(5);
+    let copies = world.peer(shadow).served;
+    assert!((150..=250).contains(&copies), "{copies} of 2000");
+    assert_eq!(world.peer(own).served, 2000);
+    assert_eq!(world.peer(client).ends, vec![End::Status(Code::Ok); 2000]);
+    assert_eq!(mirrored(&world, Mirrored::Sent), copies as u64);
+    close_all(&mut world);
+}
+
+#[test]
+fn a_mirror_that_never_answers_or_fails_changes_nothing_for_the_client() {
+    for fails in [false, true] {
+        let (mut world, own, shadow) = mirroring(1_000_000);
+        let client = world.client();
+        if fails {
+            world.peer(shadow).fails_with = Some((Code::Internal, Vec::new()));
+        } else {
+            world.peer(shadow).is_silent = true;
+        }
+        (0..20).for_each(|_| call_with(&mut world, client, &[]));
+        world.turns(4);
+        assert_eq!(world.peer(client).ends, vec![End::Status(Code::Ok); 20]);
+        assert_eq!((world.peer(own).served, world.peer(shadow).served), (20, 20));
+        assert_eq!(world.worker.call_count(), 0);
+        // What has no end of its own ends 15 s after its call.
+        let open = |world: &mut World| world.peer(shadow).http2.stream_count();
+        world.now += Duration::from_millis(14_900);
+        world.turns(2);
+        assert_eq!(open(&mut world), if fails { 0 } else { 20 });
+        world.now += Duration::from_millis(200);
+        world.turns(3);
+        assert_eq!(open(&mut world), 0);
+        close_all(&mut world);
+    }
+}
+
+#[test]
+fn a_mirror_that_reads_nothing_is_given_up_and_never_slows_the_call() {
+    let (mut world, own, shadow) = mirroring(1_000_000);
+    world.peer(shadow).consumes = false;
+    let client = world.client();
+    let now = world.now;
+    let stream = world.peer(client).begin(now, &[]);
+    let chunk = vec![b'a'; 16_000];
+    let (mut sent, mut given_up) = (0, None);
+    for turn in 0..40 {
+        let now = world.now;
+        sent += world.peer(client).http2.send_data(now, stream, &chunk, turn == 39).unwrap();
+        world.turns(3);
+        if given_up.is_none() && mirrored(&world, Mirrored::BufferFull) == 1 {
+            given_up = Some(sent);
+        }
+    }
+    world.turns(5);
+    assert_eq!(sent, 640_000, "the call is never held up");
+    // A window of 65,535 bytes went out, and as much was kept.
+    let given_up = given_up.unwrap();
+    assert!((131_000..170_000).contains(&given_up), "{given_up}");
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
+    assert_eq!(world.peer(own).served, 1);
+    assert_eq!(world.peer(shadow).http2.stream_count(), 0, "it was cancelled");
+    close_all(&mut world);
+}
+
+#[test]
+fn a_copy_ends_with_a_call_whose_request_has_not_and_outlives_one_whose_has() {
+    let (mut world, own, shadow) = mirroring(1_000_000);
+    let client = world.client();
+    world.peer(own).is_silent = true;
+    world.peer(shadow).is_silent = true;
+    let now = world.now;
+    let (open, whole) = (world.peer(client).begin(now, &[]), world.peer(client).begin(now, &[]));
+    world.peer(client).http2.send_data(now, whole, MESSAGE, true).unwrap();
+    world.turns(3);
+    assert_eq!(world.peer(shadow).http2.stream_count(), 2);
+    world.peer(client).cancel(open);
+    world.turns(3);
+    assert_eq!(world.peer(shadow).http2.stream_count(), 1);
+    assert_eq!(mirrored(&world, Mirrored::CutOff), 1);
+    world.peer(client).cancel(whole);
+    world.turns(3);
+    assert_eq!((world.worker.call_count(), world.peer(shadow).http2.stream_count()), (0, 1));
+    close_all(&mut world);
+}
+
+#[test]
+fn without_a_connection_there_is_no_copy_and_the_call_does_not_wait_for_one() {
+    let (mut world, own, shadow) = mirroring(1_000_000);
+    let client = world.client();
+    let (id, now) = (world.peers[&shadow].0, world.now);
+    // The mirror breaks down under the copies of two calls, one of which goes on.
+    world.peer(shadow).is_silent = true;
+    call_with(&mut world, client, &[]);
+    let stream = world.peer(client).begin(now, &[]);
+    world.turns(3);
+    world.worker.ended(world.now, id, TransportEnd::Reset);
+    while let Some(action) = world.worker.poll_action(world.now) {
+        if let Action::Connect { conn, .. } = action {
+            world.worker.connect_failed(world.now, conn, "nobody is there");
+        }
+    }
+    world.peer(shadow).closed = true;
+    let now = world.now;
+    world.peer(client).http2.send_data(now, stream, MESSAGE, true).unwrap();
+    call_with(&mut world, client, &[]);
+    world.turns(3);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 3]);
+    assert_eq!(world.peer(own).served, 3);
+    assert_eq!((mirrored(&world, Mirrored::Sent), mirrored(&world, Mirrored::NoEndpoint)), (2, 1));
+    close_all(&mut world);
 }

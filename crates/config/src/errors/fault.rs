@@ -182,6 +182,12 @@ pub enum Fault {
         /// The list that has it: `add`, `set` or `remove`.
         other: &'static str,
     },
+    /// Copies of calls that would go to the cluster that gets the calls.
+    #[error("the cluster {} gets the calls themselves", quoted(.name))]
+    MirrorToItself {
+        /// The cluster's name.
+        name: String,
+    },
     /// A list that must have an entry.
     #[error("the list is empty")]
     EmptyList {
@@ -319,6 +325,7 @@ impl Fault {
             Self::Needs { .. } => "needs",
             Self::NoEffect { .. } => "no_effect",
             Self::RepeatedField { .. } => "repeated_field",
+            Self::MirrorToItself { .. } => "mirror_to_itself",
             Self::EmptyList { .. } => "empty_list",
             Self::TooMany { .. } => "too_many",
             Self::UnknownCluster { .. } => "unknown_cluster",
@@ -372,6 +379,9 @@ impl Fault {
             Self::Exclusive { .. } => "keep one of them",
             Self::Needs { needed, .. } => return Some(format!("add `{needed}: ...` beside it")),
             Self::RepeatedField { .. } => "keep one of the two; `set` replaces what is there",
+            Self::MirrorToItself { .. } => {
+                "mirror to another cluster: its backends would do everything twice"
+            }
             Self::EmptyList { help } => help,
             Self::DuplicateCluster { .. } => "give each cluster a name of its own",
             Self::AddressTaken { .. } => "give each its own port",

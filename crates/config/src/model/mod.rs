@@ -7,6 +7,7 @@
 mod affinity;
 mod canary;
 mod destination;
+mod fault;
 mod listener;
 mod metadata;
 mod overload;
@@ -31,6 +32,7 @@ use crate::units::format_duration;
 pub use affinity::{Cookie, HashBy, Subset, SubsetKind};
 pub use canary::{CanarySettings, StateFile};
 pub use destination::{Destination, Share};
+pub use fault::{FaultInjection, Mirror, Percent};
 pub use listener::{Limits, Listener, Profile};
 pub use metadata::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
 pub use overload::{MemoryLimit, Overload};

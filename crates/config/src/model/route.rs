@@ -10,7 +10,7 @@ use evenkeel_balance::retry::RetryPolicy;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{Destination, MetadataChange, MetadataMatch};
+use super::{Destination, FaultInjection, MetadataChange, MetadataMatch, Mirror};
 use crate::units::format_duration;
 
 /// Where calls go, and which.
@@ -28,6 +28,10 @@ pub struct Route {
     pub max_stream_duration: Option<Duration>,
     /// How long it may go on without data in either direction; at most the two above. `None`, the default: no limit.
     pub stream_idle_timeout: Option<Duration>,
+    /// Where copies of its calls go; `None`, the default: nowhere.
+    pub mirror: Option<Mirror>,
+    /// Faults that are injected into its calls; `None`, the default: none.
+    pub fault: Option<FaultInjection>,
     /// What is changed in the metadata of requests on their way to the backend.
     pub request_metadata: MetadataChange,
     /// What is changed in the metadata with which an answer begins, on its way to the client.
@@ -73,6 +77,12 @@ impl Serialize for Route {
             if let Some(limit) = limit {
                 map.serialize_entry(key, &format_duration(limit))?;
             }
+        }
+        if let Some(mirror) = &self.mirror {
+            map.serialize_entry("mirror", mirror)?;
+        }
+        if let Some(fault) = &self.fault {
+            map.serialize_entry("fault", fault)?;
         }
         for (key, change) in [
             ("request_metadata", &self.request_metadata),

@@ -7,8 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::leaf::Flag;
 use super::retry::RawRetry;
 use super::{
-    Integer, List, Off, OneOrMany, RawCanary, RawDuration, RawMetadataChange, RawSize, Read, Text,
-    raw_mapping,
+    Integer, List, Off, OneOrMany, RawCanary, RawDuration, RawFault, RawMetadataChange, RawMirror, RawSize,
+    Read, Text, raw_mapping,
 };
 use crate::bounds;
 use crate::errors::Reports;
@@ -104,6 +104,12 @@ raw_mapping! {
         /// How long a call may go on without data in either direction before it is ended with UNAVAILABLE. 1s to 365d, at
         /// most `timeout` and `max_stream_duration`. Without it as long as the client likes.
         stream_idle_timeout: RawDuration,
+
+        /// A cluster that gets copies of its calls; their answers are thrown away.
+        mirror: RawMirror,
+
+        /// Faults that are injected into its calls, to see how their clients bear them. Without it none is.
+        fault: RawFault,
 
         /// What is changed in the metadata of requests on their way to the backend.
         request_metadata: RawMetadataChange,

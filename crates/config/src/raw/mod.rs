@@ -10,12 +10,13 @@ mod affinity;
 mod canary;
 mod cluster;
 mod endpoint;
+mod fault;
 mod leaf;
 mod listener;
 mod outlier;
 mod policy;
-mod rewrite;
 mod retry;
+mod rewrite;
 mod top;
 
 use std::borrow::Cow;
@@ -29,6 +30,7 @@ pub(crate) use affinity::{RawCookie, RawHashBy, RawSubset};
 pub(crate) use canary::{RawCanary, RawCanaryStep};
 pub(crate) use cluster::{RawBackoff, RawCluster, RawDns};
 pub(crate) use endpoint::RawEndpoint;
+pub(crate) use fault::{RawFault, RawMirror};
 pub(crate) use leaf::{Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, Text};
 pub(crate) use listener::{
     RawLimitValues, RawLimits, RawListener, RawMatch, RawMetadataMatch, RawMetadataRules, RawRoute, RawShare,
@@ -37,8 +39,8 @@ pub(crate) use outlier::{RawFailurePercentage, RawOutlierDetection, RawSuccessRa
 pub(crate) use policy::{
     RawLeastRequest, RawLoadReports, RawMaglev, RawPolicy, RawRingHash, RawWeightedRoundRobin,
 };
-pub(crate) use rewrite::{Fields, RawMetadataChange};
 pub(crate) use retry::{RawRetryBudget, RawRetryThrottling};
+pub(crate) use rewrite::{Fields, RawMetadataChange};
 pub(crate) use top::{RawAdmin, RawConfig, RawDrain, RawOverload};
 
 /// Something that can be read from a node.

@@ -8,6 +8,7 @@ mod canary;
 mod cluster;
 mod destination;
 mod endpoints;
+mod fault;
 mod listener;
 mod metadata;
 mod outlier;
@@ -29,6 +30,7 @@ use crate::model::{AccessLog, Config, DEFAULT_ADMIN_PORT, Drain, Listener, Overl
 use crate::raw::{Field, Off, RawAdmin, RawConfig, RawDrain, RawOverload, Text};
 
 pub(crate) use endpoints::resolve_endpoints;
+pub(crate) use fault::STATUS_NAMES;
 
 /// Resolves a configuration. The result counts only if nothing was reported.
 pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {

@@ -6,7 +6,7 @@ use super::cluster::ClusterNames;
 use super::listener::check_length;
 use super::reach::Reach;
 use super::value;
-use super::{destination, metadata, rewrite};
+use super::{destination, fault, metadata, rewrite};
 use crate::bounds::{self, MAX_AUTHORITIES, MAX_ROUTES};
 use crate::errors::{Fault, Reports};
 use crate::model::{PathMatch, Route, RouteMatch};
@@ -26,6 +26,8 @@ pub(super) fn resolve_routes(
         let (timeout, max_stream_duration, stream_idle_timeout) = resolve_times(&route.value, reports);
         let destination = destination::resolve_destination(route, clusters, reports);
         let retry = super::retry::resolve_retry(&route.value, reports);
+        let mirror = fault::resolve_mirror(&route.value.mirror, destination.as_ref(), clusters, reports);
+        let fault = fault::resolve_fault(&route.value.fault, reports);
         let mut change = |key, field| rewrite::resolve_change(key, field, reports);
         let request_metadata = change("request_metadata", &route.value.request_metadata);
         let response_metadata = change("response_metadata", &route.value.response_metadata);
@@ -43,6 +45,8 @@ pub(super) fn resolve_routes(
             timeout,
             max_stream_duration,
             stream_idle_timeout,
+            mirror,
+            fault,
             request_metadata,
             response_metadata,
             response_trailers,

@@ -16,7 +16,9 @@ use regex::bytes::Regex;
 use super::canary::Canaries;
 use super::clusters::ClusterRuntime;
 use crate::worker::affinity::{CookieSource, HashPlan, KeySource};
+use crate::worker::fault::Fault;
 use crate::worker::metadata::{MetadataRules, Traits};
+use crate::worker::mirror::Mirror;
 use crate::worker::rewrite::{MetadataChange, Rewrite};
 use crate::worker::route::{
     MetadataMatch, PathMatch, Route, RouteActions, RouteMatch, RouteTable, ValueMatch,
@@ -96,6 +98,15 @@ fn build_actions(route: &RouteConfig) -> Option<Arc<RouteActions>> {
     };
     let actions = RouteActions {
         rewrite,
+        mirror: route
+            .mirror
+            .as_ref()
+            .map(|mirror| Mirror { cluster: mirror.cluster.position, part: mirror.percent.millionths() }),
+        fault: route.fault.map(|fault| Fault {
+            delay: fault.delay.map(|(delay, part)| (delay, part.millionths())),
+            abort: fault.abort.map(|(code, part)| (code, part.millionths())),
+            by_header: fault.by_header,
+        }),
         max_stream_duration: route.max_stream_duration,
         stream_idle_timeout: route.stream_idle_timeout,
     };

@@ -51,7 +51,7 @@ impl Worker {
     /// An endpoint that the call was tried on, or whose connections are full, is chosen only if there is no other.
     pub(super) fn attempt(&mut self, now: Duration, id: u32) {
         // An expired call is not worth a backend's time, and `grpc-timeout: 0n` would tell it nothing else.
-        if self.end_past_deadline(now, id) {
+        if self.end_past_deadline(now, id) || self.inject_abort(now, id) {
             return;
         }
         self.follow_cluster(id);
@@ -95,7 +95,7 @@ impl Worker {
 
     /// A ready connection of this endpoint that may open one more stream. Without one, another connection is begun if
     /// the endpoint may have more (gRFC A105).
-    fn conn_with_room(&mut self, now: Duration, cluster: u32, slot: Slot) -> Option<ConnId> {
+    pub(super) fn conn_with_room(&mut self, now: Duration, cluster: u32, slot: Slot) -> Option<ConnId> {
         let owner = &self.clusters[cluster as usize];
         let most_calls = owner.settings.max_calls_per_connection;
         let (mut found, mut used_up) = (None, None);

@@ -129,6 +129,12 @@ pub(super) struct Call {
     /// Whether the deadline is the client's own.
     pub(super) own_deadline: bool,
     pub(super) timer: Option<(TimerId, Duration)>,
+    /// The error with which it is to be answered on purpose, and whether it was delayed on purpose.
+    pub(super) abort: Option<Code>,
+    pub(super) is_delayed: bool,
+    pub(super) delay: Option<TimerId>,
+    /// Its copy, while there is one.
+    pub(super) shadow: Option<u32>,
     /// When data passed last, in either direction.
     pub(super) active_at: Duration,
     /// When it has gone on for as long as it may.
@@ -194,6 +200,10 @@ impl Call {
             deadline: None,
             own_deadline: false,
             timer: None,
+            abort: None,
+            is_delayed: false,
+            delay: None,
+            shadow: None,
             active_at: now,
             ends_at: None,
             key: CallKey::default(),

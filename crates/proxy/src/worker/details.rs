@@ -110,6 +110,7 @@ mod tests {
         ResponseFlag::DownstreamProtocolError,
         ResponseFlag::StreamIdle,
         ResponseFlag::MaxDuration,
+        ResponseFlag::FaultInjected,
         ResponseFlag::OverloadManager,
     ];
 

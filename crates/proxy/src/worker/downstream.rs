@@ -241,6 +241,7 @@ impl Worker {
     fn begin_call(&mut self, now: Duration, id: u32, dropped: Traits) {
         let block = self.take_block();
         let mut block = core::mem::replace(&mut self.fields.block, block);
+        self.choose_fault(now, id, &mut block);
         let index = &self.fields.index;
         // `:authority` says what `host` would, and no backend is to choose between two of them (gRFC A41).
         let host = index.contains(Name::Host) && index.contains(Name::Authority);
@@ -258,9 +259,12 @@ impl Worker {
         call.request = block;
         self.hash_call(id);
         self.charge_call(id);
+        self.begin_shadow(now, id);
         self.limit_duration(now, id);
         self.arm_call(id);
-        self.attempt(now, id);
+        if !self.calls[id as usize].is_delayed {
+            self.attempt(now, id);
+        }
     }
 
     fn on_request_data(&mut self, now: Duration, leg: Leg, id: u32, bytes: &[u8], end: bool) {
@@ -274,6 +278,7 @@ impl Worker {
         call.active_at = now;
         call.sent.scan(bytes);
         self.on_messages(id);
+        self.copy_to_shadow(now, id, bytes, end);
         match self.calls[id as usize].phase {
             CallPhase::Draining => {
                 self.calls[id as usize].credit_for(bytes.len() as u64);

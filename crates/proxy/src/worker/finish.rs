@@ -123,7 +123,7 @@ impl Worker {
 
     /// A stream of a backend's connection is gone: a connection that only finished its calls may close, and waiting
     /// calls have room.
-    fn after_release(&mut self, now: Duration, conn: super::ConnId, cluster: u32) {
+    pub(super) fn after_release(&mut self, now: Duration, conn: super::ConnId, cluster: u32) {
         let Some(record) = self.conns.get(conn.index()) else { return };
         let leaving = matches!(&record.side, Side::Upstream(up) if up.progress == UpstreamProgress::Leaving);
         if leaving && record.phase == ConnPhase::Live && record.http2.stream_count() == 0 {
@@ -154,6 +154,12 @@ impl Worker {
             retrying.end(&mut call.retry);
         }
         self.memory.charge(call.charged, 0);
+        if let Some(shadow) = call.shadow {
+            self.leave_shadow(now, shadow);
+        }
+        if let Some(delay) = call.delay {
+            self.wheel.disarm(delay);
+        }
         if let Some((timer, _)) = call.timer {
             self.wheel.disarm(timer);
         }
@@ -174,7 +180,7 @@ impl Worker {
 
 /// What an attempt's end says about its endpoint, as policies and statistics see it. The caller's own errors and its leaving
 /// say nothing against it, nor does a backend that goes away in order or takes no more (reference C.3).
-fn outcome_of(end: &AttemptEnd) -> Outcome {
+pub(super) fn outcome_of(end: &AttemptEnd) -> Outcome {
     match end {
         AttemptEnd::Status { code: Code::Cancelled, .. }
         | AttemptEnd::Cancelled

@@ -22,18 +22,20 @@ pub mod affinity;
 mod age;
 mod attempt;
 mod call;
-mod canary;
 mod call_timer;
+mod canary;
 mod cluster;
 mod conn;
 mod control;
 mod details;
 mod downstream;
 mod duration;
+pub mod fault;
 mod finish;
 mod http1;
 mod inspect;
 pub mod metadata;
+pub mod mirror;
 mod observe;
 mod outliers;
 mod output;
@@ -65,6 +67,7 @@ use self::conn::{Conn, ConnPhase, Downstream, Side};
 pub use self::conn::{ConnId, PeerName, TransportEnd};
 pub use self::control::{ClusterView, EndpointView};
 pub use self::inspect::Usage;
+use self::mirror::Shadow;
 pub use self::observe::Observer;
 pub use self::outliers::EndpointChange;
 use self::overload::{Account, Accountant, Level};
@@ -108,6 +111,10 @@ pub enum Action {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TimerKey {
     Call(u32),
+    /// The end of a delay that was injected into a call.
+    Delay(u32),
+    /// A copy of a call.
+    Shadow(u32),
     Conn(u32),
     Cluster(u32),
     /// The start of a connection's drain, spread over time.
@@ -139,6 +146,8 @@ pub struct Worker {
     added: Vec<FieldId>,
     conns: Slab<Conn>,
     calls: Slab<Call>,
+    /// Copies of calls.
+    shadows: Slab<Shadow>,
     clusters: Vec<WorkerCluster>,
     /// Position of each of the snapshot's clusters among `clusters`.
     cluster_of: Vec<u32>,
@@ -196,6 +205,7 @@ impl Worker {
             added: Vec::new(),
             conns: Slab::new(),
             calls: Slab::new(),
+            shadows: Slab::new(),
             clusters: Vec::new(),
             cluster_of: Vec::new(),
             accepted: Vec::new(),
@@ -432,6 +442,8 @@ impl Worker {
         while let Some(key) = self.wheel.expire(now) {
             match key {
                 TimerKey::Call(call) => self.on_call_timer(now, call),
+                TimerKey::Delay(call) => self.on_delay_over(now, call),
+                TimerKey::Shadow(shadow) => self.on_shadow_timer(now, shadow),
                 TimerKey::Conn(conn) => self.on_conn_timer(now, ConnId(conn)),
                 TimerKey::Cluster(cluster) => self.on_cluster_timer(now, cluster),
                 TimerKey::Drain(conn) => self.on_drain_timer(now, ConnId(conn)),

@@ -8,9 +8,12 @@ use evenkeel_grpc::{Code, Path};
 use evenkeel_http2::field::Name;
 use evenkeel_http2::{ConnectionError, Violation};
 use evenkeel_telemetry::access_log::{AccessLog, Entry};
-use evenkeel_telemetry::{CallEnd, EndpointStats, Event, MethodId, ResponseFlags, Telemetry, WorkerStats};
+use evenkeel_telemetry::{
+    CallEnd, EndpointStats, Event, MethodId, ResponseFlag, ResponseFlags, Telemetry, WorkerStats,
+};
 use hashbrown::HashMap;
 
+use super::call::Call;
 use super::conn::{PeerName, Side};
 use super::{ConnId, Worker};
 
@@ -107,7 +110,7 @@ impl Worker {
         }
     }
 
-    fn endpoint_stats(&mut self, cluster: u32, slot: Slot) -> Option<&EndpointStats> {
+    pub(super) fn endpoint_stats(&mut self, cluster: u32, slot: Slot) -> Option<&EndpointStats> {
         self.clusters[cluster as usize].endpoint_conns(slot).stats.as_ref()
     }
 
@@ -262,7 +265,7 @@ impl Worker {
                 grpc_method: method,
                 response_code: call.http_status.or(call.headers_at.map(|_| 200)),
                 grpc_status: code,
-                response_flags: call.flag.map_or(ResponseFlags::NONE, ResponseFlags::from),
+                response_flags: flags_of(call),
                 details: call.details.as_ref().map(|text| text.as_bytes()),
                 downstream_remote_address: peer,
                 upstream_cluster: cluster
@@ -344,6 +347,14 @@ impl Worker {
     pub fn poll_violation(&mut self) -> Option<(String, Violation)> {
         self.violations.pop()
     }
+}
+
+fn flags_of(call: &Call) -> ResponseFlags {
+    let mut flags = call.flag.map_or(ResponseFlags::NONE, ResponseFlags::from);
+    if call.is_delayed {
+        flags.insert(ResponseFlag::DelayInjected);
+    }
+    flags
 }
 
 /// The service and method of a path without its leading slash; the path of a refused call may be anything.

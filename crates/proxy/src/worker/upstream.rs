@@ -13,6 +13,7 @@ use super::affinity::SET_COOKIE;
 use super::call::{CallPhase, Leg};
 use super::conn::{Conn, ConnId, ConnPhase, Side, Upstream, UpstreamProgress};
 use super::finish::Ending;
+use super::mirror::shadow_of;
 use super::rewrite::AnswerPart;
 use super::{Action, TimerKey, Worker};
 
@@ -105,6 +106,10 @@ impl Worker {
     }
 
     pub(super) fn on_upstream_event(&mut self, now: Duration, id: ConnId, event: Event<'_>) {
+        if let Some(shadow) = shadow_of(&event) {
+            self.on_shadow_event(now, id, shadow, &event);
+            return;
+        }
         match event {
             Event::Ready => self.on_upstream_ready(now, id),
             Event::GoAway { .. } => self.retire_upstream(now, id),
@@ -223,6 +228,7 @@ impl Worker {
         if before != UpstreamProgress::Leaving {
             self.unlist_conn(now, id, cluster_id, slot, before);
         }
+        self.lose_shadows(now, id, &calls);
         for call in calls {
             let Some(up) = self.calls.get(call as usize).and_then(|call| call.up) else { continue };
             if up.conn != id {

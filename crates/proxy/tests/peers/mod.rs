@@ -366,6 +366,22 @@ impl World {
         self.worker.apply(&self.snapshot, self.now);
     }
 
+    /// Adds a cluster with one backend, to which the worker connects, and puts another listener in the place of the one that
+    /// there is. Returns the backend.
+    pub(crate) fn add_cluster(&mut self, name: &str, listener: Listener) -> usize {
+        self.backends.push(usize::MAX);
+        let address = Address::Tcp(([127, 0, 0, 1], self.backends.len() as u16).into());
+        let cluster = Cluster::new(name, Policy::RoundRobin, Arc::new(EndpointSet::new(&[(address, 1)])));
+        let mut snapshot = Snapshot::clone(&self.snapshot);
+        snapshot.clusters.push(Arc::new(Cluster { max_connections_per_endpoint: 1, ..cluster }));
+        self.snapshot = Arc::new(snapshot);
+        let before = core::mem::replace(&mut self.worker_may_connect, true);
+        self.reload(listener);
+        self.turns(3);
+        self.worker_may_connect = before;
+        self.backend
+    }
+
     pub(crate) fn client(&mut self) -> usize {
         self.client_of(PeerName::Unix)
     }

@@ -98,6 +98,32 @@ labels! {
 }
 
 labels! {
+    /// A fault that was injected on purpose.
+    Injected {
+        /// The call waited before it went to a backend.
+        Delay = "delay",
+        /// The call was answered with an error.
+        Abort = "abort",
+    }
+}
+
+labels! {
+    /// What became of the copy of a call that was to be mirrored.
+    Mirrored {
+        /// It was begun.
+        Sent = "sent",
+        /// It was not begun: no endpoint had a connection with room.
+        NoEndpoint = "no_endpoint",
+        /// It was not begun: the worker has as many copies as it may.
+        TooMany = "too_many",
+        /// It was begun, and given up: its backend did not keep up.
+        BufferFull = "buffer_full",
+        /// It was begun, and given up: the call ended before its request did.
+        CutOff = "cut_off",
+    }
+}
+
+labels! {
     /// Why outlier detection took an endpoint out of rotation.
     Ejected {
         /// Too many failures in a row.

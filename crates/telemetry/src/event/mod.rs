@@ -8,8 +8,8 @@ mod label;
 
 pub(crate) use label::Label;
 pub use label::{
-    Ejected, LoadReported, Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed,
-    Side, TransparentRetry,
+    Ejected, Injected, LoadReported, Mirrored, Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied,
+    RetryReason, Shed, Side, TransparentRetry,
 };
 
 /// A metric made of events.
@@ -92,6 +92,10 @@ events! {
     Http1Request = "evenkeel_http1_requests", "Connections that began with HTTP/1 instead of HTTP/2.";
     /// A request was not gRPC by its content-type.
     NonGrpcRequest = "evenkeel_non_grpc_requests", "Requests whose content-type is not gRPC.";
+    /// A fault was injected on purpose.
+    FaultInjected(fault: Injected) = "evenkeel_faults_injected", "Faults injected on purpose, by kind.";
+    /// A copy of a call was begun, or not, or given up.
+    Mirrored(outcome: Mirrored) = "evenkeel_mirrored_calls", "Copies of calls for another cluster, by what became of them.";
     /// The proxy answered a call itself.
     LocalReply(response_flag: ResponseFlag) = "evenkeel_local_replies",
         "Calls that the proxy answered itself, by response flag.";

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::worker::fault::Fault;
+use crate::worker::mirror::Mirror;
 use crate::worker::rewrite::Rewrite;
 
 /// What a route does to its calls. A call keeps it to its end, also when a reload has changed the route.
@@ -9,6 +11,10 @@ use crate::worker::rewrite::Rewrite;
 pub struct RouteActions {
     /// What it changes in metadata.
     pub rewrite: Rewrite,
+    /// Where copies of its calls go.
+    pub mirror: Option<Mirror>,
+    /// Faults that it injects.
+    pub fault: Option<Fault>,
     /// How long a call may go on before it ends with UNAVAILABLE, less up to a tenth. `None`: as long as it likes.
     pub max_stream_duration: Option<Duration>,
     /// How long it may go on without data in either direction. `None`: as long as it likes.
