@@ -4,6 +4,7 @@ It answers any service; the method's name says the kind of call, and a request i
 
 - `Unary`: answers with a JSON object that tells what arrived. `hold: KEY` waits first until a `Release` with that key
   comes; `code: NAME` and `message: TEXT` end with that status.
+- `Become`: from now on each `Unary` call ends with the status `code`, or answers again if there is none.
 - `Release`: lets the calls held under `hold` go, those that come later too.
 - `Download`: `messages` messages of `bytes` bytes.
 - `Upload`: any messages; answers with how many they were and how many bytes.
@@ -38,12 +39,14 @@ class Behaviour(grpc.GenericRpcHandler):
     def __init__(self, name):
         self._name = name
         self._gates = {}
+        self._code = None
         self._lock = threading.Lock()
 
     def service(self, details):
         method = details.method.rpartition("/")[2]
         kinds = {
             "Unary": (grpc.unary_unary_rpc_method_handler, self._unary),
+            "Become": (grpc.unary_unary_rpc_method_handler, self._become),
             "Release": (grpc.unary_unary_rpc_method_handler, self._release),
             "Echo": (grpc.unary_unary_rpc_method_handler, lambda request, _context: request),
             "Download": (grpc.unary_stream_rpc_method_handler, self._download),
@@ -64,6 +67,8 @@ class Behaviour(grpc.GenericRpcHandler):
         ask = _ask(request)
         if "hold" in ask:
             self._hold(ask["hold"], context)
+        if self._code:
+            context.abort(grpc.StatusCode[self._code], f"{self._name} fails")
         if "code" in ask:
             context.abort(grpc.StatusCode[ask["code"]], ask.get("message", ""))
         metadata = {key: _text(value) for key, value in context.invocation_metadata()}
@@ -83,6 +88,10 @@ class Behaviour(grpc.GenericRpcHandler):
         _say("began", key)
         gate.wait()
         let_go.set()
+
+    def _become(self, request, _context):
+        self._code = _ask(request).get("code")
+        return b"{}"
 
     def _release(self, request, _context):
         self._gate(_ask(request)["hold"]).set()

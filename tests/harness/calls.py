@@ -40,6 +40,11 @@ class Backend(Program):
         self._address = self._address or self.wait_for_line(r"^listening on (\S+)").group(1)
         return self._address
 
+    def become(self, code=None):
+        """Lets its calls end with this status from now on, or answers them again; without the proxy."""
+        with Client(self.address) as client:
+            client.call({"code": code} if code else {}, method="Become")
+
     def release(self, key):
         """Lets calls go that are held under this key, without the proxy."""
         with Client(self.address) as client:

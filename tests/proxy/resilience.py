@@ -1,0 +1,112 @@
+"""Backends that fail, freeze and die under load, and calls that are tried again."""
+
+import signal
+
+import grpc
+from harness import calls, proxy
+from harness.poll import eventually
+from harness.suite import test
+
+CALLS = 300
+
+
+def start(stage, backends, *, retry, cluster=None):
+    """A proxy in front of these backends, whose only route retries so."""
+    settings = {"target": calls.target(backends), "policy": "round_robin", **(cluster or {})}
+    routes = [{"cluster": "default", "retry": retry, "idempotent": True}]
+    running, _ = proxy.start_with_file(stage, proxy.config({"default": settings}, routes=routes))
+    running.wait_until_ready(len(backends))
+    return running, calls.connect(stage, running.address)
+
+
+def codes(client, count):
+    """How many of so many calls ended with each status."""
+    counts = {}
+    for call in [client.begin() for _ in range(count)]:
+        name = call.code().name
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def withheld(running):
+    return {address: endpoint["withheld"] for address, endpoint in running.endpoints().items() if endpoint["withheld"]}
+
+
+@test
+def a_backend_that_fails_every_call_costs_no_call_and_is_ejected(stage):
+    backends = calls.start_backends(stage, 3)
+    budget = {"min_concurrency": 1000}
+    cluster = {"outlier_detection": {}, "retry_budget": budget}
+    running, client = start(stage, backends, retry={"max_attempts": 3, "retry_on": ["unavailable"]}, cluster=cluster)
+    backends[0].become("UNAVAILABLE")
+    assert codes(client, CALLS) == {"OK": CALLS}
+    eventually(lambda: withheld(running) == {backends[0].address: ["ejected"]}, "it is ejected")
+    running.wait_for_line("endpoint ejected")
+    endpoint = running.endpoints()[backends[0].address]
+    assert endpoint["outlier"]["state"] == "ejected", endpoint
+    assert endpoint["outlier"]["reason"] == "consecutive_failures", endpoint
+    before = endpoint["outcomes"]["Unavailable"]
+    assert codes(client, CALLS) == {"OK": CALLS}
+    after = running.endpoints()[backends[0].address]["outcomes"]["Unavailable"]
+    assert after == before, f"{after - before} calls met it while it was ejected"
+    metrics = running.metrics()
+    assert metrics.sum("evenkeel_outlier_ejections_total") == 1
+    assert metrics.sum("evenkeel_retries_total", reason="status") == before
+
+
+@test
+def an_ejected_backend_that_works_again_takes_its_share_again(stage):
+    backends = calls.start_backends(stage, 3)
+    cluster = {"outlier_detection": {"base_ejection_time": "1s"}, "retry_budget": {"min_concurrency": 1000}}
+    running, client = start(stage, backends, retry={"retry_on": ["unavailable"]}, cluster=cluster)
+    backends[0].become("UNAVAILABLE")
+    codes(client, CALLS)
+    eventually(lambda: withheld(running), "it is ejected")
+    backends[0].become()
+
+    def is_back():
+        assert client.call()
+        return not withheld(running)
+
+    eventually(is_back, "calls that tried it have succeeded")
+    assert calls.shares(client, 30) == {backend.name: 10 for backend in backends}
+
+
+@test
+def a_frozen_backend_costs_no_idempotent_call(stage):
+    backends = calls.start_backends(stage, 3)
+    retry = {"max_attempts": 3, "retry_on": ["deadline_exceeded"], "per_try_timeout": "200ms"}
+    cluster = {"outlier_detection": {}, "retry_budget": {"min_concurrency": 1000}}
+    running, client = start(stage, backends, retry=retry, cluster=cluster)
+    backends[0].process.send_signal(signal.SIGSTOP)
+    try:
+        assert codes(client, CALLS) == {"OK": CALLS}
+        eventually(lambda: withheld(running) == {backends[0].address: ["ejected"]}, "it is ejected")
+    finally:
+        backends[0].process.send_signal(signal.SIGCONT)
+
+
+@test
+def a_killed_backend_costs_no_call_that_may_be_repeated(stage):
+    backends = calls.start_backends(stage, 3)
+    retry = {"max_attempts": 3, "retry_on": ["unavailable"]}
+    running, client = start(stage, backends, retry=retry, cluster={"retry_budget": {"min_concurrency": 1000}})
+    held = [client.begin({"hold": "killed"}) for _ in range(30)]
+    eventually(lambda: sum(one["in_flight"] for one in running.endpoints().values()) == 30, "all are in flight")
+    backends[0].kill()
+    running.wait_until_ready(2)
+    for backend in backends[1:]:
+        backend.release("killed")
+    assert [call.code() for call in held] == [grpc.StatusCode.OK] * 30
+
+
+@test
+def the_budget_bounds_retries_when_everything_fails(stage):
+    backends = calls.start_backends(stage, 3)
+    running, client = start(stage, backends, retry={"max_attempts": 5, "retry_on": ["unavailable"]})
+    for backend in backends:
+        backend.become("UNAVAILABLE")
+    assert codes(client, CALLS) == {"UNAVAILABLE": CALLS}
+    attempts = sum(one["outcomes"]["Unavailable"] for one in running.endpoints().values())
+    assert CALLS < attempts <= CALLS * 1.2 + 3, f"{attempts} attempts for {CALLS} calls"
+    assert running.metrics().sum("evenkeel_retries_denied_total", reason="over_budget") > 0
