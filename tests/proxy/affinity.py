@@ -5,6 +5,7 @@ import json
 
 import grpc
 from harness import calls, proxy
+from harness.poll import eventually
 from harness.process import run
 from harness.suite import binary, test
 
@@ -15,8 +16,17 @@ def start(stage, backends, hash_by, policy="maglev", workers=2):
     settings = {"target": calls.target(backends), "policy": policy, "hash_by": hash_by}
     config = proxy.config({"default": settings}, workers=workers)
     running, file = proxy.start_with_file(stage, config)
-    running.wait_until_ready(len(backends))
+    wait_for_all(running, workers)
     return running, file
+
+
+def wait_for_all(running, workers=2):
+    """Waits until every worker is connected to every endpoint: until then it sends a key's calls elsewhere."""
+
+    def connections():
+        return [endpoint["connections"] for endpoint in running.endpoints().values()]
+
+    eventually(lambda: set(connections()) == {workers}, "all workers are connected to all endpoints")
 
 
 def homes(client, name="x-client-id"):
@@ -50,7 +60,7 @@ def only_the_clients_of_a_killed_backend_move_and_none_fails(stage):
     assert moved == [number for number in before if before[number] == "b1"], (before, after)
     assert homes(client) == after
     stage.add_program(calls.Backend("b1", backends[0].address))
-    running.wait_until_ready(3)
+    wait_for_all(running)
     assert homes(client) == before
 
 
