@@ -123,7 +123,13 @@ pub(crate) struct CanaryArgs {
     pub(crate) command: CanaryCommand,
 
     /// Where the proxy's admin interface listens: HOST:PORT, or unix:PATH
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901", env = "EVENKEEL_ADMIN", global = true)]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:9901",
+        env = "EVENKEEL_ADMIN",
+        global = true
+    )]
     pub(crate) admin: String,
 
     /// Prints the proxy's answer as JSON, nothing else

@@ -204,7 +204,8 @@ impl Metrics {
 
     fn encode_canaries(&self, families: &mut Families<'_, '_>) -> fmt::Result {
         let canaries = &self.scrape.canaries;
-        let weights = canaries.iter().map(|canary| ([("canary", canary.name.as_str())], canary.weight_percent));
+        let weights =
+            canaries.iter().map(|canary| ([("canary", canary.name.as_str())], canary.weight_percent));
         let help = "The canary's share of the calls of both versions, in percent.";
         families.gauges("evenkeel_canary_weight_percent", help, weights)?;
         let states = canaries.iter().flat_map(|canary| {

@@ -97,7 +97,13 @@ fn scrape() -> Scrape {
         threads: 4,
     };
     let buffered = BufferedSample { bytes: 123_456, limit: Some(4_000_000_000) };
-    Scrape { now: Duration::from_millis(12_500), endpoint_states, process: Some(process), buffered, canaries: Vec::new() }
+    Scrape {
+        now: Duration::from_millis(12_500),
+        endpoint_states,
+        process: Some(process),
+        buffered,
+        canaries: Vec::new(),
+    }
 }
 
 #[test]

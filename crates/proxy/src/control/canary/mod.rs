@@ -155,7 +155,7 @@ impl Canaries {
                 match canary.start(now) {
                     Ok(change) => log_change(&settings.name, &change),
                     Err(error) => {
-                        tracing::warn!(canary = %settings.name, "the canary does not start: {error}")
+                        tracing::warn!(canary = %settings.name, "the canary does not start: {error}");
                     }
                 }
             }
