@@ -69,10 +69,8 @@ pub(crate) fn serialize_throttling<S: Serializer>(
     throttling: &Option<RetryThrottleConfig>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let written = throttling.map(
-        |config| json!({ "max_tokens": config.max_tokens(), "token_ratio": config.token_ratio().get() }),
-    );
-    written.serialize(serializer)
+    let written = |config: &RetryThrottleConfig| json!({ "max_tokens": config.max_tokens(), "token_ratio": config.token_ratio().get() });
+    throttling.as_ref().map_or_else(|| json!("off"), written).serialize(serializer)
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ pub struct Cluster {
     #[serde(serialize_with = "crate::retry::serialize_budget")]
     pub retry_budget: RetryBudgetConfig,
     /// Stops retries while too many attempts fail (gRFC A6). `None`, the default: never.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "crate::retry::serialize_throttling")]
+    #[serde(serialize_with = "crate::retry::serialize_throttling")]
     pub retry_throttling: Option<RetryThrottleConfig>,
     /// How often a name is resolved. `None` if the target has none.
     #[serde(skip_serializing_if = "Option::is_none")]

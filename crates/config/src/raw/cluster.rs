@@ -59,8 +59,9 @@ raw_mapping! {
         #[schemars(extend("default" = {}))]
         retry_budget: RawRetryBudget,
 
-        /// gRPC's `retryThrottling`, besides the budget. Without it there is none.
-        retry_throttling: RawRetryThrottling,
+        /// gRPC's `retryThrottling`, besides the budget, or `off`.
+        #[schemars(extend("default" = "off"))]
+        retry_throttling: Off<RawRetryThrottling>,
 
         /// How often a name is resolved. Only for `dns` and `dns+srv` targets.
         #[schemars(extend("default" = {}))]

@@ -98,10 +98,10 @@ fn window(raw: &Field<Off<RawDuration>>, reports: &mut Reports) -> Option<Durati
 }
 
 pub(super) fn resolve_throttling(
-    raw: &Field<RawRetryThrottling>,
+    raw: &Field<Off<RawRetryThrottling>>,
     reports: &mut Reports,
 ) -> Option<RetryThrottleConfig> {
-    let raw = &raw.given()?.value;
+    let Some(At { value: Off::On(raw), .. }) = raw.given() else { return None };
     let tokens = value::count(&raw.max_tokens, bounds::RETRY_MAX_TOKENS, reports);
     let ratio = value::number(&raw.token_ratio, bounds::RETRY_TOKEN_RATIO, reports);
     RetryThrottleConfig::new(u16::try_from(tokens).ok()?, Factor::try_from(ratio).ok()?).ok()
