@@ -1,7 +1,5 @@
 //! What the keys of outlier detection mean.
 
-#![expect(clippy::unwrap_used, reason = "the lint knows the functions of tests only by their attribute")]
-
 use evenkeel_balance::outlier::OutlierConfig;
 use evenkeel_config::{Config, ConfigErrors, parse};
 

@@ -1,7 +1,5 @@
 //! What the keys mean that say how calls are tried again.
 
-#![expect(clippy::unwrap_used, reason = "the lint knows the functions of tests only by their attribute")]
-
 use core::time::Duration;
 
 use evenkeel_balance::retry::{RetryBudgetConfig, RetryPolicy};
