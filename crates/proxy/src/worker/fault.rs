@@ -2,7 +2,7 @@
 //! place of an answer.
 //!
 //! Rule: each call draws for its delay and for its error, each by its own part, as with Envoy's fault filter. Where the route
-//! allows it a call may ask for its own: [`DELAY_FIELD`] and [`ABORT_FIELD`] take the place of what was drawn. They
+//! allows it a call may ask for its own: `DELAY_FIELD` and `ABORT_FIELD` take the place of what was drawn. They
 //! are read before the listener drops what only proxies may say, since the route says that its clients may; they never reach
 //! the backend. One that makes no sense counts as if it were not there.
 //!

@@ -1,15 +1,15 @@
 //! Mirroring: copies of calls that another cluster gets, to see how it bears real traffic.
 //!
 //! Rule: the copy never delays or fails the call. It is begun only if a connection with room is there at once, and never waits
-//! for one; it is sent once; its answer is thrown away. What its backend does not take is buffered up to [`BUFFER_MAX`]
+//! for one; it is sent once; its answer is thrown away. What its backend does not take is buffered up to `BUFFER_MAX`
 //! bytes; beyond that the copy is given up, while the client's credit follows the call's own backend alone.
 //!
 //! The copy has the call's metadata as its route changed it, the authority with `-shadow` behind the host as Envoy writes it, so
 //! that logs tell the two apart, and the call's deadline. When the call ends before its request does there is nothing more
 //! to copy, and the copy is cancelled; when the request was complete the copy goes on to its own end, at most
-//! [`LINGER_MAX`], even if the client cancelled the call: what was asked is to be seen whole.
+//! `LINGER_MAX`, even if the client cancelled the call: what was asked is to be seen whole.
 //!
-//! Invariant: a stream of a copy has a token with [`TOKEN_BIT`], so that its events never reach the call's.
+//! Invariant: a stream of a copy has a token with `TOKEN_BIT`, so that its events never reach the call's.
 
 use core::time::Duration;
 
