@@ -21,6 +21,7 @@ impl Balancer {
 
     /// The cluster's detector.
     #[must_use]
+    #[inline]
     pub fn outlier_detector(&self) -> Option<&Arc<OutlierDetector>> {
         self.outliers.as_ref()
     }
@@ -30,6 +31,7 @@ impl Balancer {
     ///
     /// # Panics
     /// If the slot was forgotten, or is not of this balancer.
+    #[inline]
     pub fn observe(&mut self, slot: Slot, end: &AttemptEnd, is_trial: bool, now: Duration) {
         let Some(detector) = &self.outliers else { return };
         let endpoint = self.slots.endpoint(slot);

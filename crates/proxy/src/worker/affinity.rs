@@ -161,12 +161,17 @@ impl core::fmt::Display for CookieValue {
 impl Worker {
     /// Hashes a call's key, if its cluster asks for one. A cookie that it was given before, for another record of its cluster,
     /// stays the same.
+    #[inline]
     pub(super) fn hash_call(&mut self, id: u32) {
+        let cluster = self.calls[id as usize].cluster;
+        if !self.clusters[cluster as usize].settings.hash_plan.is_empty() {
+            self.hash_key(id);
+        }
+    }
+
+    fn hash_key(&mut self, id: u32) {
         let call = &self.calls[id as usize];
         let plan = &self.clusters[call.cluster as usize].settings.hash_plan;
-        if plan.is_empty() {
-            return;
-        }
         let address = match self.conns.get(call.down.conn.index()).map(|conn| &conn.side) {
             Some(Side::Downstream(down)) => match down.peer {
                 PeerName::Ip(address) => Some(address.ip()),
@@ -200,12 +205,15 @@ impl Worker {
     }
 
     /// Keeps the load that a backend reports with the end of its answer, where the policy asks for it.
+    #[inline]
     pub(super) fn take_load_report(&mut self, id: u32) {
-        let call = &self.calls[id as usize];
-        let policy = self.clusters[call.cluster as usize].settings.policy;
-        if !matches!(policy, Policy::LoadWeightedRoundRobin(_)) {
-            return;
+        let cluster = self.calls[id as usize].cluster;
+        if matches!(self.clusters[cluster as usize].settings.policy, Policy::LoadWeightedRoundRobin(_)) {
+            self.read_load_report(id);
         }
+    }
+
+    fn read_load_report(&mut self, id: u32) {
         let (block, store) = (&self.fields.block, &self.fields.store);
         let Some(field) = block.find_bytes(store, ENDPOINT_LOAD_METRICS_BIN.as_bytes()) else { return };
         match parse_load_report(field.value) {

@@ -27,6 +27,7 @@ const RESET_GRACE: Duration = Duration::from_millis(5);
 
 impl Worker {
     /// Notes that bytes of a call wait for a window. If none moves for as long as its peer may take the call ends.
+    #[inline]
     pub(super) fn note_stall(&mut self, now: Duration, id: u32, waits: bool) {
         if !waits || self.calls[id as usize].stalled_since.is_some() {
             return;

@@ -261,7 +261,10 @@ impl Worker {
         self.charge_call(id);
         self.begin_shadow(now, id);
         self.limit_duration(now, id);
-        self.arm_call(id);
+        let call = &self.calls[id as usize];
+        if call.deadline.is_some() || call.ends_at.is_some() || call.actions.is_some() {
+            self.arm_call(id);
+        }
         if !self.calls[id as usize].is_delayed {
             self.attempt(now, id);
         }

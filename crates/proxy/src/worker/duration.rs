@@ -49,7 +49,13 @@ impl Worker {
     }
 
     /// Ends a call that went on, or was idle, for too long. Whether it did.
+    #[inline]
     pub(super) fn end_overdue(&mut self, now: Duration, id: u32) -> bool {
+        // Without actions its route has no limits.
+        self.calls[id as usize].actions.is_some() && self.end_if_overdue(now, id)
+    }
+
+    fn end_if_overdue(&mut self, now: Duration, id: u32) -> bool {
         let call = &self.calls[id as usize];
         if call.overdue_at().is_none_or(|at| at > now) {
             return false;

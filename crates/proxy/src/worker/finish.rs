@@ -112,7 +112,9 @@ impl Worker {
             let ignored = cluster.balancer.load_reports().ignored;
             cluster.balancer.call_finished(slot, &CallReport { now, outcome, latency, load });
             cluster.balancer.observe(slot, &end, is_trial, now);
-            self.note_outliers(cluster_id);
+            if cluster.balancer.outlier_detector().is_some() {
+                self.note_outliers(cluster_id);
+            }
             if load.is_some() {
                 self.count_load_report(cluster_id, ignored);
             }

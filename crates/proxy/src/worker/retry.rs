@@ -140,7 +140,14 @@ impl Worker {
     }
 
     /// Lets response headers go that were held back.
+    #[inline]
     pub(super) fn release_held(&mut self, now: Duration, id: u32) {
+        if self.calls[id as usize].held.is_some() {
+            self.forward_held(now, id);
+        }
+    }
+
+    fn forward_held(&mut self, now: Duration, id: u32) {
         let call = &mut self.calls[id as usize];
         call.held_until = None;
         let Some(block) = call.held.take() else { return };

@@ -119,6 +119,7 @@ impl Worker {
     }
 
     /// The same for the header list that was read last, a backend's.
+    #[inline]
     pub(super) fn rewrite_received(&mut self, id: u32, part: AnswerPart) {
         if self.calls[id as usize].actions.is_none() {
             return;
