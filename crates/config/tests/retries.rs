@@ -73,6 +73,7 @@ fn contradictions_values_out_of_bounds_and_unknown_names_are_told() {
         ("retry: {max_attempts: 1}", "2"),
         ("retry: {max_attempts: 6}", "5"),
         ("retry: {initial_backoff: 1s}", "max_backoff"),
+        ("retry: {retry_on: [unavailable], per_try_timeout: 1s}", "deadline_exceeded"),
     ] {
         let errors = config(route, "").unwrap_err().render(false).to_string();
         assert!(errors.contains(expected), "{route}: {errors}");

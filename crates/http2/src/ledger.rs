@@ -17,8 +17,8 @@ use core::time::Duration;
 pub mod cost {
     /// A reset by the peer of a stream younger than a second, before our response (CVE-2023-44487).
     pub const PREMATURE_RESET: u32 = 1;
-    /// A reset by a client of a stream that is closed already: one that crossed our answer, as a rule, and the answer's
-    /// completion pays for it.
+    /// A reset by a client of a stream that is closed already, beyond one for each stream that this side ended
+    /// ([`LATE_RESETS_FREE_MAX`](crate::limits::LATE_RESETS_FREE_MAX)): those crossed our answer.
     pub const LATE_RESET: u32 = 1;
     /// A stream error that the peer made us answer (CVE-2025-8671, "MadeYouReset").
     pub const STREAM_ERROR: u32 = 2;

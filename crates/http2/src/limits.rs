@@ -59,6 +59,10 @@ pub const RESETS_PER_WAKE_MAX: u32 = 32;
 /// them, and opens streams for nothing until [`Limits::settings_timeout`], pays from here on.
 pub const EARLY_REFUSALS_FREE: u32 = 1000;
 
+/// Resets for streams that have ended which a client may save up, one for each stream that this side ended: they crossed our
+/// answer (RFC 9113 section 5.1), as when a deadline passes on both sides at once.
+pub const LATE_RESETS_FREE_MAX: u32 = 1024;
+
 /// DATA smaller than this is not sent for a window that is too small for more, unless it is the rest of what is
 /// queued or [`DRIBBLE_WAIT`] has passed (CVE-2019-9511, "data dribble").
 pub const DATA_USEFUL_BYTES: usize = 1024;

@@ -364,7 +364,7 @@ impl Driver {
             self.buffer.resize(self.worker.leftover_len(id), 0);
             let kept = self.worker.take_leftover(id, &mut self.buffer);
             match net.read(link, side, &mut self.buffer, READ_BYTES - kept) {
-                Read::Bytes(_) => self.worker.received(net.now, id, &self.buffer),
+                Read::Bytes(_) => self.worker.received_whole(net.now, id, &self.buffer),
                 Read::Nothing | Read::Eof | Read::Reset => {
                     self.worker.received_last(net.now, id, &mut self.buffer, kept);
                     break;

@@ -35,6 +35,13 @@ pub(super) fn resolve_retry(route: &RawRoute, reports: &mut Reports) -> Option<R
     let per_try_timeout = raw.per_try_timeout.given().map(|given| {
         value::bounded_duration(given.value, given.span, bounds::RETRY_PER_TRY_TIMEOUT, reports)
     });
+    let retry_on = retry_on(&raw.retry_on, is_idempotent, reports);
+    if let (Some((key, _)), false) =
+        (raw.per_try_timeout.with_key(), retry_on.codes.contains(Code::DeadlineExceeded))
+    {
+        // It would only shorten calls: no other attempt follows one that took too long.
+        reports.add(key, Fault::Needs { key: "per_try_timeout", needed: "retry_on: [deadline_exceeded]" });
+    }
     Some(Retry {
         is_idempotent,
         policy: RetryPolicy {
@@ -42,7 +49,7 @@ pub(super) fn resolve_retry(route: &RawRoute, reports: &mut Reports) -> Option<R
             initial_backoff,
             max_backoff,
             backoff_multiplier: Factor::try_from(multiplier).unwrap_or(Factor::ONE),
-            retry_on: retry_on(&raw.retry_on, is_idempotent, reports),
+            retry_on,
             per_try_timeout,
         },
     })

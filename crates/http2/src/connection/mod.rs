@@ -42,9 +42,12 @@ use crate::flow::{ReceiveWindow, SendCredit};
 use crate::frame::{MAX_FRAME_SIZE, PREFACE, write_goaway, write_settings, write_window_update};
 use crate::hpack::{Decoder, Encoder};
 use crate::ledger::{Ledger, Verdict, cost};
-use crate::limits::{ACKS_QUEUED_STOP, DECODER_TABLE_BYTES, ENCODER_TABLE_BYTES, Limits, OUTPUT_STOP_BYTES};
+use crate::limits::{
+    ACKS_QUEUED_STOP, DECODER_TABLE_BYTES, ENCODER_TABLE_BYTES, LATE_RESETS_FREE_MAX, Limits,
+    OUTPUT_STOP_BYTES,
+};
 use crate::settings::{INITIAL_WINDOW, PeerSettings, id};
-use crate::stream::{Half, StreamKey, StreamStore};
+use crate::stream::{Cut, Half, StreamKey, StreamStore};
 
 /// Which end of the connection this side is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,6 +127,8 @@ pub struct Connection {
     /// Tricks of CVE-2025-8671 in the period that began at this time.
     stream_tricks: (Duration, u32),
     early_refusals: u32,
+    /// Resets for ended streams that cost nothing: one for each stream that this side ended.
+    late_resets_free: u32,
     streams_this_wake: u32,
     resets_this_wake: u32,
 }
@@ -170,6 +175,7 @@ impl Connection {
             pings_open: 0,
             stream_tricks: (now, 0),
             early_refusals: 0,
+            late_resets_free: 0,
             streams_this_wake: 0,
             resets_this_wake: 0,
             limits,
@@ -371,7 +377,7 @@ impl Connection {
     /// Removes a closed and released stream and settles what it held.
     fn forget(&mut self, fields: &mut Fields, stream: StreamKey) {
         let Some(record) = self.streams.get_mut(stream) else { return };
-        let (held, queue) = (record.window.held(), record.queue.take());
+        let (held, cut, queue) = (record.window.held(), record.cut, record.queue.take());
         self.streams.remove(stream);
         self.window.release(held);
         self.announce_connection();
@@ -379,6 +385,9 @@ impl Connection {
             memory::discard(fields, &mut self.queued_memory, *queue);
         }
         self.emptied |= self.streams.is_empty();
+        if cut != Cut::ByPeer {
+            self.late_resets_free = (self.late_resets_free + 1).min(LATE_RESETS_FREE_MAX);
+        }
     }
 
     /// The owner vouches for a stream of the peer: its work was done by whom it was meant for, and paid for by more than one

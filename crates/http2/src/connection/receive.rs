@@ -269,7 +269,13 @@ impl Connection {
                 return Err(Fault::Connection(Violation::IdleStream));
             }
             if self.role == Role::Server {
-                self.charge(now, cost::LATE_RESET, Violation::ResetFlood).map_err(Fault::Connection)?;
+                match self.late_resets_free.checked_sub(1) {
+                    Some(left) => self.late_resets_free = left,
+                    None => {
+                        self.charge(now, cost::LATE_RESET, Violation::ResetFlood)
+                            .map_err(Fault::Connection)?;
+                    }
+                }
             }
             return Ok(None);
         };

@@ -28,18 +28,17 @@ use crate::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, MaxAg
 /// Builds the snapshot of a configuration. `clusters` are in the configuration's order.
 pub(super) fn build(
     config: &Config,
-    clusters: &[Arc<ClusterRuntime>],
+    clusters: Vec<Arc<Cluster>>,
     canaries: &Canaries,
     generation: u64,
-    now: Duration,
 ) -> Arc<Snapshot> {
     let listeners = config.listeners.iter().map(|listener| Arc::new(build_listener(listener, canaries)));
-    let clusters = clusters.iter().map(|cluster| Arc::new(build_cluster(cluster, now)));
-    Arc::new(Snapshot {
-        generation: generation as u32,
-        listeners: listeners.collect(),
-        clusters: clusters.collect(),
-    })
+    Arc::new(Snapshot { generation: generation as u32, listeners: listeners.collect(), clusters })
+}
+
+/// Builds the clusters, which may take seconds: large tables of ring_hash and maglev are made here.
+pub(super) fn build_clusters(clusters: &[Arc<ClusterRuntime>], now: Duration) -> Vec<Arc<Cluster>> {
+    clusters.iter().map(|cluster| Arc::new(build_cluster(cluster, now))).collect()
 }
 
 fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {

@@ -87,8 +87,8 @@ impl Supervisor {
     pub(super) fn publish(&self) {
         let config = self.state.config.load();
         let clusters = self.state.clusters.load();
-        let (generation, now) = (self.state.generation(), self.state.now());
-        let snapshot = snapshot::build(&config, &clusters, &self.state.canaries(), generation, now);
+        let clusters = snapshot::build_clusters(&clusters, self.state.now());
+        let snapshot = snapshot::build(&config, clusters, &self.state.canaries(), self.state.generation());
         self.state.threads.apply(&snapshot);
     }
 

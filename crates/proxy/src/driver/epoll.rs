@@ -443,7 +443,7 @@ impl EventLoop {
             }
             let kept = self.worker.take_leftover(id, &mut self.buffer);
             match socket.stream.read(&mut self.buffer[kept..]) {
-                Ok(count) if count > 0 => self.worker.received(now, id, &self.buffer[..kept + count]),
+                Ok(count) if count > 0 => self.worker.received_whole(now, id, &self.buffer[..kept + count]),
                 _ => {
                     self.worker.received_last(now, id, &mut self.buffer, kept);
                     break;

@@ -339,6 +339,20 @@ impl Worker {
         }
     }
 
+    /// As [`Worker::received`], but what would be put off for the sake of other connections is processed as well; the part of a
+    /// frame at the end is kept.
+    pub fn received_whole(&mut self, now: Duration, id: ConnId, input: &[u8]) {
+        self.received(now, id, input);
+        // Ends: each round processes a frame at least.
+        while let Some(conn) = self.conns.get_mut(id.index()).filter(|conn| conn.put_off) {
+            conn.put_off = false;
+            conn.http2.begin_wake(now);
+            let rest = core::mem::take(&mut conn.leftover);
+            self.unfinished.retain(|other| *other != id.0);
+            self.received(now, id, &rest);
+        }
+    }
+
     fn process(&mut self, now: Duration, id: ConnId, input: &[u8]) {
         let mut at = 0;
         loop {

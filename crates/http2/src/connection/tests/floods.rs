@@ -172,8 +172,18 @@ fn resets_of_streams_that_have_ended_cost_a_client_a_point_each_and_a_backend_no
     server.answer(1);
     assert_eq!(
         flood(&mut server, |_| wire().reset(1, ErrorCode::CANCEL)),
-        (200, fatal(Violation::ResetFlood), true)
+        (201, fatal(Violation::ResetFlood), true),
+        "one may have crossed the answer"
     );
+    let mut server = Subject::server();
+    for call in 0..10_000 {
+        server.feed(wire().call(2 * call + 1));
+        server.headers(2 * call + 1, OK, true).unwrap();
+        server.release(2 * call + 1);
+        server.feed(wire().reset(2 * call + 1, ErrorCode::CANCEL));
+        server.sent();
+    }
+    assert_eq!(server.http2.ledger.spent(), 0, "deadlines that pass on both sides at once");
     let mut client = Subject::client();
     client.request(true);
     client.feed(wire().headers(1, OK, true));

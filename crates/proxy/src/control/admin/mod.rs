@@ -96,7 +96,22 @@ fn router(admin: Admin) -> Router {
         .route("/drain", post(drain))
         .route("/reload", post(reload))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such path; GET / lists them\n") })
+        .layer(axum::middleware::from_fn(refuse_other_sites))
         .with_state(admin)
+}
+
+/// Refuses changes that a page of another site asks a browser for: an operator's browser reaches the loopback address, and
+/// sends a POST without a body there without asking first (fetch standard, "no-cors"). It says so, in `Origin` or
+/// `Sec-Fetch-Site`; programs send neither.
+async fn refuse_other_sites(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let headers = request.headers();
+    let is_by_page = headers.contains_key("origin")
+        || headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() != b"none");
+    if is_by_page && request.method() != axum::http::Method::GET {
+        let text = "changes are for programs, not for pages in a browser: use curl or the command line\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
+    next.run(request).await
 }
 
 async fn ready(Shared(admin): Shared<Admin>) -> (StatusCode, String) {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use evenkeel_balance::canary::Progress;
@@ -85,6 +86,10 @@ pub(in crate::control) fn path_of(setting: &StateFile, source: &ConfigSource) ->
 /// Reads what was saved; nothing if there is no file.
 pub(super) fn read(path: &Path) -> Result<Saved, StateFileError> {
     let refused = |source| StateFileError::System { action: "read", path: path.to_owned(), source };
+    // A pipe would let the start wait for ever.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(refused(io::Error::other("it is no regular file")));
+    }
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Saved::default()),
@@ -108,7 +113,12 @@ pub(super) fn write(path: &Path, saved: &Saved) -> Result<(), StateFileError> {
     beside.push(".new");
     let beside = PathBuf::from(beside);
     let replace = || {
-        let mut file = File::create(&beside)?;
+        // What stands there may be a link that somebody else made.
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;

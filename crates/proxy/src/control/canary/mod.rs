@@ -10,6 +10,7 @@ mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use evenkeel_balance::canary::{Canary, Change, CommandError, Observed, Progress, Window};
@@ -91,6 +92,8 @@ pub(super) struct Canaries {
     file: Option<PathBuf>,
     saved_at: Duration,
     is_unsaved: bool,
+    /// Whether the disk is at work on it.
+    is_saving: Arc<AtomicBool>,
     /// Whether the newest attempt to save failed, which was said in the log.
     save_failed: bool,
     ticker: Option<AbortHandle>,

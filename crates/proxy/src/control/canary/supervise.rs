@@ -1,11 +1,16 @@
 //! What the supervisor does about canaries.
 
-use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use evenkeel_config::Config;
 
 use super::{Canaries, CanaryRequest, TICK, file};
 use crate::control::supervisor::{Request, Supervisor};
+
+/// How long the supervisor waits for the state to be saved before it goes on with other things.
+const SAVE_MAX: Duration = Duration::from_secs(2);
 
 impl Supervisor {
     /// Takes over the canaries of a configuration, at the start with what was saved of them.
@@ -28,9 +33,11 @@ impl Supervisor {
         let may_start = read.is_ok();
         let saved = read.unwrap_or_else(|error| {
             tracing::error!(
-                "{error}; canaries that it would tell of begin with the weights of the configuration, and none starts by \
-                 itself"
+                "{error}; canaries that it would tell of begin with the weights of the configuration, none starts by \
+                 itself, and the file stays as it is: nothing is saved"
             );
+            // Whatever it is, it may still be wanted: a newer version's state, or another program's file.
+            canaries.file = None;
             file::Saved::default()
         });
         canaries.place(config, saved, may_start, now);
@@ -74,19 +81,29 @@ impl Supervisor {
     /// Saves the canaries' state if it changed.
     async fn save_canaries(&mut self) {
         let now = self.state.now();
-        let (path, saved) = {
+        let (path, saved, is_saving) = {
             let mut canaries = self.state.canaries();
-            if !core::mem::take(&mut canaries.is_unsaved) {
+            if canaries.is_saving.load(Relaxed) || !core::mem::take(&mut canaries.is_unsaved) {
                 return;
             }
             canaries.saved_at = now;
             let Some(path) = canaries.file.clone() else { return };
-            (path, canaries.to_save())
+            (path, canaries.to_save(), Arc::clone(&canaries.is_saving))
         };
-        // A disk may take its time.
-        let written = tokio::task::spawn_blocking(move || file::write(&path, &saved)).await;
-        let Ok(written) = written else { return };
+        is_saving.store(true, Relaxed);
+        let save = move || {
+            let written = file::write(&path, &saved);
+            is_saving.store(false, Relaxed);
+            written
+        };
+        // A disk may take its time; drains and reloads do not wait for it.
+        let saved = tokio::time::timeout(SAVE_MAX, tokio::task::spawn_blocking(save)).await;
         let mut canaries = self.state.canaries();
+        let Ok(Ok(written)) = saved else {
+            canaries.is_unsaved = true;
+            tracing::error!("saving the canaries' state takes longer than {SAVE_MAX:?}; it goes on");
+            return;
+        };
         match written {
             Ok(()) => canaries.save_failed = false,
             Err(error) => {
