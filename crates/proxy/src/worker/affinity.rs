@@ -179,16 +179,19 @@ impl Worker {
             },
             _ => None,
         };
-        let given = call.key.cookie;
+        let given = call.extra(|extras| extras.cookie);
         let draw = || given.unwrap_or_else(|| self.rng.next_u64());
         let key = plan.key(&call.request, &self.fields.store, address, draw);
-        self.calls[id as usize].key = key;
+        self.calls[id as usize].hash = key.hash;
+        if key.cookie != given {
+            self.extras(id).cookie = key.cookie;
+        }
     }
 
     /// Writes the cookie that a call's client is to be given, in the form of `set-cookie`. Whether there is one.
     pub(super) fn write_cookie(&mut self, id: u32) -> bool {
         let call = &self.calls[id as usize];
-        let Some(number) = call.key.cookie else { return false };
+        let Some(number) = call.extra(|extras| extras.cookie) else { return false };
         let sources = &self.clusters[call.cluster as usize].settings.hash_plan.sources;
         let given = sources.iter().find_map(|source| match source {
             KeySource::Cookie(CookieSource { name, attributes: Some(attributes) }) => {
@@ -218,7 +221,7 @@ impl Worker {
         let Some(field) = block.find_bytes(store, ENDPOINT_LOAD_METRICS_BIN.as_bytes()) else { return };
         match parse_load_report(field.value) {
             Ok(metrics) => {
-                self.calls[id as usize].load = Some(LoadReport {
+                self.extras(id).load = Some(LoadReport {
                     utilization: metrics.utilization(),
                     requests_per_second: metrics.requests_per_second,
                     errors_per_second: metrics.errors_per_second,

@@ -10,9 +10,10 @@ use evenkeel_http2::OpenError;
 use evenkeel_telemetry::{Event, ResponseFlag};
 
 use super::Worker;
-use super::call::{CallPhase, Leg, TRIED_MAX};
+use super::call::{CallPhase, Leg};
 use super::cluster::{Waiting, WorkerCluster};
 use super::conn::ConnId;
+use super::extras::TRIED_MAX;
 use super::reply::Refusal;
 
 /// Endpoints without room that one attempt passes over, besides those that the call was tried on. More would make the
@@ -56,7 +57,7 @@ impl Worker {
         }
         self.follow_cluster(id);
         let call = &self.calls[id as usize];
-        let (cluster_id, hash) = (call.cluster, call.key.hash);
+        let (cluster_id, hash) = (call.cluster, call.hash);
         let mut unwanted = Unwanted::default();
         for slot in call.tried() {
             unwanted.add(slot);
@@ -206,8 +207,11 @@ impl Worker {
         call.attempt_at = now;
         call.forwarded = 0;
         let end = call.request_ended && call.replay.is_empty();
-        let policy = call.retrying.as_ref().map(|retrying| &retrying.settings.policy);
-        call.attempt_deadline = policy.and_then(|policy| policy.attempt_timeout_at(now, call.deadline));
+        let deadline = call.deadline;
+        if let Some(extras) = call.extras.as_deref_mut() {
+            let policy = extras.retrying.as_ref().map(|retrying| &retrying.settings.policy);
+            extras.attempt_deadline = policy.and_then(|policy| policy.attempt_timeout_at(now, deadline));
+        }
         let left = call.deadline.map(|deadline| print_timeout(deadline.saturating_sub(now)));
         // A digit: a policy has five attempts at most.
         let previous = [b'0' + call.retry.previous_attempts()];
@@ -235,7 +239,7 @@ impl Worker {
         self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);
         self.note_stall(now, id, waits);
-        if self.calls[id as usize].attempt_deadline.is_some() {
+        if self.calls[id as usize].extra(|extras| extras.attempt_deadline).is_some() {
             self.arm_call(id);
         }
         self.on_attempt_started(id);
@@ -252,7 +256,9 @@ impl Worker {
         if let Some(place) = self.clusters.iter().position(same) {
             call.cluster = place as u32;
             call.slot = None;
-            call.tried = [None; TRIED_MAX];
+            if let Some(extras) = call.extras.as_deref_mut() {
+                extras.tried = [None; TRIED_MAX];
+            }
             self.hash_call(id);
         }
     }

@@ -10,27 +10,22 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::Slot;
 use evenkeel_balance::retry::RetryState;
-use evenkeel_balance::{LoadReport, Slot};
 use evenkeel_grpc::{Code, MessageScanner};
 use evenkeel_http2::StreamKey;
 use evenkeel_http2::field::FieldBlock;
 use evenkeel_telemetry::{Messages, ResponseFlag};
 
-use super::affinity::CallKey;
-use super::canary::VersionMark;
 use super::conn::ConnId;
+use super::extras::Extras;
 use super::observe::LogFields;
-use super::retry::Retrying;
 use super::route::RouteActions;
 use super::timer::TimerId;
 
 /// Request bytes that are kept for a second attempt. One stream window: more could not have arrived unread, and a call
 /// that sent more is no longer replayed (reference A.2 row 40; grpc-go keeps 256 KiB).
 pub(super) const REPLAY_BYTES_MAX: usize = 64 * 1024;
-
-/// Endpoints that a call remembers to have been tried on, so that it is not sent there again while there are others.
-pub(super) const TRIED_MAX: usize = 5;
 
 /// How far a call has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,25 +97,12 @@ pub(super) struct Call {
     pub(super) is_trial: bool,
     pub(super) listener: u32,
     pub(super) route: u16,
-    /// Which version of the route's canary answers it.
-    pub(super) version: Option<VersionMark>,
     /// What its route does to it besides.
     pub(super) actions: Option<Arc<RouteActions>>,
     pub(super) method: u16,
     pub(super) attempts: u8,
     /// What is remembered of earlier attempts.
     pub(super) retry: RetryState,
-    /// The route's policy and the cluster's budget, if the route has a policy.
-    pub(super) retrying: Option<Retrying>,
-    /// When the next attempt begins; the call waits for it.
-    pub(super) retry_at: Option<Duration>,
-    /// When the newest attempt is given up for another.
-    pub(super) attempt_deadline: Option<Duration>,
-    /// Response headers that are held back, and until when at most.
-    pub(super) held: Option<FieldBlock>,
-    pub(super) held_until: Option<Duration>,
-    /// Endpoints that failed this call.
-    pub(super) tried: [Option<Slot>; TRIED_MAX],
     pub(super) started_at: Duration,
     pub(super) attempt_at: Duration,
     pub(super) headers_at: Option<Duration>,
@@ -129,20 +111,11 @@ pub(super) struct Call {
     /// Whether the deadline is the client's own.
     pub(super) own_deadline: bool,
     pub(super) timer: Option<(TimerId, Duration)>,
-    /// The error with which it is to be answered on purpose, and whether it was delayed on purpose.
-    pub(super) abort: Option<Code>,
-    pub(super) is_delayed: bool,
-    pub(super) delay: Option<TimerId>,
-    /// Its copy, while there is one.
-    pub(super) shadow: Option<u32>,
-    /// When data passed last, in either direction.
-    pub(super) active_at: Duration,
-    /// When it has gone on for as long as it may.
-    pub(super) ends_at: Option<Duration>,
-    /// What it has in common with calls that meet the same endpoint.
-    pub(super) key: CallKey,
-    /// The load that the backend reported with its answer.
-    pub(super) load: Option<LoadReport>,
+    /// The hash of what it has in common with calls that meet the same endpoint; `None` where no key is asked for, or it has
+    /// none.
+    pub(super) hash: Option<u64>,
+    /// What most calls do without.
+    pub(super) extras: Option<Box<Extras>>,
     /// The request's header list, until response headers arrive.
     pub(super) request: FieldBlock,
     /// The request's DATA so far, while the call may be tried again.
@@ -158,11 +131,8 @@ pub(super) struct Call {
     pub(super) reported: Messages,
     /// The status that the call ends with, once it is known.
     pub(super) code: Option<Code>,
-    /// Why it ends otherwise than by the backend's answer, and that in words.
+    /// Why it ends otherwise than by the backend's answer.
     pub(super) flag: Option<ResponseFlag>,
-    pub(super) details: Option<Box<str>>,
-    /// The HTTP status of an answer of our own.
-    pub(super) http_status: Option<u16>,
     /// Whether the call was counted as started, and must be counted as ended.
     pub(super) counted: bool,
     pub(super) log: Option<Box<LogFields>>,
@@ -183,31 +153,18 @@ impl Call {
             is_trial: false,
             listener,
             route: 0,
-            version: None,
             actions: None,
             method: 0,
             attempts: 0,
             retry: RetryState::new(),
-            retrying: None,
-            retry_at: None,
-            attempt_deadline: None,
-            held: None,
-            held_until: None,
-            tried: [None; TRIED_MAX],
             started_at: now,
             attempt_at: now,
             headers_at: None,
             deadline: None,
             own_deadline: false,
             timer: None,
-            abort: None,
-            is_delayed: false,
-            delay: None,
-            shadow: None,
-            active_at: now,
-            ends_at: None,
-            key: CallKey::default(),
-            load: None,
+            hash: None,
+            extras: None,
             request: FieldBlock::new(),
             replay: Vec::new(),
             replayable: true,
@@ -219,18 +176,11 @@ impl Call {
             reported: Messages::default(),
             code: None,
             flag: None,
-            details: None,
-            http_status: None,
             counted: false,
             log: None,
             stalled_since: None,
             charged: 0,
         }
-    }
-
-    /// The endpoints that failed this call, newest last.
-    pub(super) fn tried(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.tried.iter().copied().flatten()
     }
 
     /// Messages so far.
@@ -246,3 +196,7 @@ impl Call {
         credit as u32
     }
 }
+
+/// A live stream costs this, and two streams of the engine: 1 KiB in all is the bound. What only some calls have belongs into
+/// [`Extras`].
+const _: () = assert!(size_of::<Call>() <= 400);

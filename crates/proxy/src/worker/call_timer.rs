@@ -78,9 +78,12 @@ impl Worker {
 
     fn next_due(&self, id: u32) -> Option<Duration> {
         let call = &self.calls[id as usize];
-        let dues =
-            [deadline_end(call), call.overdue_at(), call.attempt_deadline, call.retry_at, call.held_until];
-        dues.into_iter().flatten().chain(self.stall_end(id).map(|(at, ..)| at)).min()
+        let dues = [deadline_end(call), self.stall_end(id).map(|(at, ..)| at)];
+        let besides = call
+            .extras
+            .as_deref()
+            .map(|extras| [call.overdue_at(), extras.attempt_deadline, extras.retry_at, extras.held_until]);
+        dues.into_iter().chain(besides.into_iter().flatten()).flatten().min()
     }
 
     /// When a call ends because bytes of it wait for a window, whose, and how long that had.
@@ -97,12 +100,12 @@ impl Worker {
             self.end_past_deadline(now, id);
         } else if is_due(call.overdue_at()) {
             self.end_overdue(now, id);
-        } else if is_due(call.attempt_deadline) {
+        } else if is_due(call.extra(|extras| extras.attempt_deadline)) {
             self.on_attempt_timeout(now, id);
-        } else if is_due(call.retry_at) {
-            call.retry_at = None;
+        } else if is_due(call.extra(|extras| extras.retry_at)) {
+            call.take_extra(|extras| &mut extras.retry_at);
             self.attempt(now, id);
-        } else if is_due(call.held_until) {
+        } else if is_due(call.extra(|extras| extras.held_until)) {
             self.release_held(now, id);
         } else if let Some((at, staller, timeout)) = self.stall_end(id)
             && at <= now

@@ -19,7 +19,9 @@ impl Worker {
     /// Counts the end of a call that one of the two versions answered. A stream has no latency that could be compared.
     pub(super) fn count_version(&self, now: Duration, id: u32) {
         let call = &self.calls[id as usize];
-        let Some(mark) = call.version.filter(|mark| mark.generation == self.snapshot.generation) else {
+        let Some(mark) =
+            call.extra(|extras| extras.version).filter(|mark| mark.generation == self.snapshot.generation)
+        else {
             return;
         };
         let Some(listener) = self.snapshot.listeners.get(call.listener as usize) else { return };

@@ -177,19 +177,21 @@ impl Worker {
             }
         };
         call.cluster = self.cluster_of[cluster];
-        let generation = self.snapshot.generation;
-        call.version =
-            route.destination.version_of(cluster).map(|version| VersionMark { generation, version });
-        if let Some(settings) = &route.retry {
-            let gates = &self.clusters[call.cluster as usize].settings.gates;
-            call.retrying = Some(Retrying::begin(settings, gates, now));
-        }
         let longest = match (timeout, route.timeout) {
             (Some(timeout), Some(cap)) => Some(timeout.min(cap)),
             (timeout, cap) => timeout.or(cap),
         };
         call.deadline = longest.map(|longest| now + longest);
         call.own_deadline = timeout == longest;
+        let generation = self.snapshot.generation;
+        let version =
+            route.destination.version_of(cluster).map(|version| VersionMark { generation, version });
+        let gates = &self.clusters[call.cluster as usize].settings.gates;
+        let retrying = route.retry.as_ref().map(|settings| Retrying::begin(settings, gates, now));
+        if version.is_some() || retrying.is_some() {
+            let extras = self.extras(id);
+            (extras.version, extras.retrying) = (version, retrying);
+        }
         self.on_call_started(id, true, timeout);
         Ok(dropped)
     }
@@ -262,10 +264,10 @@ impl Worker {
         self.begin_shadow(now, id);
         self.limit_duration(now, id);
         let call = &self.calls[id as usize];
-        if call.deadline.is_some() || call.ends_at.is_some() || call.actions.is_some() {
+        if call.deadline.is_some() || call.actions.is_some() {
             self.arm_call(id);
         }
-        if !self.calls[id as usize].is_delayed {
+        if self.calls[id as usize].extra(|extras| extras.delay).is_none() {
             self.attempt(now, id);
         }
     }
@@ -278,7 +280,7 @@ impl Worker {
         }
         let call = &mut self.calls[id as usize];
         call.request_ended |= end;
-        call.active_at = now;
+        call.note_active(now);
         call.sent.scan(bytes);
         self.on_messages(id);
         self.copy_to_shadow(now, id, bytes, end);

@@ -16,6 +16,7 @@ use rand::RngExt;
 
 use super::Worker;
 use super::call::{Call, CallPhase};
+use super::extras::Idle;
 use super::finish::Ending;
 
 /// How long a stream that is to end may take to finish the message that is under way: what 4 MiB, gRPC's largest message by
@@ -30,22 +31,28 @@ impl Call {
             return None;
         }
         let is_within = self.phase == CallPhase::Answering && !self.received.at_boundary();
-        let end = self.ends_at.map(|at| if is_within { at + MESSAGE_GRACE } else { at });
+        let ends_at = self.extra(|extras| extras.ends_at);
+        let end = ends_at.map(|at| if is_within { at + MESSAGE_GRACE } else { at });
         end.into_iter().chain(self.idle_at()).min()
     }
 
     fn idle_at(&self) -> Option<Duration> {
-        Some(self.active_at + self.actions.as_ref()?.stream_idle_timeout?)
+        self.extra(|extras| extras.idle).map(Idle::ends_at)
     }
 }
 
 impl Worker {
-    /// Begins to measure a call's duration, if it has a limit.
+    /// Begins to measure a call's duration and its silence, if they have limits.
     pub(super) fn limit_duration(&mut self, now: Duration, id: u32) {
-        let call = &mut self.calls[id as usize];
-        if let Some(longest) = call.actions.as_ref().and_then(|actions| actions.max_stream_duration) {
-            call.ends_at = Some(now + longest.mul_f64(self.rng.random_range(0.9..=1.0)));
+        let Some(actions) = &self.calls[id as usize].actions else { return };
+        let (longest, idle) = (actions.max_stream_duration, actions.stream_idle_timeout);
+        if longest.is_none() && idle.is_none() {
+            return;
         }
+        let ends_at = longest.map(|longest| now + longest.mul_f64(self.rng.random_range(0.9..=1.0)));
+        let extras = self.extras(id);
+        extras.ends_at = ends_at;
+        extras.idle = idle.map(|timeout| Idle { timeout, active_at: now });
     }
 
     /// Ends a call that went on, or was idle, for too long. Whether it did.

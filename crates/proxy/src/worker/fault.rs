@@ -70,24 +70,27 @@ impl Worker {
                 field.name != DELAY_FIELD && field.name != ABORT_FIELD
             });
         }
-        let call = &mut self.calls[id as usize];
-        call.abort = abort;
+        if abort.is_some() {
+            self.extras(id).abort = abort;
+        }
         if let Some(delay) = delay {
-            call.is_delayed = true;
-            call.delay = Some(self.wheel.arm(now + delay, TimerKey::Delay(id)));
+            let timer = self.wheel.arm(now + delay, TimerKey::Delay(id));
+            let extras = self.extras(id);
+            (extras.is_delayed, extras.delay) = (true, Some(timer));
             self.count(Event::FaultInjected(Injected::Delay));
         }
     }
 
     /// The delay of a call is over.
     pub(super) fn on_delay_over(&mut self, now: Duration, id: u32) {
-        self.calls[id as usize].delay = None;
+        self.calls[id as usize].take_extra(|extras| &mut extras.delay);
         self.attempt(now, id);
     }
 
     /// Answers a call that is to have an error. Whether it was.
     pub(super) fn inject_abort(&mut self, now: Duration, id: u32) -> bool {
-        let Some(code) = self.calls[id as usize].abort.take() else { return false };
+        let abort = self.calls[id as usize].take_extra(|extras| &mut extras.abort);
+        let Some(code) = abort else { return false };
         self.count(Event::FaultInjected(Injected::Abort));
         self.refuse(now, id, Refusal::grpc(code, ResponseFlag::FaultInjected, "fault filter abort"));
         true

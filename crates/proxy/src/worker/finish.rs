@@ -96,9 +96,11 @@ impl Worker {
         let (cluster_id, latency) = (call.cluster, now.saturating_sub(call.attempt_at));
         let end = end.unwrap_or_else(|| call.code.map_or(AttemptEnd::Reset, AttemptEnd::status));
         let is_trial = core::mem::take(&mut call.is_trial);
-        let load = call.load.take();
-        (call.attempt_deadline, call.held_until) = (None, None);
-        let held = call.held.take();
+        let (mut load, mut held) = (None, None);
+        if let Some(extras) = call.extras.as_deref_mut() {
+            (extras.attempt_deadline, extras.held_until) = (None, None);
+            (load, held) = (extras.load.take(), extras.held.take());
+        }
         if let Some(held) = held {
             self.give_block(held);
         }
@@ -152,15 +154,18 @@ impl Worker {
         self.release_upstream(now, id, None);
         self.on_call_finished(now, id);
         let mut call = self.calls.remove(id as usize);
-        if let Some(retrying) = call.retrying.take() {
-            retrying.end(&mut call.retry);
-        }
         self.memory.charge(call.charged, 0);
-        if let Some(shadow) = call.shadow {
-            self.leave_shadow(now, shadow);
-        }
-        if let Some(delay) = call.delay {
-            self.wheel.disarm(delay);
+        if let Some(mut extras) = call.extras.take() {
+            if let Some(retrying) = extras.retrying.take() {
+                retrying.end(&mut call.retry);
+            }
+            if let Some(shadow) = extras.shadow {
+                self.leave_shadow(now, shadow);
+            }
+            if let Some(delay) = extras.delay {
+                self.wheel.disarm(delay);
+            }
+            self.give_extras(extras);
         }
         if let Some((timer, _)) = call.timer {
             self.wheel.disarm(timer);

@@ -113,7 +113,9 @@ impl Worker {
         let call = &self.calls[id as usize];
         let Some(mirror) = call.actions.as_ref().and_then(|actions| actions.mirror) else { return };
         // What no backend will see is not copied either.
-        if call.abort.is_some() || call.deadline.is_some_and(|deadline| deadline <= now) {
+        if call.extra(|extras| extras.abort).is_some()
+            || call.deadline.is_some_and(|deadline| deadline <= now)
+        {
             return;
         }
         if self.rng.random_range(0..ALL) >= mirror.part {
@@ -145,8 +147,8 @@ impl Worker {
         let shadow = self.shadows.vacant_key() as u32;
         let Ok(stream) = self.conns[conn.index()].http2.open(now, shadow | TOKEN_BIT) else { return false };
         let (mut block, mut buffer) = (self.take_block(), self.take_buffer());
-        let call = &mut self.calls[id as usize];
-        call.shadow = Some(shadow);
+        self.extras(id).shadow = Some(shadow);
+        let call = &self.calls[id as usize];
         copy_fields(&mut block, &call.request, &mut self.fields.store, &mut buffer);
         let left = call.deadline.map(|deadline| print_timeout(deadline.saturating_sub(now)));
         let extra = left.as_ref().map(|text| [(&b"grpc-timeout"[..], text.as_bytes())]);
@@ -177,7 +179,7 @@ impl Worker {
 
     /// Copies a part of a call's request.
     pub(super) fn copy_to_shadow(&mut self, now: Duration, id: u32, bytes: &[u8], end: bool) {
-        let Some(id) = self.calls[id as usize].shadow else { return };
+        let Some(id) = self.calls[id as usize].extra(|extras| extras.shadow) else { return };
         let shadow = &mut self.shadows[id as usize];
         shadow.request_ended |= end;
         let Leg { conn, stream } = shadow.up;
@@ -268,7 +270,7 @@ impl Worker {
     fn end_shadow(&mut self, now: Duration, id: u32, end: &AttemptEnd, code: Code) {
         let shadow = self.shadows.remove(id as usize);
         if let Some(call) = shadow.call {
-            self.calls[call as usize].shadow = None;
+            self.calls[call as usize].take_extra(|extras| &mut extras.shadow);
         }
         if let Some(timer) = shadow.timer {
             self.wheel.disarm(timer);

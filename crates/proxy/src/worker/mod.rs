@@ -30,6 +30,7 @@ mod control;
 mod details;
 mod downstream;
 mod duration;
+mod extras;
 pub mod fault;
 mod finish;
 mod http1;
@@ -66,6 +67,7 @@ use self::cluster::WorkerCluster;
 use self::conn::{Conn, ConnPhase, Downstream, Side};
 pub use self::conn::{ConnId, PeerName, TransportEnd};
 pub use self::control::{ClusterView, EndpointView};
+use self::extras::Extras;
 pub use self::inspect::Usage;
 use self::mirror::Shadow;
 pub use self::observe::Observer;
@@ -167,6 +169,7 @@ pub struct Worker {
     connects: Vec<Action>,
     spare_buffers: Vec<Vec<u8>>,
     spare_blocks: Vec<FieldBlock>,
+    spare_extras: Vec<Box<Extras>>,
     serial: u32,
     /// A cookie on its way to a client; kept for its room.
     cookie: String,
@@ -219,6 +222,7 @@ impl Worker {
             connects: Vec::new(),
             spare_buffers: Vec::new(),
             spare_blocks: Vec::new(),
+            spare_extras: Vec::new(),
             serial: 0,
             cookie: String::new(),
             draining: false,
@@ -508,6 +512,9 @@ impl Drop for Worker {
     fn drop(&mut self) {
         for (_, call) in &mut self.calls {
             call.request.clear(&mut self.fields.store);
+            if let Some(mut held) = call.take_extra(|extras| &mut extras.held) {
+                held.clear(&mut self.fields.store);
+            }
         }
         for (_, conn) in &mut self.conns {
             conn.http2.close(&mut self.fields);

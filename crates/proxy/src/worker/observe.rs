@@ -263,10 +263,14 @@ impl Worker {
                 authority: &log.authority,
                 grpc_service: service,
                 grpc_method: method,
-                response_code: call.http_status.or(call.headers_at.map(|_| 200)),
+                response_code: call.extra(|extras| extras.http_status).or(call.headers_at.map(|_| 200)),
                 grpc_status: code,
                 response_flags: flags_of(call),
-                details: call.details.as_ref().map(|text| text.as_bytes()),
+                details: call
+                    .extras
+                    .as_deref()
+                    .and_then(|extras| extras.details.as_ref())
+                    .map(|text| text.as_bytes()),
                 downstream_remote_address: peer,
                 upstream_cluster: cluster
                     .filter(|_| call.method != UNKNOWN)
@@ -351,7 +355,7 @@ impl Worker {
 
 fn flags_of(call: &Call) -> ResponseFlags {
     let mut flags = call.flag.map_or(ResponseFlags::NONE, ResponseFlags::from);
-    if call.is_delayed {
+    if call.extras.as_deref().is_some_and(|extras| extras.is_delayed) {
         flags.insert(ResponseFlag::DelayInjected);
     }
     flags

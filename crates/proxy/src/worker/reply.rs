@@ -71,14 +71,14 @@ impl Worker {
     pub(super) fn note_details(&mut self, id: u32, text: &str) {
         let call = &mut self.calls[id as usize];
         if call.log.is_some() {
-            call.details = Some(text.into());
+            self.extras(id).details = Some(text.into());
         }
     }
 
     /// A trailers-only answer with the call's code.
     pub(super) fn answer(&mut self, id: u32, status: u16, text: &str) {
-        let call = &mut self.calls[id as usize];
-        call.http_status = Some(status);
+        self.extras(id).http_status = Some(status);
+        let call = &self.calls[id as usize];
         let (down, code) = (call.down, call.code.unwrap_or(Code::Unknown));
         let mut message = self.take_buffer();
         encode_message(text, &mut message);
@@ -123,8 +123,8 @@ impl Worker {
     }
 
     fn answer_plain(&mut self, now: Duration, id: u32, status: u16, extra: &[(&[u8], &[u8])]) {
+        self.extras(id).http_status = Some(status);
         let call = &mut self.calls[id as usize];
-        call.http_status = Some(status);
         call.flag = Some(ResponseFlag::DownstreamProtocolError);
         call.phase = CallPhase::Answering;
         let down = call.down;

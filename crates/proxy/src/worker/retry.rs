@@ -14,11 +14,12 @@ use std::sync::Arc;
 use evenkeel_balance::AttemptEnd;
 use evenkeel_balance::retry::{Decision, Moment, Replay, RetryOn, RetryPolicy, RetryState, StopReason};
 use evenkeel_grpc::{Code, Pushback};
-use evenkeel_http2::field::Name;
+use evenkeel_http2::field::{FieldBlock, Name};
 use evenkeel_telemetry::{Event, ResponseFlag, RetryDenied, RetryReason, TransparentRetry};
 
 use super::Worker;
-use super::call::CallPhase;
+use super::call::{Call, CallPhase};
+use super::extras::TRIED_MAX;
 use super::finish::Ending;
 use super::snapshot::{RetryGates, RetrySettings};
 
@@ -62,6 +63,14 @@ impl Retrying {
     }
 }
 
+impl Call {
+    /// By which rules it is tried again, if its route has a policy.
+    #[inline]
+    pub(super) fn retrying(&self) -> Option<&Retrying> {
+        self.extras.as_deref().and_then(|extras| extras.retrying.as_ref())
+    }
+}
+
 impl Worker {
     /// The newest attempt ended in this way. Whether the call goes on: with another attempt, now or later.
     pub(super) fn follow_up(&mut self, now: Duration, id: u32, end: AttemptEnd) -> bool {
@@ -71,21 +80,22 @@ impl Worker {
             CallPhase::Waiting | CallPhase::Sent => Replay::RequestTooLarge,
             CallPhase::Answering | CallPhase::Draining => Replay::ResponseStarted,
         };
-        let (policy, gates, is_idempotent) = match &call.retrying {
-            Some(retrying) => (&retrying.settings.policy, &*retrying.gates, retrying.settings.is_idempotent),
-            None => (&TRANSPARENT_ONLY, &*self.no_gates, false),
-        };
+        let (policy, gates, is_idempotent) =
+            match call.extras.as_deref().and_then(|extras| extras.retrying.as_ref()) {
+                Some(retrying) => {
+                    (&retrying.settings.policy, &*retrying.gates, retrying.settings.is_idempotent)
+                }
+                None => (&TRANSPARENT_ONLY, &*self.no_gates, false),
+            };
         let moment = Moment { now, deadline: call.deadline, replay, is_idempotent };
         match call.retry.attempt_ended(policy, gates.gates(), &end, &moment, &mut self.rng) {
             Decision::Stop(reason) => {
-                if let (true, Some(denied)) = (call.retrying.is_some(), denied(reason)) {
+                if let (true, Some(denied)) = (call.retrying().is_some(), denied(reason)) {
                     self.count(Event::RetryDenied(denied));
                 }
                 false
             }
             Decision::Retry { at, is_transparent } => {
-                let attempt = usize::from(call.attempts.saturating_sub(1)) % call.tried.len();
-                call.tried[attempt] = call.slot;
                 call.phase = CallPhase::Waiting;
                 call.stalled_since = None;
                 if !is_transparent {
@@ -93,12 +103,14 @@ impl Worker {
                     let of_client = Name::GrpcPreviousRpcAttempts;
                     call.request.retain_fields(&mut self.fields.store, |field| field.name_token != of_client);
                 }
+                let (attempt, slot) = (usize::from(call.attempts.saturating_sub(1)), call.slot);
+                self.extras(id).tried[attempt % TRIED_MAX] = slot;
                 self.release_upstream(now, id, Some(end));
                 self.count(event(&end, is_transparent));
                 if at <= now {
                     self.attempt(now, id);
                 } else {
-                    self.calls[id as usize].retry_at = Some(at);
+                    self.extras(id).retry_at = Some(at);
                     self.arm_call(id);
                 }
                 true
@@ -123,34 +135,31 @@ impl Worker {
         let call = &self.calls[id as usize];
         call.request_ended
             && call.replayable
-            && call
-                .retrying
-                .as_ref()
-                .is_some_and(|retrying| !retrying.settings.policy.retry_on.codes.is_empty())
+            && call.retrying().is_some_and(|retrying| !retrying.settings.policy.retry_on.codes.is_empty())
     }
 
     /// Keeps response headers back.
     pub(super) fn hold_back(&mut self, now: Duration, id: u32) {
         let spare = self.take_block();
         let block = core::mem::replace(&mut self.fields.block, spare);
-        let call = &mut self.calls[id as usize];
-        call.held = Some(block);
-        call.held_until = Some(now + HOLD_MAX);
+        let extras = self.extras(id);
+        extras.held = Some(block);
+        extras.held_until = Some(now + HOLD_MAX);
         self.arm_call(id);
     }
 
     /// Lets response headers go that were held back.
     #[inline]
     pub(super) fn release_held(&mut self, now: Duration, id: u32) {
-        if self.calls[id as usize].held.is_some() {
-            self.forward_held(now, id);
+        if let Some(extras) = self.calls[id as usize].extras.as_deref_mut()
+            && let Some(block) = extras.held.take()
+        {
+            extras.held_until = None;
+            self.forward_held(now, id, block);
         }
     }
 
-    fn forward_held(&mut self, now: Duration, id: u32) {
-        let call = &mut self.calls[id as usize];
-        call.held_until = None;
-        let Some(block) = call.held.take() else { return };
+    fn forward_held(&mut self, now: Duration, id: u32, block: FieldBlock) {
         // They are where headers that were read just now would be.
         let read = core::mem::replace(&mut self.fields.block, block);
         self.forward_headers(now, id, false);
@@ -160,7 +169,7 @@ impl Worker {
 
     /// An attempt took longer than it may.
     pub(super) fn on_attempt_timeout(&mut self, now: Duration, id: u32) {
-        self.calls[id as usize].attempt_deadline = None;
+        self.calls[id as usize].take_extra(|extras| &mut extras.attempt_deadline);
         if !self.follow_up(now, id, AttemptEnd::AttemptTimeout) {
             let text = "deadline exceeded: upstream per-try timeout";
             let ending = Ending::local(Code::DeadlineExceeded, ResponseFlag::UpstreamTimeout, text);

@@ -316,10 +316,10 @@ impl Worker {
     pub(super) fn forward_headers(&mut self, now: Duration, id: u32, end: bool) {
         let call = &mut self.calls[id as usize];
         call.headers_at = Some(now);
-        call.active_at = now;
+        call.note_active(now);
         call.phase = CallPhase::Answering;
         call.replayable = false;
-        call.attempt_deadline = None;
+        call.take_extra(|extras| &mut extras.attempt_deadline);
         let (block, replay) = (core::mem::take(&mut call.request), core::mem::take(&mut call.replay));
         let down = call.down;
         self.give_block(block);
@@ -340,13 +340,13 @@ impl Worker {
 
     /// The backend's status ends the attempt. Whether the call is tried again instead of being told it.
     fn is_tried_again(&mut self, now: Duration, id: u32, code: Code) -> bool {
-        self.calls[id as usize].retrying.is_some() && self.follow_up(now, id, self.status_of(code))
+        self.calls[id as usize].retrying().is_some() && self.follow_up(now, id, self.status_of(code))
     }
 
     fn on_response_data(&mut self, now: Duration, id: u32, leg: Leg, bytes: &[u8], end: bool) {
         self.release_held(now, id);
         let call = &mut self.calls[id as usize];
-        call.active_at = now;
+        call.note_active(now);
         call.received.scan(bytes);
         let down = call.down;
         self.on_messages(id);

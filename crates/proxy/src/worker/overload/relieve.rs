@@ -11,6 +11,7 @@ use super::{Account, Accountant, DRAIN_BYTES_MIN, DRAIN_PERIOD, FAIR_BYTES, LOOK
 use crate::worker::Worker;
 use crate::worker::call::{Call, CallPhase};
 use crate::worker::conn::{ConnId, ConnPhase, Side, TransportEnd};
+use crate::worker::extras::Extras;
 use crate::worker::finish::Ending;
 use crate::worker::reply::Refusal;
 
@@ -63,7 +64,8 @@ impl Worker {
     #[inline]
     pub(in crate::worker) fn charge_call(&mut self, id: u32) {
         let call = &mut self.calls[id as usize];
-        let bytes = size_of::<Call>() + call.request.size() + call.replay.capacity();
+        let extras = call.extras.as_ref().map_or(0, |_| size_of::<Extras>());
+        let bytes = size_of::<Call>() + extras + call.request.size() + call.replay.capacity();
         self.memory.charge(call.charged, bytes);
         call.charged = bytes;
     }
@@ -191,9 +193,7 @@ impl Worker {
         // What waits for the client must go, and with it the place for a status.
         call.code = Some(Code::ResourceExhausted);
         call.flag = Some(ResponseFlag::OverloadManager);
-        if call.log.is_some() {
-            call.details = Some(text.into());
-        }
+        self.note_details(id, text);
         self.reset_client(id, ErrorCode::ENHANCE_YOUR_CALM);
         self.response_ended(now, id);
     }

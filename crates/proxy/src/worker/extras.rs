@@ -1,0 +1,117 @@
+//! What most calls do without, kept apart from [`Call`] so that a live call stays small.
+//!
+//! A stream that does nothing for hours costs its record, and a worker holds tens of thousands of them: what only a call with
+//! a retry policy, a fault, a cookie, a limit of its duration or an answer of our own has is boxed. The boxes are kept for later
+//! calls, so that a route whose every call has one allocates nothing either.
+
+use core::time::Duration;
+
+use evenkeel_balance::{LoadReport, Slot};
+use evenkeel_grpc::Code;
+use evenkeel_http2::field::FieldBlock;
+
+use super::Worker;
+use super::call::Call;
+use super::canary::VersionMark;
+use super::retry::Retrying;
+use super::timer::TimerId;
+
+/// Endpoints that a call remembers to have been tried on, so that it is not sent there again while there are others.
+pub(super) const TRIED_MAX: usize = 5;
+
+/// Boxes that a worker keeps for later calls: as many as are begun and ended in one turn, more or less.
+const SPARE_EXTRAS_MAX: usize = 256;
+
+/// What applies to a call besides, because of a policy of its route or of trouble.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    /// Which version of the route's canary answers it.
+    pub(super) version: Option<VersionMark>,
+    /// The route's policy and the cluster's budget, if the route has a policy.
+    pub(super) retrying: Option<Retrying>,
+    /// When the next attempt begins; the call waits for it.
+    pub(super) retry_at: Option<Duration>,
+    /// When the newest attempt is given up for another.
+    pub(super) attempt_deadline: Option<Duration>,
+    /// Response headers that are held back, and until when at most.
+    pub(super) held: Option<FieldBlock>,
+    pub(super) held_until: Option<Duration>,
+    /// Endpoints that failed this call.
+    pub(super) tried: [Option<Slot>; TRIED_MAX],
+    /// The error with which it is to be answered on purpose, and whether it was delayed on purpose.
+    pub(super) abort: Option<Code>,
+    pub(super) is_delayed: bool,
+    pub(super) delay: Option<TimerId>,
+    /// Its copy, while there is one.
+    pub(super) shadow: Option<u32>,
+    /// How long nothing may happen in it, and when data passed last, in either direction.
+    pub(super) idle: Option<Idle>,
+    /// When it has gone on for as long as it may.
+    pub(super) ends_at: Option<Duration>,
+    /// The number of the cookie that the client is to be given.
+    pub(super) cookie: Option<u64>,
+    /// The load that the backend reported with its answer.
+    pub(super) load: Option<LoadReport>,
+    /// The HTTP status of an answer of our own.
+    pub(super) http_status: Option<u16>,
+    /// Why it ends otherwise than by the backend's answer, in words; for the access log.
+    pub(super) details: Option<Box<str>>,
+}
+
+/// How long nothing may happen in a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Idle {
+    pub(super) timeout: Duration,
+    /// When data passed last, in either direction.
+    pub(super) active_at: Duration,
+}
+
+impl Idle {
+    /// When it has been idle for too long.
+    pub(super) fn ends_at(self) -> Duration {
+        self.active_at + self.timeout
+    }
+}
+
+impl Call {
+    /// What a call has besides; `None` if it never had any of it.
+    #[inline]
+    pub(super) fn extra<T>(&self, field: impl FnOnce(&Extras) -> Option<T>) -> Option<T> {
+        self.extras.as_deref().and_then(field)
+    }
+
+    /// Takes something that a call has besides.
+    #[inline]
+    pub(super) fn take_extra<T>(&mut self, field: impl FnOnce(&mut Extras) -> &mut Option<T>) -> Option<T> {
+        self.extras.as_deref_mut().and_then(|extras| field(extras).take())
+    }
+
+    /// Notes that data passed, where somebody asks.
+    #[inline]
+    pub(super) fn note_active(&mut self, now: Duration) {
+        if let Some(idle) = self.extras.as_deref_mut().and_then(|extras| extras.idle.as_mut()) {
+            idle.active_at = now;
+        }
+    }
+
+    /// The endpoints that failed this call.
+    pub(super) fn tried(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.extras.as_deref().into_iter().flat_map(|extras| extras.tried).flatten()
+    }
+}
+
+impl Worker {
+    /// Room for something that a call has besides.
+    pub(super) fn extras(&mut self, id: u32) -> &mut Extras {
+        let spares = &mut self.spare_extras;
+        self.calls[id as usize].extras.get_or_insert_with(|| spares.pop().unwrap_or_default())
+    }
+
+    /// Takes the box of a call that is over.
+    pub(super) fn give_extras(&mut self, mut extras: Box<Extras>) {
+        if self.spare_extras.len() < SPARE_EXTRAS_MAX {
+            *extras = Extras::default();
+            self.spare_extras.push(extras);
+        }
+    }
+}
