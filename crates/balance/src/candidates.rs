@@ -37,7 +37,7 @@ pub(crate) enum Presence {
 }
 
 /// One endpoint that may be picked; aligned so that none is in two cache lines.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[repr(align(32))]
 pub(crate) struct Candidate {
     /// Held here too, so that a policy reads the counters without the detour over the slot.
@@ -61,7 +61,7 @@ impl Candidate {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Candidates {
     list: Vec<Candidate>,
     positions: Vec<u32>,

@@ -1,10 +1,88 @@
 //! The health signal: whether an endpoint may be picked, from everything known about it.
 //!
 //! One function joins the signals, so that there is one place to read why an endpoint is or is not eligible: connectivity,
-//! and the reasons of [`Withheld`](crate::endpoint::Withheld) (draining, active checks, outlier detection).
+//! and the reasons of [`Withheld`](crate::endpoint::Withheld) (draining, active checks, outlier detection). What an operator
+//! is told about it are the values of [`Ineligible`]: whatever keeps calls from an endpoint has one there, and its sentence.
 
 use crate::connectivity::Connectivity;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Withheld};
+
+/// Why an endpoint gets no calls now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Ineligible {
+    /// Discovery does not list it any more; it only finishes its calls.
+    Removed,
+    /// It is not among the endpoints that this proxy uses.
+    OutsideSubset,
+    /// It is not among the endpoints that this worker connects to.
+    OutsideShare,
+    /// pick_first uses another one.
+    NotSelected,
+    /// There is no connection, and none is being made yet.
+    Idle,
+    /// A connection is being made.
+    Connecting,
+    /// The newest attempt to connect failed; the next one waits for its time.
+    Backoff,
+    /// Closed for good.
+    Shutdown,
+    /// Connected, but not to be used while another endpoint can take the call.
+    Withheld(Withheld),
+}
+
+impl Ineligible {
+    /// A connection's state as a reason; `None` for one that is ready.
+    #[must_use]
+    pub fn of_state(state: Connectivity) -> Option<Self> {
+        match state {
+            Connectivity::Ready => None,
+            Connectivity::Idle => Some(Self::Idle),
+            Connectivity::Connecting => Some(Self::Connecting),
+            Connectivity::TransientFailure => Some(Self::Backoff),
+            Connectivity::Shutdown => Some(Self::Shutdown),
+        }
+    }
+
+    /// The reasons for which an endpoint is withheld.
+    pub fn of_withheld(endpoint: &Endpoint) -> impl Iterator<Item = Self> + '_ {
+        Withheld::ALL.into_iter().filter(|reason| endpoint.is_withheld_as(*reason)).map(Self::Withheld)
+    }
+
+    /// The reason as the admin interface names it: one word, for machines.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::OutsideSubset => "outside_subset",
+            Self::OutsideShare => "outside_share",
+            Self::NotSelected => "not_selected",
+            Self::Idle => "idle",
+            Self::Connecting => "connecting",
+            Self::Backoff => "backoff",
+            Self::Shutdown => "shutdown",
+            Self::Withheld(reason) => reason.name(),
+        }
+    }
+
+    /// The reason as a sentence, for people.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Removed => "discovery does not list it any more: it only finishes its calls",
+            Self::OutsideSubset => {
+                "it is outside the subset of the endpoints that this proxy uses (`subset`)"
+            }
+            Self::OutsideShare => "other workers connect to it (`max_endpoints_per_worker`)",
+            Self::NotSelected => "pick_first uses another endpoint",
+            Self::Idle => "it is not connected yet",
+            Self::Connecting => "a connection is being made",
+            Self::Backoff => "the newest attempt to connect failed, and the next one waits for its time",
+            Self::Shutdown => "it was closed for good",
+            Self::Withheld(reason) => reason.sentence(),
+        }
+    }
+}
 
 /// Whether and when an endpoint may be picked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,7 +113,6 @@ mod tests {
 
     use super::*;
     use crate::address::Address;
-    use crate::endpoint::Withheld;
 
     #[test]
     fn only_a_ready_endpoint_is_eligible_and_a_withheld_one_as_a_last_resort() {
@@ -51,5 +128,16 @@ mod tests {
             assert_eq!(Eligibility::of(Connectivity::Connecting, &endpoint), Eligibility::Out);
             endpoint.set_withheld(reason, false);
         }
+    }
+
+    #[test]
+    fn all_that_withholds_an_endpoint_is_a_reason_of_its_own() {
+        let endpoint = Endpoint::new(Address::Unix(PathBuf::from("/run/x.sock")), 1);
+        assert_eq!(Ineligible::of_withheld(&endpoint).count(), 0);
+        Withheld::ALL.into_iter().for_each(|reason| endpoint.set_withheld(reason, true));
+        let names: Vec<_> = Ineligible::of_withheld(&endpoint).map(Ineligible::name).collect();
+        assert_eq!(names, Withheld::ALL.map(Withheld::name));
+        let states = Connectivity::ALL.map(|state| Ineligible::of_state(state).map(Ineligible::name));
+        assert_eq!(states, [Some("idle"), Some("connecting"), None, Some("backoff"), Some("shutdown")]);
     }
 }

@@ -42,12 +42,13 @@ mod subset;
 pub use address::Address;
 pub use attempt::AttemptEnd;
 pub use backoff::{Backoff, BackoffConfig};
-pub use balancer::{Balancer, BalancerConfig, Changes, Pick, Slot, SlotStatus};
+pub use balancer::{Balancer, BalancerConfig, Changes, Pick, Preview, Shares, Slot, SlotStatus, Warming};
 pub use call::{Ask, CallReport, LoadReport};
 pub use connectivity::Connectivity;
 pub use endpoint::{Endpoint, EndpointSet, MAX_ENDPOINTS, Outcome, Withheld};
 pub use factor::{Factor, FactorError};
 pub use hash::{KeyPart, hash_bytes, hash_of};
+pub use health::Ineligible;
 pub use policy::{
     Affinity, BoundedLoad, BoundedLoadError, Choice, LoadReportCounts, LoadTracker, LoadWeightConfig,
     PeakEwmaConfig, Policy, PrequalConfig, ProbeAnswer, ProbeCounts, ProbeSource, RingSize, RingSizeError,

@@ -179,11 +179,10 @@ impl Balancer {
 
     /// Sets a slot's state and all counts that depend on it.
     fn set_state(&mut self, slot: Slot, state: Connectivity, failed: bool) {
+        let standing_before = self.slots.get(slot).standing();
+        self.slots.set_connectivity(slot, state);
         let entry = self.slots.get_mut(slot);
-        let standing_before = entry.standing();
-        entry.endpoint.worker_left(entry.connectivity);
-        entry.endpoint.worker_entered(state);
-        (entry.connectivity, entry.failed) = (state, failed);
+        entry.failed = failed;
         if entry.listed {
             let standing = entry.standing();
             self.tally.remove(standing_before);

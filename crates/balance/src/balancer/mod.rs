@@ -23,8 +23,10 @@
 mod connect;
 mod outliers;
 mod pick;
+mod preview;
 mod probe;
 mod slots;
+mod standing;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -47,8 +49,10 @@ use crate::slow_start::SlowStart;
 use crate::subset::WorkerShare;
 
 pub use pick::Pick;
+pub use preview::{Preview, Shares};
 pub use slots::Slot;
 use slots::Slots;
+pub use standing::{SlotStatus, Warming};
 
 /// What a balancer is made of.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -72,23 +76,6 @@ pub struct Changes {
     pub added: Vec<Slot>,
     /// Endpoints that get no new calls. Finish their calls, close their connections, then [`Balancer::forget`] them.
     pub removed: Vec<Slot>,
-}
-
-/// What a balancer knows about one of its endpoints.
-#[derive(Clone, Copy, Debug)]
-pub struct SlotStatus<'a> {
-    /// The slot.
-    pub slot: Slot,
-    /// The endpoint in it.
-    pub endpoint: &'a Arc<Endpoint>,
-    /// The connection's state.
-    pub connectivity: Connectivity,
-    /// Whether it failed and was not ready since.
-    pub is_failing: bool,
-    /// Whether it may get calls when ready; false for an endpoint that was removed.
-    pub is_listed: bool,
-    /// Whether a pick can return it now.
-    pub is_candidate: bool,
 }
 
 /// One worker's balancer for one cluster. The module's documentation shows how to drive it.
@@ -318,18 +305,6 @@ impl Balancer {
     #[must_use]
     pub fn connectivity(&self, slot: Slot) -> Connectivity {
         self.slots.get(slot).connectivity
-    }
-
-    /// All endpoints the balancer holds, by slot.
-    pub fn slots(&self) -> impl Iterator<Item = SlotStatus<'_>> {
-        self.slots.iter().map(|(slot, entry)| SlotStatus {
-            slot,
-            endpoint: &entry.endpoint,
-            connectivity: entry.connectivity,
-            is_failing: entry.failed,
-            is_listed: entry.listed,
-            is_candidate: self.candidates.position(slot).is_some(),
-        })
     }
 }
 

@@ -23,7 +23,7 @@ impl Slot {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) connectivity: Connectivity,
@@ -74,9 +74,32 @@ pub(crate) struct Slots {
     /// The entries' endpoints once more, densely: what each call reads, and 10,000 entries do not fit into a near cache.
     endpoints: Vec<Option<Arc<Endpoint>>>,
     free: Vec<Slot>,
+    /// Whether this is a copy, which is not counted among the workers that share the endpoints.
+    is_copy: bool,
 }
 
 impl Slots {
+    /// A copy whose changes nobody else sees.
+    pub(crate) fn copied(&self) -> Self {
+        Self {
+            entries: self.entries.clone(),
+            endpoints: self.endpoints.clone(),
+            free: self.free.clone(),
+            is_copy: true,
+        }
+    }
+
+    /// Sets the state of a slot's connection, which all who share the endpoint see.
+    pub(crate) fn set_connectivity(&mut self, slot: Slot, state: Connectivity) {
+        let is_copy = self.is_copy;
+        let entry = self.get_mut(slot);
+        if !is_copy {
+            entry.endpoint.worker_left(entry.connectivity);
+            entry.endpoint.worker_entered(state);
+        }
+        entry.connectivity = state;
+    }
+
     /// How many slots there are, free ones included.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
@@ -136,6 +159,9 @@ impl Slots {
 /// A balancer that goes away no longer counts among the workers that are connected.
 impl Drop for Slots {
     fn drop(&mut self) {
+        if self.is_copy {
+            return;
+        }
         for (_, entry) in self.iter() {
             entry.endpoint.worker_left(entry.connectivity);
         }

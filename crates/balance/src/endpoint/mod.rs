@@ -55,7 +55,7 @@ struct Hot {
 }
 
 /// Why an endpoint gets no new calls while others can take them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Withheld {
     /// It asked for none: it terminates, or reports NOT_SERVING.
@@ -77,6 +77,16 @@ impl Withheld {
             Self::Draining => "draining",
             Self::Unhealthy => "unhealthy",
             Self::Ejected => "ejected",
+        }
+    }
+
+    /// The reason as a sentence, for people.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Draining => "it asked for no new calls: it terminates, or reports NOT_SERVING",
+            Self::Unhealthy => "its active health checks fail",
+            Self::Ejected => "outlier detection ejected it",
         }
     }
 }

@@ -72,7 +72,7 @@ pub(crate) enum Rise {
 }
 
 /// All endpoints' of one worker, by slot. Bound: as many as the balancer has slots.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Estimates {
     rise: Rise,
     /// Of the time constant, in nanoseconds.

@@ -199,7 +199,7 @@ pub(crate) trait Picker {
 }
 
 /// The picker of any policy. An enum, not a boxed trait object: the call is a jump, and may be inlined.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum PolicyPicker {
     PickFirst(pick_first::PickFirst),
     RoundRobin(round_robin::RoundRobin),

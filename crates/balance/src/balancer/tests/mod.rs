@@ -4,6 +4,8 @@ mod connecting;
 pub(crate) mod fixture;
 mod model;
 mod outliers;
+mod preview;
 pub(crate) mod queueing;
+mod standing;
 mod suite;
 mod updating;

@@ -23,7 +23,7 @@ pub(super) const WALK_MAX: usize = 64;
 const JUMPS_MAX: u64 = 64;
 
 /// One owner of entries: all that a pick needs of it, together, so that at 10,000 endpoints it waits for memory once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Owner {
     endpoint: Arc<Endpoint>,
     slot: Slot,
@@ -229,6 +229,20 @@ impl Picker for Consistent {
         if self.bound().is_some() {
             self.own_calls -= 1;
             self.calls.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+/// A copy begins without calls of its own: those of the original end there.
+impl Clone for Consistent {
+    fn clone(&self) -> Self {
+        Self {
+            kind: self.kind,
+            affinity: self.affinity,
+            table: Arc::clone(&self.table),
+            owners: self.owners.clone(),
+            calls: Arc::clone(&self.calls),
+            own_calls: 0,
         }
     }
 }

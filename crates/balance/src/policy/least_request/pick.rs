@@ -12,7 +12,7 @@ use crate::candidates::{Candidate, Candidates};
 use crate::policy::{Picker, Verdict, two_distinct};
 use crate::slow_start::SlowStart;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LeastRequest {
     choice: Choice,
     slow_start: Option<SlowStart>,

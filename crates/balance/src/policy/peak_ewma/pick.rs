@@ -13,7 +13,7 @@ use crate::policy::estimate::{Estimates, Rise};
 use crate::policy::{Picker, Verdict, two_distinct};
 use crate::slow_start::SlowStart;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PeakEwma {
     estimates: Estimates,
     slow_start: Option<SlowStart>,

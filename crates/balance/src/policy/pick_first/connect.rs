@@ -29,7 +29,7 @@ pub(crate) enum Step {
 }
 
 /// The endpoints in the order to try them, and the state of the search.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sequence {
     order: Vec<Slot>,
     phase: Phase,

@@ -6,7 +6,7 @@ use crate::call::Ask;
 use crate::candidates::Candidates;
 use crate::policy::{Picker, Verdict};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PickFirst;
 
 impl Picker for PickFirst {

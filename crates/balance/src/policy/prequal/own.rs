@@ -18,7 +18,7 @@ pub(super) struct Look {
 }
 
 /// The best candidates of those looked at last. They may have left the candidates since.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Remembered {
     slots: [Option<Slot>; Self::MAX],
 }

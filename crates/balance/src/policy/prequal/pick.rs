@@ -31,7 +31,7 @@ const ANSWERED_GAIN: f64 = 0.01;
 /// The time constant of the proxy's own measurements, which stand in for answers.
 const OWN_DECAY: Duration = Duration::from_secs(10);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Prequal {
     config: PrequalConfig,
     slow_start: Option<SlowStart>,

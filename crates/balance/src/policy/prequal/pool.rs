@@ -81,7 +81,7 @@ fn rank(load: f64, cost: f64, threshold: &Threshold) -> u64 {
 }
 
 /// At most `capacity` probes, of different endpoints, in no order: their time tells the oldest.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pool {
     probes: Vec<Probe>,
     capacity: usize,

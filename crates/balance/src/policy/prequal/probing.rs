@@ -42,7 +42,7 @@ struct Known {
 }
 
 /// The probes wanted, and those under way. Bound: a pool's size of each.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Probing {
     bound: usize,
     timeout: Duration,

@@ -6,7 +6,7 @@ const RECENT: usize = 64;
 /// Answers after which the quantile is computed anew, which takes about as long as ten of them.
 const STRIDE: u32 = 32;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Threshold {
     quantile: f64,
     recent: [f64; RECENT],

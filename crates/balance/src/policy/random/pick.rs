@@ -7,7 +7,7 @@ use crate::call::Ask;
 use crate::candidates::Candidates;
 use crate::policy::{Picker, Verdict};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Random;
 
 impl Picker for Random {

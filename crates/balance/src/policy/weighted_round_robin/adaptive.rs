@@ -50,7 +50,7 @@ struct Known {
     summed: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct AdaptiveRoundRobin {
     source: WeightSource,
     slow_start: Option<SlowStart>,

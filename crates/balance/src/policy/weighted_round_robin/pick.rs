@@ -7,7 +7,7 @@ use crate::call::Ask;
 use crate::candidates::Candidates;
 use crate::policy::{Picker, Verdict};
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct WeightedRoundRobin {
     rotation: Rotation,
 }

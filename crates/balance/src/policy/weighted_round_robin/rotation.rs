@@ -11,7 +11,7 @@ use crate::balancer::Slot;
 const CLASSES: usize = 32;
 
 /// A class and its credit in the smooth weighted round robin.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Class {
     strides: StrideClass,
     /// Gained with every pick, paid for being chosen; 0 while the class is empty.
@@ -28,7 +28,7 @@ struct Place {
 }
 
 /// Slots in turn, each as often as its weight says.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rotation {
     classes: [Class; CLASSES],
     /// Bit c says that class c has entries: empty classes are stepped over for free.

@@ -5,7 +5,7 @@ use rand::rngs::SmallRng;
 
 use crate::balancer::Slot;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     slot: Slot,
     weight: u32,
@@ -13,7 +13,7 @@ struct Entry {
     phase: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct StrideClass {
     entries: Vec<Entry>,
     /// Entries before it were met in this round, those from it on were not.

@@ -1,0 +1,81 @@
+//! What the balancer says of its endpoints to those who ask why: whether each may be picked, and what keeps calls from it.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::{Balancer, Slot};
+use crate::connectivity::Connectivity;
+use crate::endpoint::Endpoint;
+use crate::health::Ineligible;
+
+/// What a balancer knows about one of its endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotStatus<'a> {
+    /// The slot.
+    pub slot: Slot,
+    /// The endpoint in it.
+    pub endpoint: &'a Arc<Endpoint>,
+    /// The connection's state.
+    pub connectivity: Connectivity,
+    /// Whether it failed and was not ready since.
+    pub is_failing: bool,
+    /// Whether it may get calls when ready; false for an endpoint that was removed.
+    pub is_listed: bool,
+    /// Whether a pick can return it now.
+    pub is_candidate: bool,
+}
+
+/// How far an endpoint is in its slow start.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Warming {
+    /// The part of its weight that it has, above 0 and at most 1.
+    pub share: f64,
+    /// Until it has all of it.
+    pub remaining: Duration,
+}
+
+impl Balancer {
+    /// All endpoints the balancer holds, by slot.
+    pub fn slots(&self) -> impl Iterator<Item = SlotStatus<'_>> {
+        self.slots.iter().map(|(slot, entry)| SlotStatus {
+            slot,
+            endpoint: &entry.endpoint,
+            connectivity: entry.connectivity,
+            is_failing: entry.failed,
+            is_listed: entry.listed,
+            is_candidate: self.candidates.position(slot).is_some(),
+        })
+    }
+
+    /// Everything that keeps calls from an endpoint while others can take them; empty for one that may be picked. It is what
+    /// holds now, whether a pick has noticed it already or not.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    #[must_use]
+    pub fn ineligible(&self, slot: Slot) -> Vec<Ineligible> {
+        let entry = self.slots.get(slot);
+        if !entry.listed {
+            return vec![Ineligible::Removed];
+        }
+        let selected = self.sequence.as_ref().and_then(|sequence| sequence.selected());
+        if selected.is_some_and(|selected| selected != slot) {
+            return vec![Ineligible::NotSelected];
+        }
+        let state = Ineligible::of_state(entry.connectivity);
+        state.into_iter().chain(Ineligible::of_withheld(&entry.endpoint)).collect()
+    }
+
+    /// How far an endpoint is in its slow start; `None` where none is configured, while it was never ready, and when it is
+    /// over.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    #[must_use]
+    pub fn warming(&self, slot: Slot, now: Duration) -> Option<Warming> {
+        let slow_start = self.config.slow_start?;
+        let age = now.saturating_sub(self.slots.get(slot).warming_since?);
+        let remaining = slow_start.window.checked_sub(age).filter(|remaining| !remaining.is_zero())?;
+        Some(Warming { share: slow_start.factor(age), remaining })
+    }
+}

@@ -1,0 +1,77 @@
+//! Previews pick as their balancers do, and change nothing.
+
+use super::fixture::{ASK, Fixture, hashing, sample};
+use crate::{Affinity, Ask, Connectivity, PeakEwmaConfig, Pick, Policy, PrequalConfig, Withheld};
+
+#[test]
+fn a_keys_preview_is_the_endpoint_that_its_calls_get() {
+    for policy in hashing(Affinity::Rehash) {
+        let mut fixture = Fixture::ready(policy, &[1, 1, 1, 1, 1], 7);
+        fixture.set(2, Connectivity::TransientFailure);
+        for key in 0..100_u64 {
+            let ask = Ask { hash: Some(crate::hash_bytes(&key.to_be_bytes())), ..ASK };
+            let mut preview = fixture.balancer.preview(key);
+            assert!(preview.leaves_nothing_to_chance(&ask));
+            let shares = preview.shares(&ask, 1000);
+            let slot = fixture.balancer.pick(&ask).slot().unwrap();
+            assert_eq!((shares.endpoints.as_slice(), shares.picks()), (&[(slot, 1)][..], 1), "{policy:?}");
+        }
+    }
+}
+
+#[test]
+fn shares_are_those_of_the_policy() {
+    let counts = |policy, weights: &[u32], picks| {
+        let fixture = Fixture::ready(policy, weights, 7);
+        let shares = fixture.balancer.preview(3).shares(&ASK, picks);
+        assert_eq!(shares.picks(), picks);
+        let mut counts = vec![0; weights.len()];
+        shares.endpoints.iter().for_each(|(slot, count)| counts[fixture.number(*slot) as usize] = *count);
+        counts
+    };
+    assert_eq!(counts(Policy::RoundRobin, &[1, 1, 1], 300), [100, 100, 100]);
+    assert_eq!(counts(Policy::WeightedRoundRobin, &[1, 2, 5], 80), [10, 20, 50]);
+    for policy in [Policy::Random, sample(2), Policy::PeakEwma(PeakEwmaConfig::default())] {
+        for count in counts(policy, &[1, 1, 1], 3000) {
+            assert!((850..=1150).contains(&count), "{policy:?}: {count}");
+        }
+    }
+    assert_eq!(counts(Policy::PickFirst { shuffle: false }, &[1, 1], 1), [1, 0]);
+    assert_eq!(counts(Policy::Prequal(PrequalConfig::default()), &[1, 1], 64).iter().sum::<usize>(), 64);
+}
+
+#[test]
+fn a_preview_changes_nothing_that_others_see() {
+    for policy in [Policy::PickFirst { shuffle: false }, Policy::RoundRobin, sample(2)]
+        .into_iter()
+        .chain(hashing(Affinity::Rehash))
+    {
+        let fixture = Fixture::ready(policy, &[1, 1, 1], 7);
+        // No pick of the balancer has noticed this; those of the preview do.
+        fixture.endpoint(0).set_withheld(Withheld::Ejected, true);
+        let seen = |fixture: &Fixture| {
+            let of = |number| {
+                let endpoint = fixture.endpoint(number);
+                let states = Connectivity::ALL.map(|state| endpoint.workers_in(state));
+                (states, endpoint.in_flight(), endpoint.is_withheld())
+            };
+            let candidates = fixture.balancer.slots().filter(|status| status.is_candidate).count();
+            ([of(0), of(1), of(2)], candidates)
+        };
+        let before = seen(&fixture);
+        let mut preview = fixture.balancer.preview(1);
+        let _ = preview.shares(&ASK, 100);
+        drop(preview);
+        assert_eq!(seen(&fixture), before, "{policy:?}");
+    }
+}
+
+#[test]
+fn a_call_that_would_wait_or_fail_is_told_so() {
+    let mut fixture = Fixture::idle(Policy::RoundRobin, &[1], 7);
+    let shares = |fixture: &Fixture| fixture.balancer.preview(1).shares(&ASK, 10);
+    assert_eq!((shares(&fixture).queued, shares(&fixture).picks()), (10, 10));
+    fixture.set(0, Connectivity::TransientFailure);
+    assert_eq!((shares(&fixture).failed, shares(&fixture).picks()), (10, 10));
+    assert_eq!(fixture.balancer.preview(1).pick(&ASK), Pick::Fail);
+}
