@@ -145,6 +145,56 @@ fn where_sessions_must_not_move_calls_of_a_lost_backend_fail() {
     assert!(call(&mut world, client, &[("x-client-id", &other)]).is_some(), "others are not concerned");
 }
 
+/// Begins a call with this key whose message is this byte, and lets the worker send it on.
+fn begin(world: &mut World, client: usize, key: &str, byte: u8) {
+    let now = world.now;
+    let stream = world.peer(client).begin(now, &[("x-client-id", key)]);
+    world.peer(client).http2.send_data(now, stream, &[0, 0, 0, 0, 1, byte], true).unwrap();
+    world.turns(2);
+}
+
+/// Lets a backend that was silent answer its newest call.
+fn answer_newest(world: &mut World, backend: usize) {
+    let now = world.now;
+    let peer = world.peer(backend);
+    peer.is_silent = false;
+    let newest = *peer.begun.last().unwrap();
+    peer.answer(now, newest);
+    // It is over on its side too, before another may be begun.
+    peer.take(now, &[]);
+    peer.is_silent = true;
+    world.turns(4);
+}
+
+#[test]
+fn a_call_does_not_wait_for_the_key_of_one_before_it() {
+    let mut world = world(ring_hash(Affinity::Fail), &[client_id()]);
+    let client = world.client();
+    let homes = homes(&mut world, client, 20);
+    let (first, full) = homes.iter().next().unwrap();
+    let (second, free) = homes.iter().find(|(_, home)| *home != full).unwrap();
+    world.reconnect(Limits { max_concurrent_streams: 1, ..Limits::mesh() });
+    let (full, free) = (world.backends[*full], world.backends[*free]);
+    for backend in [full, free] {
+        world.peer(backend).is_silent = true;
+    }
+    for (key, byte) in [(first, b'1'), (second, b'1'), (first, b'2'), (second, b'2'), (first, b'3')] {
+        begin(&mut world, client, key, byte);
+    }
+    let begun = |world: &World, backend| world.peers[&backend].1.begun.len();
+    assert_eq!((begun(&world, full), begun(&world, free)), (1, 1), "the others wait");
+    answer_newest(&mut world, free);
+    assert_eq!((begun(&world, full), begun(&world, free)), (1, 2));
+    // The order of arrival is kept.
+    for expected in [b'2', b'3'] {
+        answer_newest(&mut world, full);
+        let peer = world.peer(full);
+        let newest = peer.begun.last().unwrap().id();
+        assert_eq!(peer.asked[&newest], expected);
+    }
+    assert_eq!(world.worker.usage().pending, 0);
+}
+
 #[test]
 fn the_address_of_a_client_is_its_key_whatever_the_port() {
     let mut world = world(maglev(Affinity::Rehash), &[client_id(), KeySource::SourceIp]);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use evenkeel_balance::outlier::{OutlierChange, OutlierConfig, OutlierDetector};
 use evenkeel_grpc::Code;
 use evenkeel_http2::Limits;
-use evenkeel_proxy::worker::EndpointChange;
 use evenkeel_proxy::worker::overload::Accountant;
+use evenkeel_proxy::worker::{EndpointChange, TransportEnd};
 use evenkeel_telemetry::{Ejected, Event};
 
 use self::peers::{End, World};
@@ -101,4 +101,42 @@ fn callers_errors_and_cancelled_calls_eject_nobody() {
         world.turn();
     }
     assert_eq!(world.worker.poll_endpoint_change(), None);
+}
+
+#[test]
+fn a_cluster_that_discovery_has_not_found_yet_has_nothing_to_sweep() {
+    let detector = Arc::new(OutlierDetector::new(OutlierConfig::default(), 0, Duration::ZERO));
+    let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 1, |cluster, _| {
+        (cluster.endpoints, cluster.outliers) = (None, Some(detector));
+    });
+    world.now += 2 * OutlierConfig::default().interval;
+    world.turns(3);
+    assert_eq!(world.worker.usage().timers, 0);
+}
+
+#[test]
+fn an_ejected_backend_that_is_the_last_serves_and_is_back_after_three_trials() {
+    let detector = Arc::new(OutlierDetector::new(OutlierConfig::default(), 2, Duration::ZERO));
+    let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 2, |cluster, _| {
+        cluster.outliers = Some(detector);
+    });
+    let client = world.client();
+    let [last, other] = world.backends[..] else { panic!("there are two") };
+    world.peer(last).fails_with = Some((Code::Unavailable, Vec::new()));
+    load(&mut world, client, 3);
+    let counted = |world: &World, event| world.telemetry.snapshot().event(event);
+    assert_eq!(counted(&world, Event::OutlierEjected(Ejected::ConsecutiveFailures)), 1);
+    world.peer(last).fails_with = None;
+    let lost = world.peers[&other].0;
+    world.refused.push(2);
+    world.worker.ended(world.now, lost, TransportEnd::Reset);
+    world.now += Duration::from_secs(34);
+    world.turns(3);
+    let served = world.peer(last).served;
+    for returned in [0, 0, 1] {
+        world.call(client, b'S', 10);
+        world.turns(3);
+        assert_eq!(counted(&world, Event::OutlierReturned), returned);
+    }
+    assert_eq!(world.peer(last).served, served + 3);
 }

@@ -51,9 +51,11 @@ impl Balancer {
         self.observe(slot, &AttemptEnd::NotSent, true, Duration::ZERO);
     }
 
-    /// When [`Balancer::sweep_outliers`] is due.
+    /// When [`Balancer::sweep_outliers`] is due. `None` before the first update too: without endpoints there is nothing to judge,
+    /// and a sweep that does nothing would be due for ever.
     #[must_use]
     pub fn next_sweep_at(&self) -> Option<Duration> {
+        self.set.as_ref()?;
         self.outliers.as_ref().map(|detector| detector.next_sweep_at())
     }
 
@@ -86,9 +88,9 @@ impl Balancer {
         }
     }
 
-    /// Whether any call may be sent to any endpoint as a trial: not where a key's calls belong to one.
-    pub(super) fn may_try(&self) -> bool {
-        !matches!(
+    /// Whether a key's calls may go to its endpoint only: no call may then be sent to just any endpoint as a trial.
+    pub(super) fn insists(&self) -> bool {
+        matches!(
             self.config.policy,
             Policy::RingHash { affinity: Affinity::Fail, .. }
                 | Policy::Maglev { affinity: Affinity::Fail, .. }

@@ -49,14 +49,20 @@ impl Balancer {
         {
             return Pick::Trial(trial);
         }
-        // Ends: each turn without a result takes a candidate away.
-        while !self.candidates.is_empty() {
+        // Ends: each turn without a result takes a candidate away, and without candidates there is always one.
+        while self.asks_picker(ask) {
             let verdict = self.picker.pick(&self.candidates, ask, &mut self.rng);
             if let Some(pick) = self.follow(verdict, ask) {
                 return pick;
             }
         }
-        self.pick_last_resort().map_or_else(|| self.without_ready(), Pick::Endpoint)
+        self.pick_last_resort(ask.now).unwrap_or_else(|| self.without_ready())
+    }
+
+    /// Whether the policy says where a call goes: it knows of candidates only, but for a key whose calls go to one endpoint or
+    /// nowhere, whatever state that is in.
+    fn asks_picker(&self, ask: &Ask) -> bool {
+        !self.candidates.is_empty() || (ask.hash.is_some() && self.insists() && !self.members.is_empty())
     }
 
     /// Chooses an endpoint other than those a call was tried on; for a retry.
@@ -66,7 +72,7 @@ impl Balancer {
     /// tried ones, and a full scan of least_request up to t + 1 times. A tried slot may have been forgotten since.
     pub fn pick_excluding(&mut self, ask: &Ask, tried: &[Slot]) -> Pick {
         // Ask the policy first, so that a retry follows its rule as well. Ends: each turn takes a candidate away.
-        while !self.candidates.is_empty() {
+        while self.asks_picker(ask) {
             let verdict = self.picker.pick_excluding(&self.candidates, ask, tried, &mut self.rng);
             let Some(verdict) = verdict else { break };
             if let Some(pick) = self.follow(verdict, ask) {
@@ -86,7 +92,11 @@ impl Balancer {
         let untried = untried(&self.candidates, tried, rng, |one| !one.endpoint.is_withheld())
             .or_else(|| untried(&self.last_resort, tried, rng, |_| true))
             .or_else(|| untried(&self.candidates, tried, rng, |_| true)); // Withheld, but not noticed yet.
-        untried.map_or_else(|| self.without_ready_but(tried), Pick::Endpoint)
+        match untried {
+            Some(slot) if self.claim_trial(slot, ask.now) => Pick::Trial(slot),
+            Some(slot) => Pick::Endpoint(slot),
+            None => self.without_ready_but(tried),
+        }
     }
 
     /// What a picker's verdict means for the call. `None` if it chose an endpoint that is withheld by now: that one is no
@@ -170,24 +180,27 @@ impl Balancer {
             self.settle(slot);
             return None;
         }
-        (self.may_try() && self.claim_trial(slot, now)).then_some(slot)
+        (!self.insists() && self.claim_trial(slot, now)).then_some(slot)
     }
 
-    /// There is no candidate: an endpoint that nothing withholds any more, or else the next that only drains, which does
-    /// its work, or else the next.
-    fn pick_last_resort(&mut self) -> Option<Slot> {
+    /// There is no candidate: an endpoint that nothing withholds any more, or else the next that only drains, which does its
+    /// work, or that is ejected and whose time is up, which would never come back if nobody tried it, or else the next.
+    fn pick_last_resort(&mut self, now: Duration) -> Option<Pick> {
         let again = self.last_resort.iter().find(|one| !one.endpoint.is_withheld()).map(|one| one.slot);
         if let Some(slot) = again {
             self.settle(slot);
-            return Some(slot);
+            return Some(Pick::Endpoint(slot));
         }
         for _ in 0..self.last_resort.len() {
             let slot = self.next_last_resort()?;
             if self.works(slot) {
-                return Some(slot);
+                return Some(Pick::Endpoint(slot));
+            }
+            if self.claim_trial(slot, now) {
+                return Some(Pick::Trial(slot));
             }
         }
-        self.next_last_resort()
+        self.next_last_resort().map(Pick::Endpoint)
     }
 
     fn next_last_resort(&mut self) -> Option<Slot> {

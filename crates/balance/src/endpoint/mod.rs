@@ -223,7 +223,11 @@ impl Endpoint {
 
     /// Lets [`Withheld::Ejected`] say what the outlier record says: to be called by whoever changed it.
     pub(crate) fn note_ejection(&self) {
-        self.set_withheld(Withheld::Ejected, !self.outlier.is_in_service());
+        let is_out = !self.outlier.is_in_service();
+        // Read first: when all are out each pick asks, and a write would take the cache line from the other workers.
+        if self.is_withheld_as(Withheld::Ejected) != is_out {
+            self.set_withheld(Withheld::Ejected, is_out);
+        }
     }
 
     /// How many balancers see the endpoint in this state.

@@ -171,21 +171,28 @@ impl Worker {
     /// Gives waiting calls another try: a connection became ready or has room again, or all endpoints fail.
     pub(super) fn serve_waiting(&mut self, now: Duration, cluster: u32) {
         // Each waiting call is looked at once; those that must go on waiting queue again behind.
+        let mut kept = 0;
         for _ in 0..self.clusters[cluster as usize].pending.len() {
             let Some(waiting) = self.clusters[cluster as usize].pending.pop_front() else { break };
             let Some(call) = self.calls.get(waiting.call as usize) else { continue };
             if call.serial != waiting.serial || call.phase != CallPhase::Waiting {
                 continue;
             }
+            let has_key = call.hash.is_some();
             self.attempt(now, waiting.call);
-            // The order of arrival is kept: when one cannot go, those behind it cannot either.
-            let pending = &mut self.clusters[cluster as usize].pending;
-            if pending.back() == Some(&waiting) {
-                pending.pop_back();
-                pending.push_front(waiting);
+            if self.clusters[cluster as usize].pending.back() != Some(&waiting) {
+                continue;
+            }
+            kept += 1;
+            // When a call that may go anywhere cannot go, those behind it cannot either. A key leads to an endpoint of its
+            // own, and that of the next one may have room.
+            if !has_key {
                 break;
             }
         }
+        // The order of arrival is kept: those that queued again stand before those that were not looked at.
+        let pending = &mut self.clusters[cluster as usize].pending;
+        pending.rotate_right(kept.min(pending.len()));
     }
 
     /// Opens a stream on a connection with room and sends what there is of the request.

@@ -58,6 +58,8 @@ pub(super) struct Shadow {
     up: Leg,
     cluster: u32,
     slot: Slot,
+    /// Whether it tries an ejected endpoint.
+    is_trial: bool,
     begun_at: Duration,
     /// The call's deadline.
     deadline: Option<Duration>,
@@ -134,18 +136,22 @@ impl Worker {
     /// Sends the headers of a call's copy. Whether there was a connection with room.
     fn send_shadow(&mut self, now: Duration, id: u32, cluster: u32) -> bool {
         let balancer = &mut self.clusters[cluster as usize].balancer;
-        let slot = match balancer.pick(&Ask { now, hash: None }) {
-            Pick::Endpoint(slot) => slot,
-            // Whether an ejected endpoint is back is for a call to find out, not for a copy.
-            Pick::Trial(slot) => {
-                balancer.drop_trial(slot);
-                return false;
-            }
-            _ => return false,
-        };
-        let Some(conn) = self.conn_with_room(now, cluster, slot) else { return false };
+        let pick = balancer.pick(&Ask { now, hash: None });
+        let Some(slot) = pick.slot() else { return false };
+        // A cluster may get nothing but copies: then one of them finds out whether an ejected endpoint is back.
+        let is_trial = pick == Pick::Trial(slot);
         let shadow = self.shadows.vacant_key() as u32;
-        let Ok(stream) = self.conns[conn.index()].http2.open(now, shadow | TOKEN_BIT) else { return false };
+        let opened = self.conn_with_room(now, cluster, slot).and_then(|conn| {
+            let stream = self.conns[conn.index()].http2.open(now, shadow | TOKEN_BIT).ok()?;
+            Some(Leg { conn, stream })
+        });
+        let Some(up) = opened else {
+            if is_trial {
+                self.clusters[cluster as usize].balancer.drop_trial(slot);
+            }
+            return false;
+        };
+        let Leg { conn, stream } = up;
         let (mut block, mut buffer) = (self.take_block(), self.take_buffer());
         self.extras(id).shadow = Some(shadow);
         let call = &self.calls[id as usize];
@@ -166,9 +172,10 @@ impl Worker {
         }
         self.shadows.insert(Shadow {
             call: Some(id),
-            up: Leg { conn, stream },
+            up,
             cluster,
             slot,
+            is_trial,
             begun_at: now,
             deadline,
             request_ended,
@@ -284,7 +291,7 @@ impl Worker {
         let report = CallReport { now, outcome: outcome_of(end), latency, load: None };
         let balancer = &mut self.clusters[shadow.cluster as usize].balancer;
         balancer.call_finished(shadow.slot, &report);
-        balancer.observe(shadow.slot, end, false, now);
+        balancer.observe(shadow.slot, end, shadow.is_trial, now);
         if let Some(stats) = self.endpoint_stats(shadow.cluster, shadow.slot) {
             stats.call_finished(&CallEnd::new(code, latency, Messages::default()));
         }

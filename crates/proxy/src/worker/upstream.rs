@@ -17,6 +17,9 @@ use super::mirror::shadow_of;
 use super::rewrite::AnswerPart;
 use super::{Action, TimerKey, Worker};
 
+/// A cluster's timer is this much later than the present at least: the shortest time that is later at all.
+const TIMER_STEP_MIN: Duration = Duration::from_nanos(1);
+
 impl Worker {
     /// Does what a cluster's balancer asks for: connections to begin, connections no longer needed; then arms its timer.
     pub(super) fn tend_cluster(&mut self, now: Duration, cluster_id: u32) {
@@ -36,6 +39,8 @@ impl Worker {
         let further = cluster.further_at.filter(|_| !cluster.pending.is_empty());
         let sweep = cluster.balancer.next_sweep_at().filter(|_| cluster.is_configured);
         let next = cluster.balancer.next_deadline().into_iter().chain(further).chain(sweep).min();
+        // What is due now was done above. A timer for it would fire in the very pass over the timers that armed it, for ever.
+        let next = next.map(|at| at.max(now + TIMER_STEP_MIN));
         match (cluster.timer, next) {
             (Some((_, at)), Some(next)) if at <= next => {}
             (timer, Some(next)) => {

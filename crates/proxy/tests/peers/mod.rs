@@ -69,6 +69,10 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(role: Role) -> Self {
+        Self::with_limits(role, Limits::mesh())
+    }
+
+    pub(crate) fn with_limits(role: Role, limits: Limits) -> Self {
         let mut fields = Fields::new(3);
         let mut list = |pairs: &[(&str, &str)]| {
             let mut block = FieldBlock::new();
@@ -90,7 +94,7 @@ impl Peer {
             Role::Server => list(&[(":status", "200"), ("content-type", "application/grpc")]),
         };
         let trailers = list(&[("grpc-status", "0")]);
-        let limits = Limits { idle_timeout: None, ..Limits::mesh() };
+        let limits = Limits { idle_timeout: None, ..limits };
         Self {
             fields,
             http2: Connection::new(role, limits, Duration::ZERO),
@@ -274,6 +278,8 @@ pub(crate) struct World {
     pub(crate) offered: usize,
     /// Whether the worker may connect again.
     pub(crate) worker_may_connect: bool,
+    /// The limits of backends on connections that are begun from now on.
+    pub(crate) backend_limits: Limits,
     /// Ports on which nobody listens any more.
     pub(crate) refused: Vec<u16>,
     /// The most that the worker held at the end of a turn.
@@ -335,6 +341,7 @@ impl World {
             backends: vec![0; usize::from(backends)],
             offered: 0,
             worker_may_connect: true,
+            backend_limits: Limits::mesh(),
             refused: Vec::new(),
             peak: 0,
             levels: Vec::new(),
@@ -462,7 +469,8 @@ impl World {
                     }
                     assert!(self.worker_may_connect, "the backend stays connected");
                     self.worker.connected(now, conn);
-                    self.peers.insert(conn.index(), (conn, Peer::new(Role::Server)));
+                    let peer = Peer::with_limits(Role::Server, self.backend_limits);
+                    self.peers.insert(conn.index(), (conn, peer));
                     self.backend = conn.index();
                     self.backends[usize::from(address.port()) - 1] = conn.index();
                 }
@@ -470,6 +478,20 @@ impl World {
         }
         self.peak = self.peak.max(self.worker.held_memory());
         self.levels.extend(self.worker.poll_level());
+    }
+
+    /// Lets all backends go, and the worker connect to them again, to backends with these limits.
+    pub(crate) fn reconnect(&mut self, limits: Limits) {
+        self.backend_limits = limits;
+        for backend in self.backends.clone() {
+            let conn = self.peers[&backend].0;
+            self.worker.ended(self.now, conn, TransportEnd::Reset);
+        }
+        self.worker_may_connect = true;
+        // A second lies between the beginnings of two attempts to connect.
+        self.now += Duration::from_secs(2);
+        self.turns(4);
+        self.worker_may_connect = false;
     }
 
     pub(crate) fn shed(&self, action: Shed) -> u64 {

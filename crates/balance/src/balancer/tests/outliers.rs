@@ -171,6 +171,59 @@ fn keys_that_may_go_nowhere_else_wait_for_the_ejections_end_and_then_try() {
 }
 
 #[test]
+fn keys_that_may_go_nowhere_else_go_nowhere_else_when_no_endpoint_is_left_either() {
+    for policy in hashing(Affinity::Fail) {
+        let mut fixture = Fixture::ready(policy, &[1, 1], 7);
+        let (draining, lost) = (fixture.slot(0), fixture.slot(1));
+        let pick = |fixture: &mut Fixture, key| fixture.balancer.pick(&Ask { hash: Some(key), ..ASK });
+        let mut key_of = |slot| {
+            let keys = (0..50_u64).map(|key| key << 57);
+            keys.into_iter().find(|key| pick(&mut fixture, *key) == Pick::Endpoint(slot)).unwrap()
+        };
+        let (of_draining, of_lost) = (key_of(draining), key_of(lost));
+        fixture.endpoint(0).set_draining(true);
+        fixture.set(1, crate::Connectivity::TransientFailure);
+        for _ in 0..3 {
+            assert_eq!(pick(&mut fixture, of_lost), Pick::Fail, "{policy:?}");
+            assert_eq!(pick(&mut fixture, of_draining), Pick::Endpoint(draining), "{policy:?}");
+            assert_eq!(fixture.balancer.pick(&ASK), Pick::Endpoint(draining), "without a key");
+        }
+        let ask = Ask { hash: Some(of_lost), ..ASK };
+        assert_eq!(fixture.balancer.pick_excluding(&ask, &[lost]), Pick::Fail, "{policy:?}");
+        // One that is on its way is waited for.
+        fixture.balancer.set_connectivity(lost, crate::Connectivity::Ready, fixture.now);
+        fixture.balancer.set_connectivity(lost, crate::Connectivity::Idle, fixture.now);
+        assert_eq!(pick(&mut fixture, of_lost), Pick::Queue, "{policy:?}");
+    }
+}
+
+#[test]
+fn a_lone_ejected_endpoint_is_tried_by_one_call_at_a_time_and_comes_back() {
+    let mut fixture = one_ejected(Policy::RoundRobin);
+    let (now, slot) = (time_is_up(&fixture), fixture.slot(1));
+    fixture.set(0, crate::Connectivity::TransientFailure);
+    fixture.set(2, crate::Connectivity::TransientFailure);
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Endpoint(slot), "its time is not up");
+    for _ in 0..3 {
+        assert_eq!(fixture.balancer.pick(&at(now)), Pick::Trial(slot));
+        assert_eq!(fixture.balancer.pick(&at(now)), Pick::Endpoint(slot), "one is under way");
+        fixture.balancer.observe(slot, &FINE, false, now);
+        fixture.balancer.observe(slot, &FINE, true, now);
+    }
+    assert_eq!(fixture.endpoint(1).outlier().status(now), OutlierStatus::InService);
+    assert_eq!(fixture.balancer.pick(&at(now)), Pick::Endpoint(slot));
+}
+
+#[test]
+fn before_the_first_update_no_sweep_is_due() {
+    let mut balancer = crate::Balancer::new(Policy::RoundRobin, rand::SeedableRng::seed_from_u64(7));
+    balancer.detect_outliers(Some(detector(0)));
+    assert_eq!(balancer.next_sweep_at(), None);
+    let _none = balancer.update(&Arc::new(crate::EndpointSet::new(&[])));
+    assert_eq!(balancer.next_sweep_at(), Some(ASK.now + OutlierConfig::default().interval));
+}
+
+#[test]
 fn a_sweep_takes_out_what_chance_does_not_explain_in_all_workers() {
     let mut fixture = Fixture::ready(Policy::RoundRobin, &[1; 10], 7);
     let shared = detector(10);
