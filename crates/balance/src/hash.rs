@@ -123,6 +123,14 @@ impl core::fmt::Write for TextHasher {
     }
 }
 
+/// Scrambles a hash: SplitMix64's output function (Steele, Lea and Flood 2014), a bijection.
+pub(crate) fn mix(hash: u64) -> u64 {
+    let hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 //! and the reasons of [`Withheld`](crate::endpoint::Withheld) (draining, active checks, outlier detection). What an operator
 //! is told about it are the values of [`Ineligible`]: whatever keeps calls from an endpoint has one there, and its sentence.
 
-use crate::connectivity::Connectivity;
+use crate::connectivity::{Connectivity, Standing};
 use crate::endpoint::{Endpoint, Withheld};
 
 /// Why an endpoint gets no calls now.
@@ -98,11 +98,36 @@ pub(crate) enum Eligibility {
 }
 
 impl Eligibility {
-    pub(crate) fn of(connectivity: Connectivity, endpoint: &Endpoint) -> Self {
+    /// Under panic, what withholds an endpoint is disregarded, unless the endpoint itself asked for no calls.
+    pub(crate) fn of(connectivity: Connectivity, endpoint: &Endpoint, is_panic: bool) -> Self {
         match connectivity {
-            Connectivity::Ready if endpoint.is_withheld() => Self::LastResort,
-            Connectivity::Ready => Self::Candidate,
+            Connectivity::Ready if !endpoint.is_withheld() => Self::Candidate,
+            Connectivity::Ready if is_panic && !endpoint.is_draining() => Self::Candidate,
+            Connectivity::Ready => Self::LastResort,
             _ => Self::Out,
+        }
+    }
+}
+
+/// How an endpoint counts in the health of its group, see [`spread`](crate::spread).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Class {
+    /// It is ready or may soon be, and nothing withholds it.
+    Available,
+    /// It failed, or is withheld.
+    Unavailable,
+    /// It asked for no calls: not an endpoint that could be out.
+    Excluded,
+}
+
+impl Class {
+    pub(crate) fn of(standing: Standing, endpoint: &Endpoint) -> Self {
+        if endpoint.is_withheld_as(Withheld::Draining) {
+            Self::Excluded
+        } else if standing == Standing::Failing || endpoint.is_withheld() {
+            Self::Unavailable
+        } else {
+            Self::Available
         }
     }
 }
@@ -120,12 +145,12 @@ mod tests {
         for state in Connectivity::ALL {
             let expected =
                 if state == Connectivity::Ready { Eligibility::Candidate } else { Eligibility::Out };
-            assert_eq!(Eligibility::of(state, &endpoint), expected);
+            assert_eq!(Eligibility::of(state, &endpoint, false), expected);
         }
         for reason in Withheld::ALL {
             endpoint.set_withheld(reason, true);
-            assert_eq!(Eligibility::of(Connectivity::Ready, &endpoint), Eligibility::LastResort);
-            assert_eq!(Eligibility::of(Connectivity::Connecting, &endpoint), Eligibility::Out);
+            assert_eq!(Eligibility::of(Connectivity::Ready, &endpoint, false), Eligibility::LastResort);
+            assert_eq!(Eligibility::of(Connectivity::Connecting, &endpoint, false), Eligibility::Out);
             endpoint.set_withheld(reason, false);
         }
     }
@@ -139,5 +164,31 @@ mod tests {
         assert_eq!(names, Withheld::ALL.map(Withheld::name));
         let states = Connectivity::ALL.map(|state| Ineligible::of_state(state).map(Ineligible::name));
         assert_eq!(states, [Some("idle"), Some("connecting"), None, Some("backoff"), Some("shutdown")]);
+    }
+
+    #[test]
+    fn panic_disregards_all_but_the_endpoints_own_word() {
+        let endpoint = Endpoint::new(Address::Unix(PathBuf::from("/run/x.sock")), 1);
+        endpoint.set_withheld(Withheld::Unhealthy, true);
+        endpoint.set_withheld(Withheld::Ejected, true);
+        assert_eq!(Eligibility::of(Connectivity::Ready, &endpoint, true), Eligibility::Candidate);
+        assert_eq!(Eligibility::of(Connectivity::Idle, &endpoint, true), Eligibility::Out);
+        endpoint.set_withheld(Withheld::Draining, true);
+        assert_eq!(Eligibility::of(Connectivity::Ready, &endpoint, true), Eligibility::LastResort);
+    }
+
+    #[test]
+    fn an_endpoint_is_available_while_it_may_take_calls_and_nothing_withholds_it() {
+        let endpoint = Endpoint::new(Address::Unix(PathBuf::from("/run/x.sock")), 1);
+        let class = |standing| Class::of(standing, &endpoint);
+        assert_eq!(class(Standing::Ready), Class::Available);
+        assert_eq!(class(Standing::Pending), Class::Available);
+        assert_eq!(class(Standing::Failing), Class::Unavailable);
+        endpoint.set_withheld(Withheld::Ejected, true);
+        assert_eq!(class(Standing::Ready), Class::Unavailable);
+        endpoint.set_draining(true);
+        for standing in [Standing::Ready, Standing::Pending, Standing::Failing] {
+            assert_eq!(Class::of(standing, &endpoint), Class::Excluded);
+        }
     }
 }

@@ -217,6 +217,24 @@ pub const SLOW_START_AGGRESSION: Bounds<f64> = Bounds { min: 0.1, max: 10.0, def
 /// The least part of its weight that a new endpoint has: Envoy's 10 %.
 pub const SLOW_START_MIN_WEIGHT: Bounds<f64> = Bounds { min: 0.0, max: 1.0, default: 0.1 };
 
+/// How many times its calls a priority or locality can bear: Envoy's 140 %.
+pub const OVERPROVISIONING: Bounds<f64> = Bounds { min: 1.0, max: 10.0, default: 1.4 };
+
+/// Percentage of available endpoints below which health is disregarded: Envoy's.
+pub const PANIC_THRESHOLD: Bounds<u32> = count(0, 100, 50);
+
+/// Localities that one list may name: as many as a set of endpoints tells apart.
+pub const MAX_LOCALITIES: usize = evenkeel_balance::MAX_GROUPS;
+
+/// Endpoints that a zone-aware cluster needs: Envoy's.
+pub const ZONE_MIN_CLUSTER_SIZE: Bounds<u32> = count(1, 65_536, 6);
+
+/// Percentage of the calls for which a zone-aware cluster is zone-aware.
+pub const ZONE_ROUTING_ENABLED: Bounds<u32> = count(0, 100, 100);
+
+/// An endpoint's priority in a list.
+pub const PRIORITY: Bounds<u32> = count(0, evenkeel_balance::MAX_PRIORITY as u32, 0);
+
 /// Endpoints of a subset. It must be given; the default is not used.
 pub const SUBSET_SIZE: Bounds<u32> = count(1, 65_536, 20);
 

@@ -33,7 +33,7 @@ mod target;
 mod tree;
 mod units;
 
-use evenkeel_balance::{Address, MAX_ENDPOINTS};
+use evenkeel_balance::{EndpointSpec, MAX_ENDPOINTS};
 
 use crate::errors::Reports;
 use crate::raw::{At, List, RawConfig, RawEndpoint, Read};
@@ -81,7 +81,7 @@ pub fn parse(source_name: &str, text: &str) -> Result<Config, ConfigErrors> {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn parse_endpoints(source_name: &str, text: &str) -> Result<Vec<(Address, u32)>, ConfigErrors> {
+pub fn parse_endpoints(source_name: &str, text: &str) -> Result<Vec<EndpointSpec>, ConfigErrors> {
     read_with(source_name, text, LIST_BUDGET, |root, reports| {
         At::<List<RawEndpoint>>::read(root, reports).map(|list| resolve::resolve_endpoints(&list, reports))
     })

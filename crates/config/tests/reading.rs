@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use evenkeel_balance::{Address, Choice, MAX_ENDPOINTS, Policy};
+use evenkeel_balance::{Address, Choice, EndpointSpec, MAX_ENDPOINTS, Policy};
 use evenkeel_config::{
     AccessLog, BinaryValues, Config, Fault, Flags, Forwarded, ListenAddress, MemoryLimit, MetadataMatch,
     MetadataRules, NamesWithUnderscore, PathMatch, Profile, RouteMatch, Target, ValueMatch, bounds, parse,
@@ -426,8 +426,8 @@ fn endpoint_lists_have_addresses_and_weights() {
     let text =
         "- 10.0.0.1:1\n- {address: '[::1]:2', weight: 5}\n- {address: '10.0.0.2:3', weight: 0}\n- unix:/a\n";
     let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
-    let expected = vec![(tcp("10.0.0.1:1"), 1), (tcp("[::1]:2"), 5), (Address::Unix("/a".into()), 1)];
-    assert_eq!(parse_endpoints("list", text), Ok(expected));
+    let expected = [(tcp("10.0.0.1:1"), 1), (tcp("[::1]:2"), 5), (Address::Unix("/a".into()), 1)];
+    assert_eq!(parse_endpoints("list", text), Ok(expected.map(EndpointSpec::from).to_vec()));
     assert_eq!(parse_endpoints("list", "[]"), Ok(Vec::new()));
 }
 

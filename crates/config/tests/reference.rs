@@ -87,6 +87,12 @@ fn counts_are_as_in_the_reference() {
     plain("error_utilization_penalty", bounds::ERROR_UTILIZATION_PENALTY);
     plain("aggression", bounds::SLOW_START_AGGRESSION);
     plain("min_weight", bounds::SLOW_START_MIN_WEIGHT);
+    plain("overprovisioning_factor", bounds::OVERPROVISIONING);
+    plain("panic_threshold", bounds::PANIC_THRESHOLD);
+    plain("min_cluster_size", bounds::ZONE_MIN_CLUSTER_SIZE);
+    plain("routing_enabled", bounds::ZONE_ROUTING_ENABLED);
+    plain("priority", bounds::PRIORITY);
+    assert_eq!(cells("locality_weights").1, format!("up to {}", bounds::MAX_LOCALITIES));
     for (key, min, max) in [
         ("min_ring_size", bounds::RING_SIZE.min, bounds::RING_SIZE.max),
         ("bounded_load", BoundedLoad::MIN_PERCENT, BoundedLoad::MAX_PERCENT),

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use evenkeel_balance::Address;
+use evenkeel_balance::EndpointSpec;
 
-/// The endpoints of a target with their weights, each address once, in the order they should be tried.
+/// The endpoints of a target with their weights, priorities and localities, each address once, in the order they should be tried.
 ///
 /// Dereferences to a slice. Cloning is cheap; all clones share the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    list: Arc<[(Address, u32)]>,
+    list: Arc<[EndpointSpec]>,
     left_out: usize,
 }
 
@@ -19,16 +19,22 @@ impl Endpoints {
     /// Takes the first `max` distinct addresses. Of an address given twice the first weight counts; a weight of 0
     /// counts as 1.
     #[must_use]
-    pub fn new(addresses: impl IntoIterator<Item = (Address, u32)>, max: usize) -> Self {
+    pub fn new(listed: impl IntoIterator<Item: Into<EndpointSpec>>, max: usize) -> Self {
         let mut seen = HashSet::new();
-        let mut distinct: Vec<(Address, u32)> = addresses
+        let mut distinct: Vec<EndpointSpec> = listed
             .into_iter()
-            .filter(|(address, _)| seen.insert(address.clone()))
-            .map(|(address, weight)| (address, weight.max(1)))
+            .map(Into::into)
+            .filter(|spec| seen.insert(spec.address.clone()))
+            .map(|spec| EndpointSpec { weight: spec.weight.max(1), ..spec })
             .collect();
         let left_out = distinct.len().saturating_sub(max);
         distinct.truncate(max);
         Self { list: distinct.into(), left_out }
+    }
+
+    /// An empty list.
+    pub(crate) fn none() -> Self {
+        Self { list: Arc::from([]), left_out: 0 }
     }
 
     /// How many distinct addresses were left out because of the bound.
@@ -37,7 +43,7 @@ impl Endpoints {
         self.left_out
     }
 
-    /// Whether both hold the same addresses with the same weights, in whatever order.
+    /// Whether both hold the same endpoints, with the same weights and places, in whatever order.
     ///
     /// Name servers rotate their answers (CoreDNS's `loadbalance` plugin does), so order means no change.
     #[must_use]
@@ -53,7 +59,7 @@ impl Endpoints {
 }
 
 impl Deref for Endpoints {
-    type Target = [(Address, u32)];
+    type Target = [EndpointSpec];
 
     fn deref(&self) -> &Self::Target {
         &self.list
@@ -79,11 +85,14 @@ pub(crate) fn interleave<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
 mod tests {
     use std::net::SocketAddr;
 
+    use evenkeel_balance::Address;
+
     use super::*;
 
     fn endpoints(list: &[(&str, u32)], max: usize) -> Endpoints {
-        let parsed =
-            list.iter().map(|(address, weight)| (address.parse::<SocketAddr>().unwrap().into(), *weight));
+        let parsed = list
+            .iter()
+            .map(|(address, weight)| (Address::from(address.parse::<SocketAddr>().unwrap()), *weight));
         Endpoints::new(parsed, max)
     }
 
@@ -114,7 +123,7 @@ mod tests {
         assert_eq!((endpoints(&list, 3).len(), endpoints(&list, 3).left_out()), (3, 0));
         let cut = endpoints(&list, 2);
         assert_eq!((cut.len(), cut.left_out()), (2, 1));
-        assert_eq!(cut[1].0.to_string(), "10.0.0.2:1");
+        assert_eq!(cut[1].address.to_string(), "10.0.0.2:1");
     }
 
     #[test]

@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn ports(state: &ResolverState) -> Vec<u16> {
-        let port = |(address, _): &(evenkeel_balance::Address, u32)| match address {
+        let port = |spec: &evenkeel_balance::EndpointSpec| match &spec.address {
             evenkeel_balance::Address::Tcp(address) => address.port(),
             evenkeel_balance::Address::Unix(path) => panic!("unexpected {path:?}"),
         };

@@ -115,6 +115,8 @@ mod tests {
     use tokio::sync::mpsc;
     use tokio::task::JoinHandle;
 
+    use evenkeel_balance::EndpointSpec;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -162,7 +164,7 @@ mod tests {
 
         fn ports(&self) -> Option<Vec<u16>> {
             let state = self.state.borrow();
-            let port = |(address, _): &(Address, u32)| match address {
+            let port = |spec: &EndpointSpec| match &spec.address {
                 Address::Tcp(address) => address.port(),
                 Address::Unix(_) => 0,
             };

@@ -51,7 +51,7 @@ impl ResolverState {
     /// Gives the last good list up, if there is one: its name has been gone for too long. Returns whether the list
     /// changed.
     pub(crate) fn give_up(&mut self) -> bool {
-        self.endpoints.is_some() && self.replace(Endpoints::new([], 0))
+        self.endpoints.is_some() && self.replace(Endpoints::none())
     }
 
     fn replace(&mut self, endpoints: Endpoints) -> bool {
@@ -69,10 +69,13 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
+    use evenkeel_balance::Address;
+
     use super::*;
 
     fn list(ports: &[u16]) -> Endpoints {
-        Endpoints::new(ports.iter().map(|port| (SocketAddr::from(([127, 0, 0, 1], *port)).into(), 1)), 8)
+        let address = |port: &u16| Address::from(SocketAddr::from(([127, 0, 0, 1], *port)));
+        Endpoints::new(ports.iter().map(|port| (address(port), 1)), 8)
     }
 
     fn failure() -> Arc<ResolveError> {

@@ -194,7 +194,7 @@ impl Balancer {
     pub(super) fn settle(&mut self, slot: Slot) {
         let entry = self.slots.get(slot);
         let eligibility = if entry.listed {
-            Eligibility::of(entry.connectivity, &entry.endpoint)
+            Eligibility::of(entry.connectivity, &entry.endpoint, self.is_panic_for(slot))
         } else {
             Eligibility::Out
         };
@@ -203,6 +203,8 @@ impl Balancer {
         } else {
             self.place(slot, eligibility);
         }
+        self.recount(slot);
+        self.respread();
     }
 
     /// As pick_first has it: the selected endpoint is a candidate, and all others are not even connected.
@@ -252,11 +254,12 @@ impl Balancer {
     }
 
     pub(super) fn place(&mut self, slot: Slot, eligibility: Eligibility) {
+        let group = &mut self.groups[self.slots.group(slot)];
         if eligibility != Eligibility::Candidate
-            && let Some(position) = self.candidates.position(slot)
+            && let Some(position) = group.candidates.position(slot)
         {
-            let position = self.picker.removing(&mut self.candidates, position);
-            self.candidates.swap_remove(position);
+            let position = group.picker.removing(&mut group.candidates, position);
+            group.candidates.swap_remove(position);
         }
         if eligibility != Eligibility::LastResort
             && let Some(position) = self.last_resort.position(slot)
@@ -264,7 +267,7 @@ impl Balancer {
             self.last_resort.swap_remove(position);
         }
         let list = match eligibility {
-            Eligibility::Candidate => &mut self.candidates,
+            Eligibility::Candidate => &mut group.candidates,
             Eligibility::LastResort => &mut self.last_resort,
             Eligibility::Out => {
                 self.note_absence(slot, eligibility);
@@ -283,7 +286,7 @@ impl Balancer {
         };
         let position = list.push(candidate);
         if eligibility == Eligibility::Candidate {
-            self.picker.added(&mut self.candidates, position, &mut self.rng);
+            group.picker.added(&mut group.candidates, position, &mut self.rng);
         } else {
             self.note_absence(slot, eligibility);
         }
@@ -297,7 +300,7 @@ impl Balancer {
             _ if entry.listed && entry.standing() == Standing::Pending => Presence::Awaited,
             _ => Presence::Out,
         };
-        self.candidates.set_absent(slot, presence);
+        self.groups[self.slots.group(slot)].candidates.set_absent(slot, presence);
     }
 
     pub(super) fn schedule_attempt(&mut self, slot: Slot, at: Duration) {

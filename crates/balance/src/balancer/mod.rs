@@ -17,10 +17,12 @@
 //! - The candidates are exactly the endpoints that are listed, ready and, as far as noticed, not withheld (draining,
 //!   unhealthy, ejected); under pick_first the selected one of them.
 //! - That one is withheld is noticed when it would be picked: it then leaves the candidates before another pick is made.
+//! - Endpoints are in groups by priority and locality, see [`spread`](crate::spread); a group has its own candidates.
 //! - Every listed endpoint that is neither ready nor connecting is scheduled for an attempt, unless pick_first has
 //!   selected another or has not come to it.
 
 mod connect;
+mod groups;
 mod outliers;
 mod pick;
 mod preview;
@@ -35,6 +37,7 @@ use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use crate::backoff::BackoffConfig;
@@ -44,10 +47,13 @@ use crate::endpoint::{Endpoint, EndpointSet};
 use crate::health::Eligibility;
 use crate::outlier::{OutlierChange, OutlierDetector};
 use crate::policy::pick_first::{Sequence, shuffled};
-use crate::policy::{Picker, Policy, PolicyPicker, TableKind};
+use crate::policy::{LoadReportCounts, Picker, Policy, PolicyPicker, ProbeCounts, TableKind};
 use crate::slow_start::SlowStart;
+use crate::spread::{GroupHealth, GroupKey, Loads, PanicChange, PanicCounts};
 use crate::subset::WorkerShare;
 
+use groups::Group;
+pub use groups::GroupLoad;
 pub use pick::Pick;
 pub use preview::{Preview, Shares};
 pub use slots::Slot;
@@ -89,9 +95,18 @@ pub struct Balancer {
     /// Whether there was an update: before it there is nothing to fail about.
     is_resolved: bool,
     tally: Tally,
-    picker: PolicyPicker,
-    candidates: Candidates,
-    /// Ready but draining: picked when there is no candidate.
+    /// Those of the set, in its order, at least one; then those that only finish calls.
+    groups: Vec<Group>,
+    /// The set's groups.
+    keys: Vec<GroupKey>,
+    /// By group.
+    health: Vec<GroupHealth>,
+    /// What became of probes and load reports in groups that are gone.
+    past: (ProbeCounts, LoadReportCounts),
+    loads: Loads,
+    panics: Arc<PanicCounts>,
+    panic_changes: VecDeque<PanicChange>,
+    /// Ready but withheld: picked when there is no candidate.
     last_resort: Candidates,
     /// Where the next look at `last_resort` begins.
     last_resort_cursor: usize,
@@ -117,15 +132,21 @@ impl Balancer {
     /// A balancer without endpoints.
     #[must_use]
     pub fn with_config(config: BalancerConfig, rng: SmallRng) -> Self {
+        let picker = PolicyPicker::new(config.policy, config.slow_start);
         Self {
+            loads: Loads::starting_at(rng.clone().random()),
             rng,
             config,
             slots: Slots::default(),
             members: Vec::new(),
             is_resolved: false,
             tally: Tally::default(),
-            picker: PolicyPicker::new(config.policy, config.slow_start),
-            candidates: Candidates::default(),
+            groups: vec![Group { picker, candidates: Candidates::default() }],
+            keys: vec![GroupKey::default()],
+            health: vec![GroupHealth::default()],
+            past: Default::default(),
+            panics: Arc::default(),
+            panic_changes: VecDeque::new(),
             last_resort: Candidates::default(),
             last_resort_cursor: 0,
             sequence: matches!(config.policy, Policy::PickFirst { .. }).then(Sequence::new),
@@ -141,6 +162,7 @@ impl Balancer {
     /// Takes a new set of endpoints. Those that stay keep slot, connection state and backoff; O(n).
     pub fn update(&mut self, set: &Arc<EndpointSet>) -> Changes {
         self.is_resolved = true;
+        self.regroup(set);
         self.set = Some(Arc::clone(set));
         let changes = self.replace_members(set);
         for slot in &changes.removed {
@@ -148,10 +170,14 @@ impl Balancer {
         }
         self.reserve();
         self.take_weights(set);
-        self.picker.listed(set, &self.members);
+        for (place, group) in self.groups.iter_mut().take(self.keys.len()).enumerate() {
+            group.picker.listed(set, place, &self.members);
+        }
         for slot in &changes.added {
             self.note_absence(*slot, Eligibility::Out);
+            self.recount(*slot);
         }
+        self.respread();
         if self.sequence.is_some() {
             self.reorder_sequence(set);
         }
@@ -163,37 +189,48 @@ impl Balancer {
         changes
     }
 
-    /// The places on the set's ring that are this worker's.
+    /// The places on the set's ring that are this worker's: a share of each group.
     fn places(&self, set: &EndpointSet) -> impl Iterator<Item = usize> + use<> {
         // pick_first connects to one anyway. A key's endpoint must be in reach of every worker.
         let needs_all = self.sequence.is_some() || TableKind::of(self.config.policy).is_some();
         let share = if needs_all { WorkerShare::default() } else { self.config.share };
-        share.places(set.ring().len())
+        let len = set.ring().len();
+        let groups: Vec<_> = set.groups().iter().map(|group| group.places.clone()).collect();
+        groups.into_iter().flat_map(move |places| {
+            share.of_part(places.len(), len).places(places.len()).map(move |place| places.start + place)
+        })
     }
 
-    /// Walks the old members and the new ring side by side: both are sorted by (hash, address).
+    /// Walks the old members and the new ring side by side: both are sorted by (group, hash, address).
     fn replace_members(&mut self, set: &EndpointSet) -> Changes {
         let mut changes = Changes::default();
-        let mut members = Vec::with_capacity(self.places(set).size_hint().0);
-        let mut old = std::mem::take(&mut self.members).into_iter().peekable();
+        let mut members = Vec::with_capacity(self.places(set).count());
+        let groups = self.keys.len();
+        let (known, gone): (Vec<Slot>, Vec<Slot>) =
+            std::mem::take(&mut self.members).into_iter().partition(|slot| self.slots.group(*slot) < groups);
+        changes.removed = gone;
+        let mut old = known.into_iter().peekable();
         for place in self.places(set) {
             let entry = set.ring()[place];
             let endpoint = &set.endpoints()[entry.index as usize];
+            let order = (entry.group as usize, endpoint.hash(), endpoint.address());
             let mut kept = None;
             while let Some(&slot) = old.peek() {
                 let known = &self.slots.get(slot).endpoint;
-                if Arc::ptr_eq(known, endpoint) {
-                    kept = old.next();
-                    break;
+                let known_order = (self.slots.group(slot), known.hash(), known.address());
+                match known_order.cmp(&order) {
+                    Ordering::Equal if Arc::ptr_eq(known, endpoint) => kept = old.next(),
+                    Ordering::Greater => {}
+                    Ordering::Equal | Ordering::Less => {
+                        changes.removed.push(slot);
+                        old.next();
+                        continue;
+                    }
                 }
-                if ring_order(known, endpoint).is_gt() {
-                    break;
-                }
-                changes.removed.push(slot);
-                old.next();
+                break;
             }
             members.push(kept.unwrap_or_else(|| {
-                let slot = self.slots.insert(Arc::clone(endpoint), entry.weight);
+                let slot = self.slots.insert(Arc::clone(endpoint), entry.weight, entry.group);
                 self.tally.add(self.slots.get(slot).standing());
                 changes.added.push(slot);
                 slot
@@ -211,12 +248,17 @@ impl Balancer {
         self.tally.remove(entry.standing());
         self.unschedule(slot);
         self.place(slot, Eligibility::Out);
+        self.recount(slot);
     }
 
     /// Makes room for all members as candidates, so that no pick or change of state has to.
     fn reserve(&mut self) {
         let (members, slots) = (self.members.len(), self.slots.len());
-        self.candidates.reserve(members, slots);
+        let mut of_group = vec![0; self.groups.len()];
+        self.members.iter().for_each(|slot| of_group[self.slots.group(*slot)] += 1);
+        for (group, members) in self.groups.iter_mut().zip(of_group) {
+            group.candidates.reserve(members, slots);
+        }
         self.last_resort.reserve(members, slots);
         if self.sequence.is_some() {
             self.surplus.reserve(members);
@@ -225,33 +267,40 @@ impl Balancer {
 
     /// Hands the set's weights to the slots and the picker.
     fn take_weights(&mut self, set: &EndpointSet) {
-        let mut weights = self.places(set).map(|place| set.ring()[place].weight);
-        self.picker.reserve(self.slots.len(), &mut weights);
-        for (member, place) in self.places(set).enumerate() {
+        let places: Vec<usize> = self.places(set).collect();
+        for (group, listed) in self.groups.iter_mut().zip(set.groups()) {
+            let of_group = places.partition_point(|place| *place < listed.places.start)
+                ..places.partition_point(|place| *place < listed.places.end);
+            let mut weights = places[of_group].iter().map(|place| set.ring()[*place].weight);
+            group.picker.reserve(self.slots.len(), &mut weights);
+        }
+        for (member, place) in places.into_iter().enumerate() {
             let (slot, weight) = (self.members[member], set.ring()[place].weight);
             if self.slots.get(slot).weight == weight {
                 continue;
             }
             self.slots.get_mut(slot).weight = weight;
-            if let Some(position) = self.candidates.position(slot) {
-                self.candidates.set_weight(position, weight);
-                self.picker.reweighed(&self.candidates, position, &mut self.rng);
+            let group = &mut self.groups[self.slots.group(slot)];
+            if let Some(position) = group.candidates.position(slot) {
+                group.candidates.set_weight(position, weight);
+                group.picker.reweighed(&group.candidates, position, &mut self.rng);
             }
         }
     }
 
-    /// Gives pick_first the members in discovery's order, or a shuffled one.
+    /// Gives pick_first the members in discovery's order, or a shuffled one; either way the higher priorities first.
     fn reorder_sequence(&mut self, set: &EndpointSet) {
         let mut listed: Vec<(u32, Slot)> =
             set.ring().iter().map(|entry| entry.index).zip(self.members.iter().copied()).collect();
         listed.sort_unstable();
-        let order = if self.config.policy == (Policy::PickFirst { shuffle: true }) {
+        let mut order = if self.config.policy == (Policy::PickFirst { shuffle: true }) {
             let weighted = |&(_, slot): &(u32, Slot)| (slot, self.slots.get(slot).weight);
             let listed: Vec<(Slot, u32)> = listed.iter().map(weighted).collect();
             shuffled(&listed, &mut self.rng)
         } else {
             listed.into_iter().map(|(_, slot)| slot).collect()
         };
+        order.sort_by_key(|slot| self.keys[self.slots.group(*slot)].priority);
         if let Some(sequence) = &mut self.sequence {
             sequence.set_order(order);
         }
@@ -306,9 +355,4 @@ impl Balancer {
     pub fn connectivity(&self, slot: Slot) -> Connectivity {
         self.slots.get(slot).connectivity
     }
-}
-
-/// The order of two endpoints on the ring.
-fn ring_order(a: &Endpoint, b: &Endpoint) -> Ordering {
-    (a.hash(), a.address()).cmp(&(b.hash(), b.address()))
 }

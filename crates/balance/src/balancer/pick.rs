@@ -44,25 +44,38 @@ impl Balancer {
     /// A withheld endpoint (draining, unhealthy, ejected) is returned only while no other is ready, or as a trial; without
     /// another a pick costs O(d) in their number, as each is asked whether it still is.
     pub fn pick(&mut self, ask: &Ask) -> Pick {
-        if !self.candidates.is_empty()
+        if (self.has_candidates() || self.loads.panics() != 0)
             && let Some(trial) = self.review_last_resort(ask.now)
         {
             return Pick::Trial(trial);
         }
         // Ends: each turn without a result takes a candidate away, and without candidates there is always one.
-        while self.asks_picker(ask) {
-            let verdict = self.picker.pick(&self.candidates, ask, &mut self.rng);
-            if let Some(pick) = self.follow(verdict, ask) {
+        loop {
+            let chosen = self.choose_group(ask);
+            if self.fails_in_panic(chosen) {
+                return Pick::Fail;
+            }
+            if !self.asks_picker(chosen, ask) {
+                break;
+            }
+            let group = &mut self.groups[chosen];
+            let verdict = group.picker.pick(&group.candidates, ask, &mut self.rng);
+            if let Some(pick) = self.follow(chosen, verdict, ask) {
                 return pick;
             }
+        }
+        if self.has_candidates() {
+            // The group's endpoints are being connected to, and come first.
+            return Pick::Queue;
         }
         self.pick_last_resort(ask.now).unwrap_or_else(|| self.without_ready())
     }
 
     /// Whether the policy says where a call goes: it knows of candidates only, but for a key whose calls go to one endpoint or
     /// nowhere, whatever state that is in.
-    fn asks_picker(&self, ask: &Ask) -> bool {
-        !self.candidates.is_empty() || (ask.hash.is_some() && self.insists() && !self.members.is_empty())
+    fn asks_picker(&self, group: usize, ask: &Ask) -> bool {
+        !self.groups[group].candidates.is_empty()
+            || (ask.hash.is_some() && self.insists() && !self.members.is_empty())
     }
 
     /// Chooses an endpoint other than those a call was tried on; for a retry.
@@ -72,10 +85,18 @@ impl Balancer {
     /// tried ones, and a full scan of least_request up to t + 1 times. A tried slot may have been forgotten since.
     pub fn pick_excluding(&mut self, ask: &Ask, tried: &[Slot]) -> Pick {
         // Ask the policy first, so that a retry follows its rule as well. Ends: each turn takes a candidate away.
-        while self.asks_picker(ask) {
-            let verdict = self.picker.pick_excluding(&self.candidates, ask, tried, &mut self.rng);
+        loop {
+            let chosen = self.choose_group(ask);
+            if self.fails_in_panic(chosen) {
+                return Pick::Fail;
+            }
+            if !self.asks_picker(chosen, ask) {
+                break;
+            }
+            let group = &mut self.groups[chosen];
+            let verdict = group.picker.pick_excluding(&group.candidates, ask, tried, &mut self.rng);
             let Some(verdict) = verdict else { break };
-            if let Some(pick) = self.follow(verdict, ask) {
+            if let Some(pick) = self.follow(chosen, verdict, ask) {
                 return pick;
             }
         }
@@ -89,9 +110,12 @@ impl Balancer {
         }
         // At most `tried.len()` positions hold tried ones, so the search is short unless many have just begun to drain.
         let rng = &mut self.rng;
-        let untried = untried(&self.candidates, tried, rng, |one| !one.endpoint.is_withheld())
+        let of_groups = |rng: &mut SmallRng, fits: fn(&Candidate) -> bool| {
+            self.groups.iter().find_map(|group| untried(&group.candidates, tried, rng, fits))
+        };
+        let untried = of_groups(rng, |one| !one.endpoint.is_withheld())
             .or_else(|| untried(&self.last_resort, tried, rng, |_| true))
-            .or_else(|| untried(&self.candidates, tried, rng, |_| true)); // Withheld, but not noticed yet.
+            .or_else(|| of_groups(rng, |_| true)); // Withheld, but not noticed yet.
         match untried {
             Some(slot) if self.claim_trial(slot, ask.now) => Pick::Trial(slot),
             Some(slot) => Pick::Endpoint(slot),
@@ -101,10 +125,10 @@ impl Balancer {
 
     /// What a picker's verdict means for the call. `None` if it chose an endpoint that is withheld by now: that one is no
     /// candidate any more, and the picker is to choose again.
-    fn follow(&mut self, verdict: Verdict, ask: &Ask) -> Option<Pick> {
+    fn follow(&mut self, group: usize, verdict: Verdict, ask: &Ask) -> Option<Pick> {
         let (slot, endpoint) = match verdict {
             Verdict::At(position) => {
-                let candidate = self.candidates.get(position);
+                let candidate = self.groups[group].candidates.get(position);
                 (candidate.slot, &candidate.endpoint)
             }
             Verdict::Candidate(slot) => (slot, self.slots.endpoint(slot)),
@@ -112,7 +136,14 @@ impl Balancer {
             Verdict::Wait => return Some(Pick::Queue),
             Verdict::Refuse => return Some(Pick::Fail),
         };
-        if !endpoint.is_withheld() {
+        let is_withheld = endpoint.is_withheld();
+        if self.loads.panics() != 0 {
+            if is_withheld && let Some(pick) = self.chosen_in_panic(slot, ask.now) {
+                return Some(pick);
+            }
+            self.notice(slot);
+        }
+        if !is_withheld {
             return Some(Pick::Endpoint(slot));
         }
         self.settle(slot);
@@ -141,7 +172,7 @@ impl Balancer {
     pub fn call_started(&mut self, slot: Slot, now: Duration) {
         let endpoint = self.slots.endpoint(slot);
         endpoint.call_started();
-        self.picker.started(slot, endpoint, now);
+        self.groups[self.slots.group(slot)].picker.started(slot, endpoint, now);
     }
 
     /// Ends what [`Balancer::call_started`] began, and notes how it went; exactly once per attempt, however it ended.
@@ -152,7 +183,7 @@ impl Balancer {
         let endpoint = self.slots.endpoint(slot);
         endpoint.call_finished();
         endpoint.record(report.outcome, report.latency);
-        self.picker.finished(slot, endpoint, report);
+        self.groups[self.slots.group(slot)].picker.finished(slot, endpoint, report);
     }
 
     /// Takes a load report that came apart from any call (ORCA's out-of-band service, gRFC A51). Where an endpoint sends
@@ -162,13 +193,14 @@ impl Balancer {
     /// If the slot was forgotten, or is not of this balancer.
     pub fn load_reported(&mut self, slot: Slot, load: &LoadReport, now: Duration) {
         assert!(self.slots.find(slot).is_some(), "a load report is for an endpoint that is held");
-        self.picker.reported(slot, load, now);
+        self.groups[self.slots.group(slot)].picker.reported(slot, load, now);
     }
 
     /// What became of all load reports so far.
     #[must_use]
     pub fn load_reports(&self) -> LoadReportCounts {
-        self.picker.load_reports()
+        let groups = self.groups.iter().map(|group| group.picker.load_reports());
+        groups.fold(self.past.1, |sum, counts| sum + counts)
     }
 
     /// Looks at one of the ready but withheld endpoints, each in turn: if nothing withholds it any more, it is a candidate
@@ -176,7 +208,8 @@ impl Balancer {
     /// is up, and which this call is to try.
     fn review_last_resort(&mut self, now: Duration) -> Option<Slot> {
         let slot = self.next_last_resort()?;
-        if !self.endpoint(slot).is_withheld() {
+        let endpoint = self.endpoint(slot);
+        if !endpoint.is_withheld() || (!endpoint.is_draining() && self.is_panic_for(slot)) {
             self.settle(slot);
             return None;
         }

@@ -12,13 +12,14 @@ impl Balancer {
     /// Ask after each pick until it says `None`, and at [`Balancer::next_probe_deadline`]. A driver that cannot send probes
     /// need not ask: the policy goes by what it knows itself, then.
     pub fn wants_probe(&mut self, now: Duration) -> Option<Slot> {
-        self.picker.poll_probe(&self.candidates, now, &mut self.rng)
+        let rng = &mut self.rng;
+        self.groups.iter_mut().find_map(|group| group.picker.poll_probe(&group.candidates, now, rng))
     }
 
     /// When [`Balancer::wants_probe`] is to be asked although there was no pick; a time in the past means now.
     #[must_use]
     pub fn next_probe_deadline(&self) -> Option<Duration> {
-        self.picker.probe_deadline()
+        self.groups.iter().filter_map(|group| group.picker.probe_deadline()).min()
     }
 
     /// Takes an endpoint's answer to a probe. One that came too late, or that nobody asked for, is ignored and counted.
@@ -27,7 +28,8 @@ impl Balancer {
     /// If the slot was forgotten, or is not of this balancer.
     pub fn probe_answered(&mut self, slot: Slot, answer: &ProbeAnswer, now: Duration) {
         assert!(self.slots.find(slot).is_some(), "an answer is from an endpoint that is held");
-        self.picker.probe_answered(&self.candidates, slot, answer, now, &mut self.rng);
+        let group = &mut self.groups[self.slots.group(slot)];
+        group.picker.probe_answered(&group.candidates, slot, answer, now, &mut self.rng);
     }
 
     /// Takes note that a probe could not be sent, or was answered by an error. One that is not answered in time need not be
@@ -37,12 +39,13 @@ impl Balancer {
     /// If the slot was forgotten, or is not of this balancer.
     pub fn probe_failed(&mut self, slot: Slot) {
         assert!(self.slots.find(slot).is_some(), "a probe was sent to an endpoint that is held");
-        self.picker.probe_failed(slot);
+        self.groups[self.slots.group(slot)].picker.probe_failed(slot);
     }
 
     /// What became of all probes so far.
     #[must_use]
     pub fn probe_counts(&self) -> ProbeCounts {
-        self.picker.probe_counts()
+        let groups = self.groups.iter().map(|group| group.picker.probe_counts());
+        groups.fold(self.past.0, |sum, counts| sum + counts)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::backoff::Growth;
 use crate::connectivity::{Connectivity, Standing};
 use crate::endpoint::Endpoint;
+use crate::health::Class;
 
 /// The number under which a balancer, and its worker, know an endpoint.
 ///
@@ -32,6 +33,8 @@ pub(crate) struct Entry {
     /// In the current set, and in this worker's share of it; else the endpoint only finishes its calls.
     pub(crate) listed: bool,
     pub(crate) weight: u32,
+    /// How its group counts it, if it does.
+    pub(crate) class: Option<Class>,
     /// When the endpoint became ready for the first time, or again after attempts that failed: its slow start's begin.
     pub(crate) warming_since: Option<Duration>,
     pub(crate) growth: Growth,
@@ -53,6 +56,7 @@ impl Entry {
             failed: false,
             listed: true,
             weight,
+            class: None,
             warming_since: None,
             growth: Growth::default(),
             attempt_at: Duration::ZERO,
@@ -73,6 +77,8 @@ pub(crate) struct Slots {
     entries: Vec<Option<Entry>>,
     /// The entries' endpoints once more, densely: what each call reads, and 10,000 entries do not fit into a near cache.
     endpoints: Vec<Option<Arc<Endpoint>>>,
+    /// The entries' groups in the balancer, as densely.
+    groups: Vec<u32>,
     free: Vec<Slot>,
     /// Whether this is a copy, which is not counted among the workers that share the endpoints.
     is_copy: bool,
@@ -84,6 +90,7 @@ impl Slots {
         Self {
             entries: self.entries.clone(),
             endpoints: self.endpoints.clone(),
+            groups: self.groups.clone(),
             free: self.free.clone(),
             is_copy: true,
         }
@@ -126,19 +133,35 @@ impl Slots {
         endpoint.expect("the slot is in use: not forgotten yet")
     }
 
+    /// The group that a slot's endpoint is in.
+    pub(crate) fn group(&self, slot: Slot) -> usize {
+        self.groups[slot.index()] as usize
+    }
+
+    /// Gives each group's endpoints to the group that is now at this place.
+    pub(crate) fn regroup(&mut self, moved: &[u32]) {
+        for (group, entry) in self.groups.iter_mut().zip(&self.entries) {
+            if entry.is_some() {
+                *group = moved[*group as usize];
+            }
+        }
+    }
+
     /// Takes the endpoint in, idle.
-    pub(crate) fn insert(&mut self, endpoint: Arc<Endpoint>, weight: u32) -> Slot {
+    pub(crate) fn insert(&mut self, endpoint: Arc<Endpoint>, weight: u32, group: u32) -> Slot {
         endpoint.worker_entered(Connectivity::Idle);
         let entry = Some(Entry::new(Arc::clone(&endpoint), weight));
         if let Some(slot) = self.free.pop() {
             self.entries[slot.index()] = entry;
             self.endpoints[slot.index()] = Some(endpoint);
+            self.groups[slot.index()] = group;
             return slot;
         }
         let slot =
             Slot(u32::try_from(self.entries.len()).expect("fewer than 2^32 endpoints are held at once"));
         self.entries.push(entry);
         self.endpoints.push(Some(endpoint));
+        self.groups.push(group);
         slot
     }
 

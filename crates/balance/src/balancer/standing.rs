@@ -43,7 +43,7 @@ impl Balancer {
             connectivity: entry.connectivity,
             is_failing: entry.failed,
             is_listed: entry.listed,
-            is_candidate: self.candidates.position(slot).is_some(),
+            is_candidate: self.groups[self.slots.group(slot)].candidates.position(slot).is_some(),
         })
     }
 

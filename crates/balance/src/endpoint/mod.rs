@@ -18,7 +18,8 @@ use crate::address::Address;
 use crate::connectivity::{Connectivity, Standing, Tally};
 use crate::outlier::OutlierRecord;
 
-pub use set::{EndpointSet, MAX_ENDPOINTS};
+pub(crate) use set::Group;
+pub use set::{EndpointSet, MAX_ENDPOINTS, MAX_GROUPS};
 
 /// How an attempt at an endpoint ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -2,14 +2,18 @@
 //!
 //! Workers compare two lists to learn what changed. To make that cheap where it hurts (on a worker's thread), the set
 //! is sorted once, by the control plane, along a *ring*: by the hash of the address. Two rings are compared in one walk
-//! without any table, and a [subset](crate::subset) is an arc of the ring.
+//! without any table, and a [subset](crate::subset) is an arc of the ring. With several [groups](crate::spread) the ring is
+//! one ring per group, one behind the other.
 
+use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
 use super::Endpoint;
 use crate::address::Address;
+use crate::locality::{EndpointSpec, Locality, MAX_PRIORITY};
 use crate::policy::{HashTable, Policy, Share, TableKind};
+use crate::spread::{GroupKey, Localities, PanicCounts, SpreadConfig};
 
 /// Endpoints a set can hold. Those beyond it are left out, the last first; see [`EndpointSet::left_out`].
 ///
@@ -17,19 +21,46 @@ use crate::policy::{HashTable, Policy, Share, TableKind};
 /// keep: at 256 bytes each, 16 MiB.
 pub const MAX_ENDPOINTS: usize = 65_536;
 
+/// Groups a set can have: priorities times the localities of each. With more, localities are not looked at; see
+/// [`EndpointSet::has_too_many_localities`]. Each worker keeps a table of all endpoints per group, 4 bytes each.
+pub const MAX_GROUPS: usize = 64;
+
 /// An immutable list of endpoints. Endpoints that stay from one set to the next keep their [`Arc`], so their counters
 /// survive.
 #[derive(Debug)]
 pub struct EndpointSet {
     /// In discovery's order, which pick_first follows.
     endpoints: Box<[Arc<Endpoint>]>,
-    /// The same endpoints by (hash, address).
+    /// By endpoint.
+    places: Box<[Place]>,
+    /// The same endpoints by (group, hash, address).
     ring: Box<[RingEntry]>,
+    /// By priority, then locality; at least one.
+    groups: Box<[Group]>,
     left_out: usize,
+    has_too_many_localities: bool,
     /// For policies that hash.
     table: Option<Arc<HashTable>>,
-    /// Calls in flight at this set's endpoints and its predecessors', of balancers that bound the load of an endpoint.
-    bounded_calls: Arc<AtomicU64>,
+    spread: Arc<SpreadConfig>,
+    /// Workers that disregard health; shared with this set's predecessors.
+    panics: Arc<PanicCounts>,
+}
+
+/// What is listed of an endpoint besides its address and weight.
+#[derive(Clone, Debug)]
+struct Place {
+    priority: u8,
+    locality: Option<Arc<Locality>>,
+}
+
+/// Endpoints among which a policy chooses.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) key: GroupKey,
+    /// Their places on the ring.
+    pub(crate) places: Range<usize>,
+    /// Calls in flight at the group's endpoints, and its predecessors', of balancers that bound the load of an endpoint.
+    pub(crate) bounded_calls: Arc<AtomicU64>,
 }
 
 /// One endpoint's place on the ring.
@@ -39,6 +70,8 @@ pub(crate) struct RingEntry {
     pub(crate) index: u32,
     /// The endpoint's weight in this set, at least 1: read without touching the endpoint's own memory.
     pub(crate) weight: u32,
+    /// Index into [`EndpointSet::groups`].
+    pub(crate) group: u32,
 }
 
 impl EndpointSet {
@@ -48,17 +81,29 @@ impl EndpointSet {
     /// an answer must not change the balance.
     #[must_use]
     pub fn new(addresses: &[(Address, u32)]) -> Self {
-        Self::build(addresses, &[])
+        Self::of(&specs(addresses), &Arc::default())
+    }
+
+    /// A set of new endpoints with priorities and localities, over which calls are spread as configured. As with
+    /// [`EndpointSet::new`], an address counts once.
+    #[must_use]
+    pub fn of(listed: &[EndpointSpec], spread: &Arc<SpreadConfig>) -> Self {
+        Self::build(listed, &[], spread, None)
     }
 
     /// The set that follows this one: endpoints with an equal address are reused, and take the weight given here. What
     /// this one was prepared for, the new one is prepared for as well.
     #[must_use]
     pub fn updated(&self, addresses: &[(Address, u32)]) -> Self {
+        self.followed_by(&specs(addresses), &self.spread)
+    }
+
+    /// As [`EndpointSet::updated`], with priorities and localities, and perhaps another way to spread calls over them.
+    #[must_use]
+    pub fn followed_by(&self, listed: &[EndpointSpec], spread: &Arc<SpreadConfig>) -> Self {
         let mut known: Vec<&Arc<Endpoint>> = self.endpoints.iter().collect();
         known.sort_unstable_by(|a, b| a.address().cmp(b.address()));
-        let mut next = Self::build(addresses, &known);
-        next.bounded_calls = Arc::clone(&self.bounded_calls);
+        let mut next = Self::build(listed, &known, spread, Some(self));
         next.table = match &self.table {
             Some(table) if next.has_same_ring(self) => Some(Arc::clone(table)),
             Some(table) => Some(Arc::new(next.make_table(table.kind()))),
@@ -108,38 +153,100 @@ impl EndpointSet {
         self.table.as_ref().map_or(0, |table| table.without_share())
     }
 
-    pub(crate) fn bounded_calls(&self) -> &Arc<AtomicU64> {
-        &self.bounded_calls
+    /// Whether there would be more than [`MAX_GROUPS`] groups, so that localities are not looked at; worth a warning.
+    #[must_use]
+    pub fn has_too_many_localities(&self) -> bool {
+        self.has_too_many_localities
+    }
+
+    /// How many workers disregard health in a priority, as too few of its endpoints are available.
+    #[must_use]
+    pub fn workers_in_panic(&self, priority: u8) -> u32 {
+        self.panics.workers(priority)
+    }
+
+    pub(crate) fn panics(&self) -> &Arc<PanicCounts> {
+        &self.panics
+    }
+
+    pub(crate) fn spread(&self) -> &Arc<SpreadConfig> {
+        &self.spread
+    }
+
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The priority of the endpoint at this place of [`EndpointSet::endpoints`].
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn priority(&self, place: usize) -> u8 {
+        self.places[place].priority
+    }
+
+    /// The locality of the endpoint at this place of [`EndpointSet::endpoints`], if somebody said.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn locality(&self, place: usize) -> Option<&Arc<Locality>> {
+        self.places[place].locality.as_ref()
     }
 
     /// `known` is sorted by address.
-    fn build(addresses: &[(Address, u32)], known: &[&Arc<Endpoint>]) -> Self {
-        let listed = without_duplicates(addresses);
+    fn build(
+        listed: &[EndpointSpec],
+        known: &[&Arc<Endpoint>],
+        spread: &Arc<SpreadConfig>,
+        before: Option<&Self>,
+    ) -> Self {
+        let listed = without_duplicates(listed);
         let left_out = listed.len().saturating_sub(MAX_ENDPOINTS);
         let mut endpoints = Vec::with_capacity(listed.len() - left_out);
-        let mut ring = Vec::with_capacity(listed.len() - left_out);
-        for ((address, weight), index) in listed.into_iter().zip(0..).take(MAX_ENDPOINTS) {
+        let mut places = Vec::with_capacity(listed.len() - left_out);
+        for spec in listed.iter().take(MAX_ENDPOINTS) {
+            let (address, weight) = (&spec.address, spec.weight);
             let endpoint = match known.binary_search_by(|endpoint| endpoint.address().cmp(address)) {
                 Ok(found) => {
-                    known[found].set_weight(*weight);
+                    known[found].set_weight(weight);
                     Arc::clone(known[found])
                 }
-                Err(_) => Arc::new(Endpoint::new(address.clone(), *weight)),
+                Err(_) => Arc::new(Endpoint::new(address.clone(), weight)),
             };
             endpoints.push(endpoint);
-            ring.push(RingEntry { index, weight: (*weight).max(1) });
+            places.push(Place { priority: spec.priority.min(MAX_PRIORITY), locality: spec.locality.clone() });
         }
+        let looks_at_localities = spread.localities != Localities::Alike;
+        let mut keys = distinct_keys(&places, looks_at_localities);
+        let has_too_many_localities = keys.len() > MAX_GROUPS;
+        let has_localities = looks_at_localities && !has_too_many_localities;
+        if has_too_many_localities {
+            keys = distinct_keys(&places, false);
+        }
+        let weights = listed.iter().map(|spec| spec.weight.max(1));
+        let entry = |((index, weight), place): ((u32, u32), &Place)| {
+            let key = place.key(has_localities);
+            let group = keys.binary_search(&key).expect("each endpoint's key was collected");
+            RingEntry { index, weight, group: group as u32 }
+        };
+        let mut ring: Vec<RingEntry> = (0..).zip(weights).zip(&places).map(entry).collect();
         let place = |entry: &RingEntry| {
             let endpoint: &Endpoint = &endpoints[entry.index as usize];
-            (endpoint.hash(), endpoint.address())
+            (entry.group, endpoint.hash(), endpoint.address())
         };
         ring.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
         Self {
+            groups: make_groups(keys, &ring, before),
             endpoints: endpoints.into(),
+            places: places.into(),
             ring: ring.into(),
             left_out,
+            has_too_many_localities,
             table: None,
-            bounded_calls: Arc::default(),
+            spread: Arc::clone(spread),
+            panics: before.map(|before| Arc::clone(&before.panics)).unwrap_or_default(),
         }
     }
 
@@ -160,13 +267,44 @@ impl EndpointSet {
     }
 }
 
-/// The addresses in their order, each at its first occurrence only.
-fn without_duplicates(addresses: &[(Address, u32)]) -> Vec<&(Address, u32)> {
-    let mut order: Vec<usize> = (0..addresses.len()).collect();
-    order.sort_unstable_by(|a, b| addresses[*a].0.cmp(&addresses[*b].0).then(a.cmp(b)));
-    order.dedup_by(|later, first| addresses[*later].0 == addresses[*first].0);
+impl Place {
+    fn key(&self, with_locality: bool) -> GroupKey {
+        GroupKey { priority: self.priority, locality: self.locality.clone().filter(|_| with_locality) }
+    }
+}
+
+/// The keys of the endpoints' groups, in order; one even without endpoints.
+fn distinct_keys(places: &[Place], with_localities: bool) -> Vec<GroupKey> {
+    let mut keys: Vec<GroupKey> = places.iter().map(|place| place.key(with_localities)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    if keys.is_empty() { vec![GroupKey::default()] } else { keys }
+}
+
+fn make_groups(keys: Vec<GroupKey>, ring: &[RingEntry], before: Option<&EndpointSet>) -> Box<[Group]> {
+    let end_of = |group: usize| ring.partition_point(|entry| entry.group as usize <= group);
+    let mut start = 0;
+    let make = |(group, key): (usize, GroupKey)| {
+        let places = start..end_of(group);
+        start = places.end;
+        let same = before.and_then(|before| before.groups.iter().find(|old| old.key == key));
+        let bounded_calls = same.map(|old| Arc::clone(&old.bounded_calls)).unwrap_or_default();
+        Group { key, places, bounded_calls }
+    };
+    keys.into_iter().enumerate().map(make).collect()
+}
+
+fn specs(addresses: &[(Address, u32)]) -> Vec<EndpointSpec> {
+    addresses.iter().cloned().map(EndpointSpec::from).collect()
+}
+
+/// The endpoints in their order, each address at its first occurrence only.
+fn without_duplicates(listed: &[EndpointSpec]) -> Vec<&EndpointSpec> {
+    let mut order: Vec<usize> = (0..listed.len()).collect();
+    order.sort_unstable_by(|a, b| listed[*a].address.cmp(&listed[*b].address).then(a.cmp(b)));
+    order.dedup_by(|later, first| listed[*later].address == listed[*first].address);
     order.sort_unstable();
-    order.into_iter().map(|index| &addresses[index]).collect()
+    order.into_iter().map(|index| &listed[index]).collect()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod ring_hash;
 mod round_robin;
 mod weighted_round_robin;
 
+use core::ops::Add;
 use core::time::Duration;
 
 use rand::RngExt;
@@ -103,6 +104,14 @@ pub struct LoadReportCounts {
     pub ignored: u64,
 }
 
+impl Add for LoadReportCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { taken: self.taken + other.taken, ignored: self.ignored + other.ignored }
+    }
+}
+
 /// What a picker says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
@@ -124,8 +133,9 @@ pub(crate) trait Picker {
     /// Prepares for candidates from these slots and weights, so that a later [`Picker::added`] allocates nothing.
     fn reserve(&mut self, _slots: usize, _weights: &mut dyn Iterator<Item = u32>) {}
 
-    /// There is a new set, with this slot for each place on its ring. The slots that went have been removed already.
-    fn listed(&mut self, _set: &EndpointSet, _members: &[Slot]) {}
+    /// There is a new set, with this slot for each place on its ring, of which the picker has this group. The slots that went
+    /// have been removed already.
+    fn listed(&mut self, _set: &EndpointSet, _group: usize, _members: &[Slot]) {}
 
     /// A candidate was appended at `position`, the last. The picker may move it elsewhere.
     fn added(&mut self, _candidates: &mut Candidates, _position: usize, _rng: &mut SmallRng) {}
@@ -263,8 +273,8 @@ impl Picker for PolicyPicker {
         each_picker!(self, picker => picker.reserve(slots, weights));
     }
 
-    fn listed(&mut self, set: &EndpointSet, members: &[Slot]) {
-        each_picker!(self, picker => picker.listed(set, members));
+    fn listed(&mut self, set: &EndpointSet, group: usize, members: &[Slot]) {
+        each_picker!(self, picker => picker.listed(set, group, members));
     }
 
     fn added(&mut self, candidates: &mut Candidates, position: usize, rng: &mut SmallRng) {

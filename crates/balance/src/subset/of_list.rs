@@ -25,6 +25,7 @@ use std::cmp::Ordering;
 use twox_hash::XxHash64;
 
 use crate::address::Address;
+use crate::locality::EndpointSpec;
 
 /// Which endpoints of a list are used. Default: all.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -49,10 +50,10 @@ pub enum Subset {
 }
 
 impl Subset {
-    /// The endpoints used of those listed, with their weights: all, if there are no more than asked for. Else each address
-    /// once, at its first weight, in the order of the subset. O(n log n).
+    /// The endpoints used of those listed: all, if there are no more than asked for. Else each address once, as it is listed
+    /// first, in the order of the subset. Priorities and localities are not looked at. O(n log n).
     #[must_use]
-    pub fn of(self, listed: &[(Address, u32)]) -> Vec<(Address, u32)> {
+    pub fn of(self, listed: &[EndpointSpec]) -> Vec<EndpointSpec> {
         let (size, client) = match self {
             Self::All => return listed.to_vec(),
             Self::Random { size, .. } => (size.get(), 0),
@@ -67,17 +68,17 @@ impl Subset {
             Self::Random { seed, .. } => (seed, 0),
             _ => ((client / count) as u64, client % count),
         };
-        order.sort_by_cached_key(|(address, _)| hash(address, seed));
+        order.sort_by_cached_key(|one| hash(&one.address, seed));
         order[part * size..][..size].iter().map(|one| (*one).clone()).collect()
     }
 }
 
 /// Each address at its first occurrence, in the order of the addresses.
-fn distinct(listed: &[(Address, u32)]) -> Vec<&(Address, u32)> {
-    let by_address = |a: &&(Address, u32), b: &&(Address, u32)| -> Ordering { a.0.cmp(&b.0) };
+fn distinct(listed: &[EndpointSpec]) -> Vec<&EndpointSpec> {
+    let by_address = |a: &&EndpointSpec, b: &&EndpointSpec| -> Ordering { a.address.cmp(&b.address) };
     let mut distinct: Vec<_> = listed.iter().collect();
     distinct.sort_by(by_address);
-    distinct.dedup_by(|later, first| later.0 == first.0);
+    distinct.dedup_by(|later, first| later.address == first.address);
     distinct
 }
 
@@ -116,7 +117,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::balancer::tests::fixture::{address, addresses};
+    use crate::balancer::tests::fixture::{self, address};
+
+    fn addresses(weights: &[u32]) -> Vec<EndpointSpec> {
+        fixture::addresses(weights).into_iter().map(EndpointSpec::from).collect()
+    }
 
     fn size(size: u32) -> SubsetSize {
         size.try_into().unwrap()
@@ -130,9 +135,9 @@ mod tests {
         Subset::Deterministic { size: size(size_of), client }
     }
 
-    fn used(subset: Subset, listed: &[(Address, u32)]) -> BTreeSet<Address> {
+    fn used(subset: Subset, listed: &[EndpointSpec]) -> BTreeSet<Address> {
         let used = subset.of(listed);
-        let distinct: BTreeSet<Address> = used.iter().map(|(address, _)| address.clone()).collect();
+        let distinct: BTreeSet<Address> = used.iter().map(|spec| spec.address.clone()).collect();
         assert_eq!(distinct.len(), used.len(), "{subset:?} has nobody twice");
         distinct
     }
@@ -143,7 +148,7 @@ mod tests {
         let mut counts = vec![0; endpoints as usize];
         for subset in subsets {
             for used in used(subset, &listed) {
-                counts[listed.iter().position(|(address, _)| *address == used).unwrap()] += 1;
+                counts[listed.iter().position(|spec| spec.address == used).unwrap()] += 1;
             }
         }
         counts
@@ -153,7 +158,7 @@ mod tests {
     fn takes_the_first_by_seeded_hash() {
         let listed = addresses(&(1..=50).collect::<Vec<_>>());
         let mut expected = listed.clone();
-        expected.sort_by_key(|(address, _)| XxHash64::oneshot(7, address.to_string().as_bytes()));
+        expected.sort_by_key(|spec| XxHash64::oneshot(7, spec.address.to_string().as_bytes()));
         expected.truncate(10);
         assert_eq!(random(10, 7).of(&listed), expected);
         assert_ne!(random(10, 8).of(&listed), expected);
@@ -177,7 +182,7 @@ mod tests {
     fn neither_the_lists_order_nor_repetitions_matter() {
         let listed = addresses(&(1..=30).collect::<Vec<_>>());
         let mut other: Vec<_> = listed.iter().rev().cloned().collect();
-        other.extend(listed.iter().map(|(address, _)| (address.clone(), 99)));
+        other.extend(listed.iter().map(|spec| EndpointSpec { weight: 99, ..spec.clone() }));
         for subset in [random(7, 3), deterministic(7, 3)] {
             assert_eq!(subset.of(&other), subset.of(&listed));
         }

@@ -56,6 +56,14 @@ impl WorkerShare {
         Self { max_connections: max_connections.max(1), ..self }
     }
 
+    /// The share of a part of the endpoints, such as those of a locality, so that all parts together keep to the bound.
+    pub(crate) fn of_part(self, part: usize, whole: usize) -> Self {
+        if whole <= self.max_connections || part == whole {
+            return self;
+        }
+        self.with_max_connections(self.max_connections * part / whole.max(1))
+    }
+
     /// The worker's places on a ring of `len` endpoints, in ascending order, each once.
     pub(crate) fn places(self, len: usize) -> Chain<Range<usize>, Range<usize>> {
         if len <= self.max_connections {

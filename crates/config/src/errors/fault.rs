@@ -174,6 +174,15 @@ pub enum Fault {
         /// Under which condition.
         reason: &'static str,
     },
+    /// A key that needs to know where the proxy runs.
+    #[error("`zone_aware` needs `node`: where this proxy runs")]
+    NeedsNode,
+    /// A locality that stands twice in one list.
+    #[error("the locality {} stands in the list already", quoted(.locality))]
+    RepeatedLocality {
+        /// The locality.
+        locality: String,
+    },
     /// A field of the metadata that is changed twice.
     #[error("the field {} stands in `{other}` already", quoted(.name))]
     RepeatedField {
@@ -324,6 +333,8 @@ impl Fault {
             Self::Exclusive { .. } => "exclusive",
             Self::Needs { .. } => "needs",
             Self::NoEffect { .. } => "no_effect",
+            Self::NeedsNode => "needs_node",
+            Self::RepeatedLocality { .. } => "repeated_locality",
             Self::RepeatedField { .. } => "repeated_field",
             Self::MirrorToItself { .. } => "mirror_to_itself",
             Self::EmptyList { .. } => "empty_list",
@@ -378,6 +389,8 @@ impl Fault {
             Self::InvalidName { .. } => "use 1 to 128 letters, digits, `-`, `_` and dots",
             Self::Exclusive { .. } => "keep one of them",
             Self::Needs { needed, .. } => return Some(format!("add `{needed}: ...` beside it")),
+            Self::NeedsNode => "add `node: {region: ..., zone: ...}` at the top of the file",
+            Self::RepeatedLocality { .. } => "keep one of the two",
             Self::RepeatedField { .. } => "keep one of the two; `set` replaces what is there",
             Self::MirrorToItself { .. } => {
                 "mirror to another cluster: its backends would do everything twice"

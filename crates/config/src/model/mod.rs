@@ -14,14 +14,16 @@ mod overload;
 mod rewrite;
 mod route;
 mod rules;
+mod spread;
 
 use core::num::NonZeroUsize;
 use core::time::Duration;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use evenkeel_balance::outlier::OutlierConfig;
 use evenkeel_balance::retry::{RetryBudgetConfig, RetryThrottleConfig};
-use evenkeel_balance::{BackoffConfig, Policy, SlowStart};
+use evenkeel_balance::{BackoffConfig, Locality, Policy, SlowStart, SpreadConfig};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
@@ -53,6 +55,9 @@ pub struct Config {
     /// Where the admin interface listens; `None`: nowhere. Default 127.0.0.1:9901.
     #[serde(serialize_with = "serialize_admin")]
     pub admin: Option<ListenAddress>,
+    /// Where this proxy runs. `None`, the default: nobody said.
+    #[serde(serialize_with = "spread::serialize_node", skip_serializing_if = "Option::is_none")]
+    pub node: Option<Locality>,
     /// Worker threads. `None`, the default: as many as the process has cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<NonZeroUsize>,
@@ -109,6 +114,10 @@ pub struct Cluster {
     /// Which endpoints this proxy uses. Default `None`: all.
     #[serde(serialize_with = "affinity::serialize_subset")]
     pub subset: Option<Subset>,
+    /// How calls are spread over priorities and localities. Default: Envoy's overprovisioning factor of 1.4 and panic threshold
+    /// of 50 %; localities are not looked at.
+    #[serde(flatten, serialize_with = "spread::serialize_spread")]
+    pub spread: Arc<SpreadConfig>,
     /// How long a connection attempt may take, the backend's SETTINGS included. Default 5 s.
     #[serde(serialize_with = "serialize_duration")]
     pub connect_timeout: Duration,

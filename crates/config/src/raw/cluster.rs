@@ -1,10 +1,11 @@
 //! Clusters: their connections and their names.
 
 use super::affinity::{RawHashBy, RawSubset};
+use super::leaf::Flag;
 use super::outlier::RawOutlierDetection;
 use super::policy::{RawPolicy, RawSlowStart};
 use super::retry::{RawRetryBudget, RawRetryThrottling};
-use super::{Integer, List, Number, Off, RawDuration, Text, raw_mapping};
+use super::{Integer, List, Number, Off, RawDuration, RawLocalityWeight, RawZoneAware, Text, raw_mapping};
 use crate::bounds;
 use crate::target::Target;
 
@@ -38,6 +39,31 @@ raw_mapping! {
         /// Which of many endpoints this proxy uses, one of many proxies in front of them, or `off`: all.
         #[schemars(extend("default" = "off"))]
         subset: Off<RawSubset>,
+
+        /// How many times its calls a priority or locality can bear: with fewer available endpoints than one in so many, part
+        /// of its calls goes elsewhere. 1 to 10.
+        #[schemars(range(min = bounds::OVERPROVISIONING.min, max = bounds::OVERPROVISIONING.max))]
+        #[schemars(extend("default" = bounds::OVERPROVISIONING.default))]
+        overprovisioning_factor: Number,
+
+        /// When fewer than this percentage of the endpoints are available, calls go to all of them. 0: never. 0 to 100.
+        #[schemars(range(min = bounds::PANIC_THRESHOLD.min, max = bounds::PANIC_THRESHOLD.max))]
+        #[schemars(extend("default" = bounds::PANIC_THRESHOLD.default))]
+        panic_threshold: Integer,
+
+        /// Whether calls fail below the threshold, rather than go to all endpoints.
+        #[schemars(extend("default" = false))]
+        fail_traffic_on_panic: Flag,
+
+        /// Weights of localities, or of none: the policy chooses among all endpoints of a priority. A locality that is not
+        /// listed has weight 1.
+        #[schemars(extend("default" = [], "maxItems" = bounds::MAX_LOCALITIES))]
+        locality_weights: List<RawLocalityWeight>,
+
+        /// Keeps calls in this proxy's own locality as far as its endpoints can bear them, or `off`. `{}` is on with all
+        /// defaults.
+        #[schemars(extend("default" = "off"))]
+        zone_aware: Off<RawZoneAware>,
 
         /// How long a connection attempt may take. 10ms to 10m.
         #[schemars(extend("default" = "5s"))]

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{Integer, Read, Text, raw_mapping};
+use super::{Integer, RawLocality, Read, Text, raw_mapping};
 use crate::bounds;
 use crate::errors::Reports;
 use crate::tree::{Node, Value};
 
 raw_mapping! {
-    /// An endpoint with its weight.
+    /// An endpoint with its weight, priority and locality.
     RawWeighted as "WeightedEndpoint", expected "an address, or a mapping with `address`";
     required {
         /// An IP address and port, or `unix:` and a path.
@@ -21,6 +21,14 @@ raw_mapping! {
         #[schemars(range(min = bounds::WEIGHT.min, max = bounds::WEIGHT.max))]
         #[schemars(extend("default" = bounds::WEIGHT.default))]
         weight: Integer,
+
+        /// Which endpoints it stands in for: it gets calls as far as those of lower numbers are out. 0 to 15.
+        #[schemars(range(min = bounds::PRIORITY.min, max = bounds::PRIORITY.max))]
+        #[schemars(extend("default" = bounds::PRIORITY.default))]
+        priority: Integer,
+
+        /// Where it runs.
+        locality: RawLocality,
     }
 }
 

@@ -17,6 +17,7 @@ mod outlier;
 mod policy;
 mod retry;
 mod rewrite;
+mod spread;
 mod top;
 
 use std::borrow::Cow;
@@ -29,7 +30,7 @@ use crate::tree::{Key, Node, Value};
 pub(crate) use affinity::{RawCookie, RawHashBy, RawSubset};
 pub(crate) use canary::{RawCanary, RawCanaryStep};
 pub(crate) use cluster::{RawBackoff, RawCluster, RawDns};
-pub(crate) use endpoint::RawEndpoint;
+pub(crate) use endpoint::{RawEndpoint, RawWeighted};
 pub(crate) use fault::{RawFault, RawMirror};
 pub(crate) use leaf::{Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, Text};
 pub(crate) use listener::{
@@ -41,6 +42,7 @@ pub(crate) use policy::{
 };
 pub(crate) use retry::{RawRetryBudget, RawRetryThrottling};
 pub(crate) use rewrite::{Fields, RawMetadataChange};
+pub(crate) use spread::{RawLocality, RawLocalityWeight, RawZoneAware};
 pub(crate) use top::{RawAdmin, RawConfig, RawDrain, RawOverload};
 
 /// Something that can be read from a node.

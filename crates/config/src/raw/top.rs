@@ -1,6 +1,8 @@
 //! The top of a configuration.
 
-use super::{Integer, List, Off, RawCluster, RawDuration, RawListener, RawShareOrSize, Text, raw_mapping};
+use super::{
+    Integer, List, Off, RawCluster, RawDuration, RawListener, RawLocality, RawShareOrSize, Text, raw_mapping,
+};
 use crate::bounds;
 use crate::listen::ListenAddress;
 
@@ -21,6 +23,10 @@ raw_mapping! {
         /// on an address that only operators reach.
         #[schemars(extend("default" = { "address": "127.0.0.1:9901" }))]
         admin: Off<RawAdmin>,
+
+        /// Where this proxy runs, for clusters that are zone-aware, or `off`: nobody knows.
+        #[schemars(extend("default" = "off"))]
+        node: Off<RawLocality>,
 
         /// Worker threads, each with its own connections. Default: one per core that the process may use. 1 to 1024.
         #[schemars(range(min = bounds::WORKERS.min, max = bounds::WORKERS.max))]

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use evenkeel_balance::BackoffConfig;
 
@@ -9,7 +10,7 @@ use super::{affinity, policy, value};
 use crate::bounds::{self, MAX_CLUSTERS, MAX_NAME_CHARS};
 use crate::errors::{Fault, Reports, Span};
 use crate::model::{Cluster, ClusterRef, DnsRefresh};
-use crate::raw::{At, Field, List, RawBackoff, RawCluster, RawDns, RawDuration, Text};
+use crate::raw::{At, Field, List, Off, RawBackoff, RawCluster, RawDns, RawDuration, RawLocality, Text};
 use crate::target::Target;
 
 /// The clusters that routes can name.
@@ -43,6 +44,7 @@ const MAX_SUGGESTED: usize = 21;
 
 pub(super) fn resolve_clusters(
     raw: &Field<List<RawCluster>>,
+    node: &Field<Off<RawLocality>>,
     reports: &mut Reports,
 ) -> (Vec<Cluster>, ClusterNames) {
     let mut names =
@@ -55,7 +57,7 @@ pub(super) fn resolve_clusters(
     for cluster in list.value.entries.iter().take(MAX_CLUSTERS).map(|entry| &entry.value) {
         let Some(name) = cluster.name.given() else {
             names.is_incomplete = true;
-            resolve_cluster(cluster, String::new(), reports);
+            resolve_cluster(cluster, String::new(), node, reports);
             continue;
         };
         check_name(name, reports);
@@ -66,7 +68,7 @@ pub(super) fn resolve_clusters(
             names.known.insert(name.value.0.clone(), (clusters.len(), name.span));
             names.in_order.push(name.value.0.clone());
         }
-        clusters.extend(resolve_cluster(cluster, name.value.0.clone(), reports));
+        clusters.extend(resolve_cluster(cluster, name.value.0.clone(), node, reports));
     }
     (clusters, names)
 }
@@ -79,7 +81,12 @@ pub(super) fn check_name(name: &At<Text>, reports: &mut Reports) {
     }
 }
 
-fn resolve_cluster(raw: &RawCluster, name: String, reports: &mut Reports) -> Option<Cluster> {
+fn resolve_cluster(
+    raw: &RawCluster,
+    name: String,
+    node: &Field<Off<RawLocality>>,
+    reports: &mut Reports,
+) -> Option<Cluster> {
     let connect_timeout = value::duration(&raw.connect_timeout, bounds::CONNECT_TIMEOUT, reports);
     let policy = policy::resolve_policy(&raw.policy, reports);
     let hash_by = affinity::resolve_hash_by(raw, policy, reports);
@@ -100,6 +107,7 @@ fn resolve_cluster(raw: &RawCluster, name: String, reports: &mut Reports) -> Opt
         hash_by,
         slow_start,
         subset,
+        spread: Arc::new(super::spread::resolve_spread(raw, node, reports)),
         connect_timeout,
         stall_timeout: value::duration(&raw.stall_timeout, bounds::STALL_TIMEOUT, reports),
         backoff,

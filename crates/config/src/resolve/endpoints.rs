@@ -1,38 +1,65 @@
-//! Endpoint lists: addresses and weights.
+//! Endpoint lists: addresses, weights, priorities and localities.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use evenkeel_balance::{Address, MAX_ENDPOINTS};
+use evenkeel_balance::{Address, EndpointSpec, Locality, MAX_ENDPOINTS};
 
 use super::value;
 use crate::bounds;
 use crate::errors::{Fault, Reports, Span};
-use crate::raw::{At, List, RawEndpoint, Text};
+use crate::raw::{At, List, RawEndpoint, RawWeighted, Text};
 use crate::target::path_after_scheme;
 
 /// The endpoints with a weight above 0.
-pub(crate) fn resolve_endpoints(list: &At<List<RawEndpoint>>, reports: &mut Reports) -> Vec<(Address, u32)> {
+pub(crate) fn resolve_endpoints(list: &At<List<RawEndpoint>>, reports: &mut Reports) -> Vec<EndpointSpec> {
     let count = list.value.written;
     if count > MAX_ENDPOINTS {
         reports.add(list.span, Fault::TooMany { what: "endpoints", count, max: MAX_ENDPOINTS });
     }
     let mut endpoints = Vec::new();
+    let mut places = Places::default();
     for entry in list.value.entries.iter().take(MAX_ENDPOINTS) {
-        let (address, weight) = match &entry.value {
-            RawEndpoint::Address(address) => (resolve_address(address, entry.span, reports), 1),
-            RawEndpoint::Weighted(endpoint) => {
-                let address = endpoint.address.given();
-                let address = address.and_then(|text| resolve_address(&text.value, text.span, reports));
-                (address, value::count(&endpoint.weight, bounds::WEIGHT, reports))
+        let spec = match &entry.value {
+            RawEndpoint::Address(address) => {
+                resolve_address(address, entry.span, reports).map(|address| (address, 1).into())
             }
+            RawEndpoint::Weighted(endpoint) => places.resolve(endpoint, reports),
         };
-        endpoints.extend(address.filter(|_| weight > 0).map(|address| (address, weight)));
+        endpoints.extend(spec.filter(|spec: &EndpointSpec| spec.weight > 0));
     }
     // A list without entries says that there are no endpoints. One whose weights are all 0 is more likely a slip.
     if endpoints.is_empty() && count > 0 && reports.is_empty() {
         reports.add(list.span, Fault::AllWeightsZero { of: "endpoint" });
     }
     endpoints
+}
+
+/// The localities of a list: one value for all endpoints that have the same.
+#[derive(Default)]
+struct Places(HashSet<Arc<Locality>>);
+
+impl Places {
+    fn resolve(&mut self, raw: &RawWeighted, reports: &mut Reports) -> Option<EndpointSpec> {
+        let address = raw.address.given();
+        let address = address.and_then(|text| resolve_address(&text.value, text.span, reports));
+        let weight = value::count(&raw.weight, bounds::WEIGHT, reports);
+        let priority = value::count(&raw.priority, bounds::PRIORITY, reports) as u8;
+        let locality = raw.locality.given();
+        let locality = locality.and_then(|place| super::spread::resolve_locality(&place.value, reports));
+        let locality = locality.map(|place| self.shared(place));
+        Some(EndpointSpec { address: address?, weight, priority, locality })
+    }
+
+    fn shared(&mut self, place: Locality) -> Arc<Locality> {
+        if let Some(known) = self.0.get(&place) {
+            return Arc::clone(known);
+        }
+        let place = Arc::new(place);
+        self.0.insert(Arc::clone(&place));
+        place
+    }
 }
 
 fn resolve_address(text: &Text, at: Span, reports: &mut Reports) -> Option<Address> {

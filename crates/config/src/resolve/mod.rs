@@ -17,6 +17,7 @@ mod reach;
 mod retry;
 mod rewrite;
 mod route;
+mod spread;
 mod value;
 
 use core::num::NonZeroUsize;
@@ -34,7 +35,8 @@ pub(crate) use fault::STATUS_NAMES;
 
 /// Resolves a configuration. The result counts only if nothing was reported.
 pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
-    let (clusters, names) = cluster::resolve_clusters(&raw.clusters, reports);
+    let node = spread::resolve_node(&raw.node, reports);
+    let (clusters, names) = cluster::resolve_clusters(&raw.clusters, &raw.node, reports);
     let listeners = listener::resolve_listeners(&raw.listeners, &names, reports);
     canary::check_names(&raw.listeners, reports);
     let admin = resolve_admin(&raw.admin, &listeners, reports);
@@ -43,6 +45,7 @@ pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
         listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
         clusters,
         admin,
+        node,
         workers: workers.and_then(|count| NonZeroUsize::new(count as usize)),
         access_log: resolve_access_log(&raw.access_log, reports),
         state_file: canary::resolve_state_file(&raw.state_file, reports),

@@ -69,9 +69,9 @@ async fn until(
 
 /// The addresses with their weights where they are not 1, in order.
 fn shown(state: &ResolverState) -> Vec<String> {
-    let endpoint = |(address, weight): &(evenkeel_balance::Address, u32)| match weight {
-        1 => address.to_string(),
-        weight => format!("{address} x{weight}"),
+    let endpoint = |spec: &evenkeel_balance::EndpointSpec| match spec.weight {
+        1 => spec.address.to_string(),
+        weight => format!("{} x{weight}", spec.address),
     };
     state.endpoints.as_deref().unwrap_or_default().iter().map(endpoint).collect()
 }

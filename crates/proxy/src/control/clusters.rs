@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evenkeel_balance::outlier::OutlierDetector;
 use evenkeel_balance::retry::{RetryBudget, RetryThrottle};
-use evenkeel_balance::{Address, EndpointSet, Policy, Subset};
+use evenkeel_balance::{EndpointSet, EndpointSpec, MAX_GROUPS, Policy, SpreadConfig, Subset};
 use evenkeel_config::{Cluster, SubsetKind};
 use evenkeel_discovery::{ResolveNow, ResolveOptions, ResolverState, Watch, watch};
 use evenkeel_telemetry::ClusterTelemetry;
@@ -137,13 +137,16 @@ impl ClusterRuntime {
             && known.generation != Some(state.generation)
         {
             let used = self.subset(known.subset_seed).of(found);
-            let next = prepare(known.set.as_deref(), &used, self.config.policy);
+            let next = prepare(known.set.as_deref(), &used, &self.config.spread, self.config.policy);
             if next.without_share() > 0 {
                 tracing::warn!(
                     cluster = %self.config.name,
                     endpoints = next.without_share(),
                     "no key leads to some endpoints: the ring or table is too small for all"
                 );
+            }
+            if next.has_too_many_localities() {
+                tracing::warn!(cluster = %self.config.name, max = MAX_GROUPS, "more localities than a cluster may have; none is looked at");
             }
             if next.left_out() > 0 {
                 tracing::warn!(cluster = %self.config.name, left_out = next.left_out(), "more endpoints than a cluster may have");
@@ -178,9 +181,17 @@ impl ClusterRuntime {
 
 /// The set of these endpoints, with the table that the policy needs. A large one takes seconds, in which others of the
 /// runtime's tasks go on.
-fn prepare(before: Option<&EndpointSet>, used: &[(Address, u32)], policy: Policy) -> EndpointSet {
+fn prepare(
+    before: Option<&EndpointSet>,
+    used: &[EndpointSpec],
+    spread: &Arc<SpreadConfig>,
+    policy: Policy,
+) -> EndpointSet {
     let make = || {
-        let set = before.map_or_else(|| EndpointSet::new(used), |before| before.updated(used));
+        let set = match before {
+            Some(before) => before.followed_by(used, spread),
+            None => EndpointSet::of(used, spread),
+        };
         set.prepared_for(policy)
     };
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());

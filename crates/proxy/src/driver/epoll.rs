@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use evenkeel_balance::PanicChange;
 use evenkeel_balance::outlier::OutlierChange;
 use evenkeel_telemetry::{LogLimiter, Refused};
 use mio::{Events, Poll, Registry, Token, Waker};
@@ -18,7 +19,7 @@ use super::command::{Command, WorkerView};
 use super::files::Seat;
 use super::socket::{BACKEND_SILENT_MAX, CLIENT_SILENT_MARGIN, Stream};
 use super::threads::StopReport;
-use crate::worker::{Action, ConnId, EndpointChange, PeerName, TransportEnd, Worker};
+use crate::worker::{Action, ClusterPanic, ConnId, EndpointChange, PeerName, TransportEnd, Worker};
 
 /// Bytes read at once: large enough that a hundred calls arrive in one read, small enough for the cache.
 const READ_BYTES: usize = 256 * 1024;
@@ -142,6 +143,7 @@ impl EventLoop {
             self.log_violations(now);
             self.log_level(now);
             self.log_endpoints(now);
+            self.log_panics();
             if self.is_stopped(now) {
                 return Ok(self.report);
             }
@@ -185,6 +187,26 @@ impl EventLoop {
                 OutlierChange::Returned => {
                     tracing::info!(%cluster, %endpoint, suppressed, "endpoint back in rotation");
                 }
+            }
+        }
+    }
+
+    /// One line for each change of a priority's panic, of all workers together. They are as rare as failures of half a
+    /// cluster.
+    fn log_panics(&mut self) {
+        while let Some(ClusterPanic { cluster, change }) = self.worker.poll_panic() {
+            let PanicChange { priority, available, total, threshold, .. } = change;
+            let calls = if change.fails { "calls fail" } else { "calls go to all that are connected" };
+            if change.began {
+                tracing::warn!(
+                    %cluster, priority, available, total, threshold_percent = threshold,
+                    "panic: too few endpoints are available to believe it; {calls}, whatever their health"
+                );
+            } else {
+                tracing::info!(
+                    %cluster, priority, available, total, threshold_percent = threshold,
+                    "panic is over: calls go to healthy endpoints again"
+                );
             }
         }
     }

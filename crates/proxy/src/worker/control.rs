@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Address, AttemptEnd, Connectivity};
+use evenkeel_balance::{Address, AttemptEnd, Connectivity, GroupLoad};
 use evenkeel_http2::ErrorCode;
 use evenkeel_telemetry::{Event, ResponseFlag};
 use rand::rngs::SmallRng;
@@ -28,6 +28,8 @@ pub struct ClusterView {
     pub name: Arc<str>,
     /// Calls that wait for a connection.
     pub pending: usize,
+    /// Its priorities and localities, and what each gets; empty before discovery's first answer.
+    pub groups: Vec<GroupLoad>,
     /// Its endpoints; those that discovery dropped are there until their calls have ended.
     pub endpoints: Vec<EndpointView>,
 }
@@ -179,6 +181,7 @@ impl Worker {
             .map(|cluster| ClusterView {
                 name: Arc::clone(&cluster.settings.name),
                 pending: cluster.pending.len(),
+                groups: cluster.balancer.group_loads(),
                 endpoints: cluster
                     .balancer
                     .slots()

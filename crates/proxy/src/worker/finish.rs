@@ -117,6 +117,9 @@ impl Worker {
             if cluster.balancer.outlier_detector().is_some() {
                 self.note_outliers(cluster_id);
             }
+            if self.clusters[cluster_id as usize].balancer.has_panic_change() {
+                self.note_panics(cluster_id);
+            }
             if load.is_some() {
                 self.count_load_report(cluster_id, ignored);
             }

@@ -71,7 +71,7 @@ use self::extras::Extras;
 pub use self::inspect::Usage;
 use self::mirror::Shadow;
 pub use self::observe::Observer;
-pub use self::outliers::EndpointChange;
+pub use self::outliers::{ClusterPanic, EndpointChange};
 use self::overload::{Account, Accountant, Level};
 use self::snapshot::{RetryGates, Snapshot};
 use self::timer::Wheel;
@@ -180,6 +180,8 @@ pub struct Worker {
     violations: Vec<(String, Violation)>,
     /// Endpoints that left rotation or came back, for the log.
     outlier_changes: VecDeque<EndpointChange>,
+    /// Panics that began or ended, for the log.
+    panics: VecDeque<ClusterPanic>,
     observer: Option<Observer>,
     memory: Account,
 }
@@ -229,6 +231,7 @@ impl Worker {
             lost: Vec::new(),
             violations: Vec::new(),
             outlier_changes: VecDeque::new(),
+            panics: VecDeque::new(),
             observer: None,
             memory: Account::new(Accountant::new(u64::MAX)),
         };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use evenkeel_balance::PanicChange;
 use evenkeel_balance::outlier::{EjectionReason, OutlierChange};
 use evenkeel_telemetry::{Ejected, Event};
 
@@ -21,6 +22,15 @@ pub struct EndpointChange {
     pub change: OutlierChange,
 }
 
+/// A priority of a cluster whose health begins or ends to be disregarded, as too few endpoints are available.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClusterPanic {
+    /// The cluster's name.
+    pub cluster: Arc<str>,
+    /// The numbers.
+    pub change: PanicChange,
+}
+
 impl Worker {
     /// Takes over what a cluster's balancer noticed.
     pub(super) fn note_outliers(&mut self, cluster: u32) {
@@ -36,6 +46,24 @@ impl Worker {
                 self.outlier_changes.push_back(EndpointChange { cluster, endpoint, change });
             }
         }
+    }
+
+    /// Takes over which priorities of a cluster are in panic.
+    #[cold]
+    pub(super) fn note_panics(&mut self, cluster: u32) {
+        let place = cluster as usize;
+        while let Some(change) = self.clusters[place].balancer.poll_panic_change() {
+            self.count(if change.began { Event::PanicBegan } else { Event::PanicEnded });
+            if self.panics.len() < CHANGES_MAX {
+                let cluster = Arc::clone(&self.clusters[place].settings.name);
+                self.panics.push_back(ClusterPanic { cluster, change });
+            }
+        }
+    }
+
+    /// The oldest change of a panic that was not asked for yet.
+    pub fn poll_panic(&mut self) -> Option<ClusterPanic> {
+        self.panics.pop_front()
     }
 
     /// The oldest change that was not asked for yet.

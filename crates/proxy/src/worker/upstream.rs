@@ -32,6 +32,9 @@ impl Worker {
         while let Some(slot) = self.clusters[cluster_id as usize].balancer.wants_connection(now) {
             self.connect(now, cluster_id, slot);
         }
+        if self.clusters[cluster_id as usize].balancer.has_panic_change() {
+            self.note_panics(cluster_id);
+        }
         let cluster = &mut self.clusters[cluster_id as usize];
         if cluster.balancer.wants_re_resolution() && !self.lost.contains(&cluster.settings.name) {
             self.lost.push(Arc::clone(&cluster.settings.name));

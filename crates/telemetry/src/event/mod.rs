@@ -113,6 +113,10 @@ events! {
         "Endpoints that outlier detection took out of rotation, by reason.";
     /// An endpoint that was ejected is back in rotation.
     OutlierReturned = "evenkeel_outlier_returns", "Ejected endpoints that came back into rotation.";
+    /// Too few endpoints of a cluster's priority are available to believe it: health is disregarded.
+    PanicBegan = "evenkeel_panics_begun", "Times that health came to be disregarded, as too few endpoints were available.";
+    /// Enough endpoints are available again.
+    PanicEnded = "evenkeel_panics_ended", "Times that health came to be regarded again.";
     /// A call found the cluster's queue of waiting calls full.
     PendingOverflow = "evenkeel_pending_overflow", "Calls refused because too many waited for a connection.";
     /// A backend reported its load with an answer.

@@ -109,6 +109,10 @@ impl Fixture {
         }
     }
 
+    pub(crate) fn policy(&self) -> Policy {
+        self.balancer.config.policy
+    }
+
     pub(crate) fn number(&self, slot: Slot) -> u32 {
         let Address::Tcp(SocketAddr::V4(address)) = self.balancer.endpoint(slot).address() else {
             panic!("all endpoints of the fixture have IPv4 addresses")

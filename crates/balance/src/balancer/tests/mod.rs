@@ -6,6 +6,7 @@ mod model;
 mod outliers;
 mod preview;
 pub(crate) mod queueing;
+mod spreading;
 mod standing;
 mod suite;
 mod updating;

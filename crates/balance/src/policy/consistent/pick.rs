@@ -12,6 +12,7 @@ use crate::balancer::Slot;
 use crate::call::{Ask, CallReport};
 use crate::candidates::{Candidate, Candidates, Presence};
 use crate::endpoint::{Endpoint, EndpointSet};
+use crate::hash::mix;
 use crate::policy::{Picker, Verdict};
 
 /// Entries that a walk looks at before it gives way to rendezvous. With a share r of endpoints ready, (1 - r)^64 of the
@@ -28,6 +29,8 @@ struct Owner {
     endpoint: Arc<Endpoint>,
     slot: Slot,
     weight: u32,
+    /// In the set; those of other groups are passed over.
+    group: u32,
 }
 
 /// The picker of ring_hash and maglev.
@@ -35,7 +38,10 @@ struct Owner {
 pub(crate) struct Consistent {
     kind: TableKind,
     affinity: Affinity,
+    /// Over all of the set's endpoints, those of other groups as well.
     table: Arc<HashTable>,
+    /// The group that is chosen from.
+    group: u32,
     /// By owner in the table.
     owners: Vec<Owner>,
     /// Calls in flight at the set's endpoints, of all balancers that bound the load.
@@ -50,6 +56,7 @@ impl Consistent {
             kind,
             affinity,
             table: Arc::new(HashTable::new(kind, Vec::new())),
+            group: 0,
             owners: Vec::new(),
             calls: Arc::default(),
             own_calls: 0,
@@ -83,10 +90,12 @@ impl Consistent {
         }
     }
 
-    /// The owner of the key's entry and no other.
+    /// The group's owner of the key's entry and no other. The only one without other groups; else the number of steps is on
+    /// average that of the set's endpoints for each of the group's.
     fn insist(&self, search: &Search<'_>) -> Verdict {
-        let Some(owner) = self.table.walk(search.hash).next() else { return Verdict::Refuse };
-        let slot = self.owners[owner].slot;
+        let mut owners = self.table.walk(search.hash).map(|owner| &self.owners[owner]);
+        let Some(owner) = owners.find(|owner| owner.group == self.group) else { return Verdict::Refuse };
+        let slot = owner.slot;
         if search.tried.contains(&slot) {
             return Verdict::Refuse;
         }
@@ -177,29 +186,23 @@ impl Search<'_> {
     }
 }
 
-/// Scrambles a hash: SplitMix64's output function (Steele, Lea and Flood 2014), a bijection.
-fn mix(hash: u64) -> u64 {
-    let hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
-}
-
 impl Picker for Consistent {
-    fn listed(&mut self, set: &EndpointSet, members: &[Slot]) {
+    fn listed(&mut self, set: &EndpointSet, group: usize, members: &[Slot]) {
         debug_assert_eq!(set.ring().len(), members.len(), "a policy that hashes reaches all endpoints");
         self.table = set.table(self.kind);
+        self.group = u32::try_from(group).expect("a set has at most 64 groups");
         self.owners.clear();
         let owner = |place: usize| {
             let entry = set.ring()[place];
             let endpoint = Arc::clone(&set.endpoints()[entry.index as usize]);
-            Owner { endpoint, slot: members[place], weight: entry.weight }
+            Owner { endpoint, slot: members[place], weight: entry.weight, group: entry.group }
         };
         self.owners.extend(self.table.places().map(owner));
-        if self.bound().is_some() && !Arc::ptr_eq(&self.calls, set.bounded_calls()) {
+        let calls = &set.groups()[group].bounded_calls;
+        if self.bound().is_some() && !Arc::ptr_eq(&self.calls, calls) {
             // A set that does not follow the last one: the calls under way are its calls now.
             self.calls.fetch_sub(self.own_calls, Relaxed);
-            self.calls = Arc::clone(set.bounded_calls());
+            self.calls = Arc::clone(calls);
             self.calls.fetch_add(self.own_calls, Relaxed);
         }
     }
@@ -240,6 +243,7 @@ impl Clone for Consistent {
             kind: self.kind,
             affinity: self.affinity,
             table: Arc::clone(&self.table),
+            group: self.group,
             owners: self.owners.clone(),
             calls: Arc::clone(&self.calls),
             own_calls: 0,

@@ -338,7 +338,7 @@ fn a_full_endpoints_key_always_goes_to_the_same_other_one_and_comes_home() {
 fn calls_of_a_balancer_that_is_gone_raise_no_cap() {
     let policy = hashing(bounded(125))[0];
     let mut fixture = Fixture::ready(policy, &[1; 4], 1);
-    let calls = || fixture.set.bounded_calls().load(core::sync::atomic::Ordering::Relaxed);
+    let calls = || fixture.set.groups()[0].bounded_calls.load(core::sync::atomic::Ordering::Relaxed);
     assert_eq!(calls(), 0);
     let slot = fixture.slot(0);
     fixture.balancer.call_started(slot, Duration::ZERO);
@@ -347,7 +347,8 @@ fn calls_of_a_balancer_that_is_gone_raise_no_cap() {
     // A set that does not follow from the one before counts them from then on.
     let next = std::sync::Arc::new(crate::EndpointSet::new(&addresses(&[1; 4])));
     let _ = fixture.balancer.update(&next);
-    let count = |set: &crate::EndpointSet| set.bounded_calls().load(core::sync::atomic::Ordering::Relaxed);
+    let count =
+        |set: &crate::EndpointSet| set.groups()[0].bounded_calls.load(core::sync::atomic::Ordering::Relaxed);
     assert_eq!((count(&set), count(&next)), (0, 1));
     drop(fixture);
     assert_eq!(count(&next), 0);

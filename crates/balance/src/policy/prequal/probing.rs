@@ -1,5 +1,6 @@
 //! Which endpoints to probe, which probes are under way, and who does not answer.
 
+use core::ops::Add;
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -27,6 +28,19 @@ pub struct ProbeCounts {
     pub unanswered: u64,
     /// Answers that nobody waited for: late ones, and ones to no probe.
     pub ignored: u64,
+}
+
+impl Add for ProbeCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            answered: self.answered + other.answered,
+            unanswered: self.unanswered + other.unanswered,
+            ignored: self.ignored + other.ignored,
+        }
+    }
 }
 
 /// Probes in a row without an answer after which an endpoint counts as silent.

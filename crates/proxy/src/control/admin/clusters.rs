@@ -12,6 +12,7 @@ use evenkeel_config::HashBy;
 use evenkeel_grpc::Code;
 use serde::Serialize;
 
+use super::groups::{GroupBody, groups};
 use super::removed::{RemovedBody, removed};
 use super::{Admin, pretty};
 use crate::control::clusters::ClusterRuntime;
@@ -33,6 +34,8 @@ struct ClusterBody {
     /// Calls that wait for a connection, over all workers.
     pending: usize,
     resolver: ResolverBody,
+    /// Priorities and localities, and the part of the calls that each gets; one where there are neither.
+    groups: Vec<GroupBody>,
     endpoints: Vec<EndpointBody>,
     removed: Vec<RemovedBody>,
 }
@@ -50,6 +53,10 @@ struct ResolverBody {
 struct EndpointBody {
     address: String,
     weight: u32,
+    priority: u8,
+    /// `region/zone/sub_zone`, as far as known; absent where nobody said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locality: Option<String>,
     /// Over all workers: READY if any is.
     state: &'static str,
     /// Connections that take calls, over all workers.
@@ -136,7 +143,12 @@ fn describe(state: &State) -> Clusters {
         let endpoints = runtime.set().map_or_else(Vec::new, |set| {
             set.endpoints()
                 .iter()
-                .map(|endpoint| describe_endpoint(runtime, endpoint, connections(endpoint), state.now()))
+                .enumerate()
+                .map(|(place, endpoint)| EndpointBody {
+                    priority: set.priority(place),
+                    locality: set.locality(place).map(ToString::to_string),
+                    ..describe_endpoint(runtime, endpoint, connections(endpoint), state.now())
+                })
                 .collect()
         });
         ClusterBody {
@@ -150,6 +162,7 @@ fn describe(state: &State) -> Clusters {
                 changes: resolver.changes(),
                 error: resolver.error.map(|error| error.to_string()),
             },
+            groups: groups(&of_workers),
             endpoints,
             removed: removed(&of_workers),
         }
@@ -168,6 +181,8 @@ fn describe_endpoint(
     let outcomes = Code::ALL.iter().zip(totals.calls.handled).filter(|(_, count)| *count > 0);
     EndpointBody {
         weight: endpoint.weight(),
+        priority: 0,
+        locality: None,
         state: endpoint.connectivity().map_or(Connectivity::Idle.name(), Connectivity::name),
         connections,
         withheld: Withheld::ALL

@@ -7,6 +7,7 @@
 mod canary;
 mod clusters;
 mod connections;
+mod groups;
 mod metrics;
 mod process;
 mod removed;

@@ -1,0 +1,111 @@
+//! Priorities and localities: where things run, and how calls are spread over places.
+
+use std::sync::Arc;
+
+use evenkeel_balance::{Localities, Locality, Overprovisioning, PanicMode, SpreadConfig, ZoneAware};
+
+use super::cluster::check_name;
+use super::value;
+use crate::bounds;
+use crate::errors::{Fault, Reports};
+use crate::raw::{At, Field, List, Off, RawCluster, RawLocality, RawLocalityWeight, RawZoneAware, Text};
+
+pub(super) fn resolve_locality(raw: &RawLocality, reports: &mut Reports) -> Option<Locality> {
+    locality([&raw.region, &raw.zone, &raw.sub_zone], reports)
+}
+
+/// Where the proxy runs, if somebody said.
+pub(super) fn resolve_node(raw: &Field<Off<RawLocality>>, reports: &mut Reports) -> Option<Locality> {
+    let Off::On(node) = &raw.given()?.value else { return None };
+    resolve_locality(node, reports)
+}
+
+fn locality(parts: [&Field<Text>; 3], reports: &mut Reports) -> Option<Locality> {
+    for part in parts.into_iter().filter_map(Field::given).filter(|part| !part.value.0.is_empty()) {
+        check_name(part, reports);
+    }
+    let text = |part: &Field<Text>| part.given().map(|part| part.value.0.clone()).unwrap_or_default();
+    let zone = parts[1].given()?;
+    if zone.value.0.is_empty() {
+        check_name(zone, reports);
+    }
+    Some(Locality { region: text(parts[0]), zone: text(parts[1]), sub_zone: text(parts[2]) })
+}
+
+pub(super) fn resolve_spread(
+    raw: &RawCluster,
+    node: &Field<Off<RawLocality>>,
+    reports: &mut Reports,
+) -> SpreadConfig {
+    let factor = value::number(&raw.overprovisioning_factor, bounds::OVERPROVISIONING, reports);
+    let threshold = value::count(&raw.panic_threshold, bounds::PANIC_THRESHOLD, reports);
+    let fails = raw.fail_traffic_on_panic.given().is_some_and(|flag| flag.value.0);
+    if let (Some((key, _)), true, 0) = (raw.fail_traffic_on_panic.with_key(), fails, threshold) {
+        let reason = "because `panic_threshold` is 0: there is no panic";
+        reports.add(key, Fault::NoEffect { key: "fail_traffic_on_panic", reason });
+    }
+    let weights = resolve_weights(&raw.locality_weights, "localities with a weight", reports);
+    let zone_aware = resolve_zone_aware(&raw.zone_aware, node, reports);
+    let localities = match (zone_aware, weights.is_empty()) {
+        (Some(zone_aware), is_alone) => {
+            if let (Some((key, _)), false) = (raw.locality_weights.with_key(), is_alone) {
+                let reason = "because the cluster is `zone_aware`: choose one of the two";
+                reports.add(key, Fault::NoEffect { key: "locality_weights", reason });
+            }
+            Localities::ZoneAware(zone_aware)
+        }
+        (None, false) => Localities::Weighted(weights),
+        (None, true) => Localities::Alike,
+    };
+    SpreadConfig {
+        // Within the bounds the percentage fits: at most 1000.
+        overprovisioning: Overprovisioning::try_from((factor * 100.0).round() as u16).unwrap_or_default(),
+        panic: PanicMode { threshold: threshold as u8, fails },
+        localities,
+    }
+}
+
+fn resolve_weights(
+    raw: &Field<List<RawLocalityWeight>>,
+    what: &'static str,
+    reports: &mut Reports,
+) -> Arc<[(Locality, u32)]> {
+    let Some(list) = raw.given() else { return Arc::default() };
+    let count = list.value.written;
+    if count > bounds::MAX_LOCALITIES {
+        reports.add(list.span, Fault::TooMany { what, count, max: bounds::MAX_LOCALITIES });
+    }
+    let mut weights: Vec<(Locality, u32)> = Vec::new();
+    for At { value: raw, span, .. } in list.value.entries.iter().take(bounds::MAX_LOCALITIES) {
+        let weight = value::count(&raw.weight, bounds::WEIGHT, reports);
+        let Some(place) = locality([&raw.region, &raw.zone, &raw.sub_zone], reports) else { continue };
+        if weights.iter().any(|(known, _)| *known == place) {
+            reports.add(*span, Fault::RepeatedLocality { locality: place.to_string() });
+        }
+        weights.push((place, weight));
+    }
+    if !weights.is_empty() && weights.iter().all(|(_, weight)| *weight == 0) {
+        reports.add(list.span, Fault::AllWeightsZero { of: "locality" });
+    }
+    weights.into()
+}
+
+fn resolve_zone_aware(
+    raw: &Field<Off<RawZoneAware>>,
+    node: &Field<Off<RawLocality>>,
+    reports: &mut Reports,
+) -> Option<ZoneAware> {
+    let (key, given) = raw.with_key()?;
+    let Off::On(raw) = &given.value else { return None };
+    if !node.is_refused() && !matches!(node.given(), Some(At { value: Off::On(_), .. })) {
+        reports.add(key, Fault::NeedsNode);
+    }
+    // The node's own faults are reported once, and not for each cluster.
+    let own = resolve_node(node, &mut Reports::default());
+    Some(ZoneAware {
+        own: own.unwrap_or_default(),
+        min_cluster_size: value::count(&raw.min_cluster_size, bounds::ZONE_MIN_CLUSTER_SIZE, reports),
+        routing_enabled: value::count(&raw.routing_enabled, bounds::ZONE_ROUTING_ENABLED, reports) as u8,
+        proxies: resolve_weights(&raw.proxies, "localities with proxies", reports),
+    })
+}
