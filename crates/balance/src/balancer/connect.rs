@@ -36,7 +36,7 @@ impl Balancer {
     ///
     /// `None` when nothing is to be done before [`Balancer::next_deadline`], or while [`Balancer::surplus_connection`]
     /// has not been asked until it said `None`. All policies connect to each endpoint of the worker's share, pick_first
-    /// to one at a time.
+    /// to one after the other, 250 ms apart at most, until one is ready.
     pub fn wants_connection(&mut self, now: Duration) -> Option<Slot> {
         if !self.surplus.is_empty() {
             return None;
@@ -54,8 +54,7 @@ impl Balancer {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         match &self.sequence {
-            Some(sequence) if sequence.has_step() => Some(Duration::ZERO),
-            Some(sequence) if !sequence.is_retrying() => None,
+            Some(sequence) if !sequence.is_retrying() => sequence.next_at(),
             _ => self.schedule.first().map(|(at, _)| *at),
         }
     }
@@ -95,7 +94,7 @@ impl Balancer {
         self.set_state(slot, Connectivity::Connecting, failed);
         self.settle(slot);
         if let Some(sequence) = self.sequence.as_mut().filter(|_| listed) {
-            sequence.attempt_began(slot);
+            sequence.attempt_began(slot, now);
         }
     }
 
@@ -146,7 +145,7 @@ impl Balancer {
     fn next_in_sequence(&mut self, now: Duration) -> Option<Slot> {
         loop {
             let was_retrying = self.sequence.as_ref()?.is_retrying();
-            match self.sequence.as_mut()?.next_step() {
+            match self.sequence.as_mut()?.next_step(now) {
                 Step::Wait => return None,
                 Step::Try(slot) => {
                     let entry = self.slots.get(slot);

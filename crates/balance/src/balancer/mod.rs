@@ -46,7 +46,7 @@ use crate::connectivity::{Connectivity, Tally};
 use crate::endpoint::{Endpoint, EndpointSet};
 use crate::health::Eligibility;
 use crate::outlier::{OutlierChange, OutlierDetector};
-use crate::policy::pick_first::{Sequence, shuffled};
+use crate::policy::pick_first::{Sequence, interleaved, shuffled};
 use crate::policy::{LoadReportCounts, Picker, Policy, PolicyPicker, ProbeCounts, TableKind};
 use crate::slow_start::SlowStart;
 use crate::spread::{GroupHealth, GroupKey, Loads, PanicChange, PanicCounts};
@@ -300,6 +300,8 @@ impl Balancer {
         } else {
             listed.into_iter().map(|(_, slot)| slot).collect()
         };
+        order = interleaved(&order, |slot| self.slots.endpoint(slot).address());
+        // Stable: within a priority the families keep their turns.
         order.sort_by_key(|slot| self.keys[self.slots.group(*slot)].priority);
         if let Some(sequence) = &mut self.sequence {
             sequence.set_order(order);

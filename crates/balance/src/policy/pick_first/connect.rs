@@ -1,17 +1,23 @@
 //! Which endpoint to connect to next, and which one is selected.
 
+use core::time::Duration;
+
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use crate::address::Address;
 use crate::balancer::Slot;
+
+/// How long an attempt is alone: gRFC A61's and RFC 8305's connection attempt delay. Long enough for an answer from most of
+/// the world, short enough not to be felt.
+pub(crate) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// How far the search for an endpoint has come; see the picture in the folder's documentation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// `next` is the index of the endpoint to try next; `attempt` the one being tried.
+    /// `next` is the index of the endpoint to try next.
     Pass {
         next: usize,
-        attempt: Option<Slot>,
     },
     Retrying,
     Selected(Slot),
@@ -33,6 +39,10 @@ pub(crate) enum Step {
 pub(crate) struct Sequence {
     order: Vec<Slot>,
     phase: Phase,
+    /// The attempts of this pass that are under way; fewer than the list is long.
+    under_way: Vec<Slot>,
+    /// The newest of them, until it ends, and when the next may begin all the same.
+    newest: Option<(Slot, Duration)>,
     /// A pass ended with every endpoint failed, and none was ready since: sticky transient failure.
     failing: bool,
     /// Failures since the pass ended or re-resolution was last asked for.
@@ -41,20 +51,34 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     pub(crate) fn new() -> Self {
-        Self { order: Vec::new(), phase: Sequence::START, failing: false, failures: 0 }
+        Self {
+            order: Vec::new(),
+            phase: Sequence::START,
+            under_way: Vec::new(),
+            newest: None,
+            failing: false,
+            failures: 0,
+        }
     }
 
-    const START: Phase = Phase::Pass { next: 0, attempt: None };
+    const START: Phase = Phase::Pass { next: 0 };
 
     /// Takes a new list. What is selected or being tried stays so if it is still listed; else a new pass begins.
     pub(crate) fn set_order(&mut self, order: Vec<Slot>) {
         self.phase = match self.phase {
             Phase::Selected(slot) if order.contains(&slot) => Phase::Selected(slot),
-            Phase::Pass { attempt: Some(slot), .. } if order.contains(&slot) => {
-                Phase::Pass { next: 0, attempt: Some(slot) }
+            Phase::Pass { .. } => {
+                self.under_way.retain(|slot| order.contains(slot));
+                self.newest = self.newest.filter(|(slot, _)| order.contains(slot));
+                Self::START
             }
-            _ => Self::START,
+            _ => {
+                self.forget_attempts();
+                Self::START
+            }
         };
+        // Every attempt that comes fits: neither beginning nor ending one allocates.
+        self.under_way.reserve(order.len().saturating_sub(self.under_way.len()));
         self.order = order;
     }
 
@@ -69,9 +93,14 @@ impl Sequence {
         self.failing
     }
 
-    /// Whether a next attempt may begin at once, without waiting for a backoff or a result.
-    pub(crate) fn has_step(&self) -> bool {
-        matches!(self.phase, Phase::Pass { attempt: None, .. })
+    /// When the next attempt of a pass may begin, without waiting for a backoff or a result; a time in the past means now.
+    pub(crate) fn next_at(&self) -> Option<Duration> {
+        let Phase::Pass { next } = self.phase else { return None };
+        let has_next = next < self.order.len();
+        match self.newest {
+            Some((_, at)) => has_next.then_some(at),
+            None => (has_next || self.under_way.is_empty()).then_some(Duration::ZERO),
+        }
     }
 
     /// Whether attempts follow the backoffs now.
@@ -79,11 +108,13 @@ impl Sequence {
         self.phase == Phase::Retrying
     }
 
-    pub(crate) fn next_step(&mut self) -> Step {
+    pub(crate) fn next_step(&mut self, now: Duration) -> Step {
+        let may_step = self.next_at().is_some_and(|at| at <= now);
         match &mut self.phase {
-            Phase::Selected(_) | Phase::Pass { attempt: Some(_), .. } => Step::Wait,
             Phase::Retrying => Step::TryAnyDue,
-            Phase::Pass { next, .. } => match self.order.get(*next) {
+            Phase::Selected(_) => Step::Wait,
+            Phase::Pass { .. } if !may_step => Step::Wait,
+            Phase::Pass { next } => match self.order.get(*next) {
                 Some(slot) => {
                     *next += 1;
                     Step::Try(*slot)
@@ -102,9 +133,12 @@ impl Sequence {
         self.failing = true;
     }
 
-    pub(crate) fn attempt_began(&mut self, slot: Slot) {
-        if let Phase::Pass { attempt: attempt @ None, .. } = &mut self.phase {
-            *attempt = Some(slot);
+    pub(crate) fn attempt_began(&mut self, slot: Slot, now: Duration) {
+        if matches!(self.phase, Phase::Pass { .. }) {
+            self.newest = Some((slot, now.saturating_add(ATTEMPT_DELAY)));
+            if !self.under_way.contains(&slot) {
+                self.under_way.push(slot);
+            }
         }
     }
 
@@ -115,6 +149,7 @@ impl Sequence {
             Phase::Selected(selected) => selected == slot,
             _ => {
                 self.phase = Phase::Selected(slot);
+                self.forget_attempts();
                 true
             }
         }
@@ -150,12 +185,43 @@ impl Sequence {
     }
 
     fn attempt_ended(&mut self, slot: Slot) {
-        if let Phase::Pass { attempt, .. } = &mut self.phase
-            && *attempt == Some(slot)
-        {
-            *attempt = None;
+        self.under_way.retain(|other| *other != slot);
+        self.newest = self.newest.filter(|(newest, _)| *newest != slot);
+    }
+
+    fn forget_attempts(&mut self) {
+        self.under_way.clear();
+        self.newest = None;
+    }
+}
+
+/// The slots so that the families of their addresses take turns, beginning with the first one's (gRFC A61, RFC 8305 section
+/// 4): where one family leads nowhere, the second attempt already is of another.
+pub(crate) fn interleaved<'a>(order: &[Slot], address: impl Fn(Slot) -> &'a Address) -> Vec<Slot> {
+    let family = |slot: Slot| match address(slot) {
+        Address::Tcp(address) if address.is_ipv4() => Family::V4,
+        Address::Tcp(_) => Family::V6,
+        Address::Unix(_) => Family::Unix,
+    };
+    let mut queues: Vec<(Family, Vec<Slot>)> = Vec::new();
+    for slot in order {
+        let family = family(*slot);
+        match queues.iter_mut().find(|(other, _)| *other == family) {
+            Some((_, queue)) => queue.push(*slot),
+            None => queues.push((family, vec![*slot])),
         }
     }
+    let longest = queues.iter().map(|(_, queue)| queue.len()).max().unwrap_or(0);
+    let row = |index: usize| queues.iter().filter_map(move |(_, queue)| queue.get(index).copied());
+    (0..longest).flat_map(row).collect()
+}
+
+/// What takes turns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Family {
+    V4,
+    V6,
+    Unix,
 }
 
 /// The slots in a random order in which heavier ones tend to come first (gRFC A113).

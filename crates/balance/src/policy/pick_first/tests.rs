@@ -1,20 +1,26 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::connect::ATTEMPT_DELAY;
 use crate::balancer::tests::fixture::{ASK, Fixture, address, addresses};
-use crate::{Connectivity, Pick, Policy};
+use crate::{Address, Balancer, Connectivity, EndpointSet, Pick, Policy};
 
 const IN_ORDER: Policy = Policy::PickFirst { shuffle: false };
 
 #[test]
-fn tries_one_at_a_time_in_the_order_of_the_list_and_keeps_the_first_that_is_ready() {
+fn tries_in_the_order_of_the_list_and_keeps_the_first_that_is_ready() {
     let mut fixture = Fixture::idle(IN_ORDER, &[1; 4], 1);
     fixture.unreachable = [address(0), address(1)].into();
     for number in 0..2 {
         let slot = fixture.balancer.wants_connection(fixture.now).unwrap();
         assert_eq!(fixture.number(slot), number);
-        assert_eq!(fixture.balancer.wants_connection(fixture.now), None, "one at a time");
-        assert_eq!(fixture.balancer.next_deadline(), None);
+        assert_eq!(fixture.balancer.wants_connection(fixture.now), None, "not at once");
+        assert_eq!(fixture.balancer.next_deadline(), Some(fixture.now + ATTEMPT_DELAY));
         fixture.balancer.set_connectivity(slot, Connectivity::TransientFailure, fixture.now);
         assert_eq!(fixture.balancer.next_deadline(), Some(Duration::ZERO), "the next one's turn is now");
     }
@@ -26,6 +32,76 @@ fn tries_one_at_a_time_in_the_order_of_the_list_and_keeps_the_first_that_is_read
     fixture.now += Duration::from_secs(1_000);
     fixture.connect();
     assert_eq!(fixture.pick(), 2);
+}
+
+/// Begins the attempt that is due, and says to whom.
+fn begin(fixture: &mut Fixture) -> Option<u32> {
+    let slot = fixture.balancer.wants_connection(fixture.now)?;
+    Some(fixture.number(slot))
+}
+
+#[test]
+fn an_attempt_that_takes_long_is_joined_by_the_next_and_goes_on() {
+    let mut fixture = Fixture::idle(IN_ORDER, &[1; 3], 8);
+    assert_eq!(begin(&mut fixture), Some(0));
+    fixture.now += ATTEMPT_DELAY - Duration::from_millis(1);
+    assert_eq!(begin(&mut fixture), None);
+    fixture.now += Duration::from_millis(1);
+    assert_eq!(begin(&mut fixture), Some(1));
+    assert_eq!(begin(&mut fixture), None);
+    // The failure of an older attempt is not waited for, that of the newest is.
+    fixture.set(0, Connectivity::TransientFailure);
+    assert_eq!(begin(&mut fixture), None);
+    fixture.set(1, Connectivity::TransientFailure);
+    assert_eq!(begin(&mut fixture), Some(2));
+    assert_eq!(fixture.balancer.next_deadline(), None, "there is no other");
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Queue);
+    fixture.set(2, Connectivity::Ready);
+    assert_eq!(fixture.pick(), 2);
+}
+
+#[test]
+fn the_first_that_answers_wins_and_the_others_are_given_up() {
+    let mut fixture = Fixture::idle(IN_ORDER, &[1; 4], 9);
+    for number in 0..3 {
+        assert_eq!(begin(&mut fixture), Some(number));
+        fixture.now += ATTEMPT_DELAY;
+    }
+    fixture.set(1, Connectivity::Ready);
+    let given_up: BTreeSet<_> = std::iter::from_fn(|| fixture.balancer.surplus_connection()).collect();
+    assert_eq!(given_up, [fixture.slot(0), fixture.slot(2)].into());
+    assert_eq!((begin(&mut fixture), fixture.balancer.next_deadline()), (None, None));
+    assert_eq!(fixture.counts(4, 10), [0, 10, 0, 0]);
+}
+
+#[test]
+fn a_pass_is_over_when_the_last_attempt_has_failed_whichever_that_is() {
+    let mut fixture = Fixture::idle(IN_ORDER, &[1; 2], 10);
+    assert_eq!(begin(&mut fixture), Some(0));
+    fixture.now += ATTEMPT_DELAY;
+    assert_eq!(begin(&mut fixture), Some(1));
+    fixture.set(1, Connectivity::TransientFailure);
+    assert_eq!((begin(&mut fixture), fixture.balancer.next_deadline()), (None, None));
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Queue, "the first may still answer");
+    fixture.set(0, Connectivity::TransientFailure);
+    assert_eq!(begin(&mut fixture), None, "both wait for their backoffs");
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Fail);
+}
+
+#[test]
+fn the_families_of_addresses_take_turns_beginning_with_the_first() {
+    let v6 = |port: u16| Address::Tcp((Ipv6Addr::LOCALHOST, port).into());
+    let v4 = |port: u16| Address::Tcp((Ipv4Addr::LOCALHOST, port).into());
+    let unix = Address::Unix("/run/a".into());
+    let listed = [v6(1), v6(2), v6(3), v4(1), unix.clone(), v4(2)];
+    let mut balancer = Balancer::new(IN_ORDER, SmallRng::seed_from_u64(1));
+    drop(balancer.update(&Arc::new(EndpointSet::new(&listed.map(|address| (address, 1))))));
+    let mut tried = Vec::new();
+    while let Some(slot) = balancer.wants_connection(Duration::ZERO) {
+        tried.push(balancer.endpoint(slot).address().clone());
+        balancer.set_connectivity(slot, Connectivity::TransientFailure, Duration::ZERO);
+    }
+    assert_eq!(tried, [v6(1), v4(1), unix, v6(2), v4(2), v6(3)]);
 }
 
 #[test]
