@@ -63,6 +63,18 @@ pub(crate) fn both_outputs(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
+/// Runs the command, whose standard error is this process' own, and gives back whether it ended well and what it wrote to
+/// standard output.
+///
+/// # Errors
+/// The program cannot be started.
+pub(crate) fn captured(command: &mut Command) -> Result<(bool, String)> {
+    let name = command.get_program().display().to_string();
+    let child = start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+    let output = child.wait_with_output().with_context(|| format!("waiting for `{name}`"))?;
+    Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
 fn collect(command: &mut Command) -> Result<Output> {
     let name = command.get_program().display().to_string();
     let child = start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;

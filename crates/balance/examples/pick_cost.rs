@@ -3,8 +3,8 @@
 //! `cargo run --release -p evenkeel-balance --example pick_cost [-- PART_OF_A_NAME]`
 //!
 //! A pick is followed by what a proxy does next: the endpoint's calls in flight go up, and those of the call picked 100
-//! picks before go down; the costs of all that are printed beside those of the pick alone. Each figure is the least of 25 runs, with the median behind it: other programs on the machine make a
-//! run slower, never faster.
+//! picks before go down; the costs of all that are printed beside those of the pick alone. Each figure is the least of 500
+//! runs, with the median behind it: other programs on the machine make a run slower, never faster.
 
 use core::time::Duration;
 use std::net::SocketAddr;
@@ -22,10 +22,14 @@ use rand::{RngExt, SeedableRng};
 /// What passes from one call to the next: 100,000 calls a second on one thread.
 const GAP: Duration = Duration::from_micros(10);
 const LOAD: LoadReport = LoadReport { utilization: 0.5, requests_per_second: 100.0, errors_per_second: 0.0 };
-const RUNS: usize = 25;
+/// Runs, each shorter than the scheduler lets a thread run, so that some are not disturbed on a busy machine either.
+const RUNS: usize = 500;
 /// Picks per run; fewer for a full scan of many, as each looks at all.
-const PICKS: u32 = 200_000;
+const PICKS: u32 = 10_000;
 const IN_FLIGHT: usize = 100;
+/// The project's bounds at 10,000 endpoints: of a pick, and of a set with one endpoint more or less on a worker's thread.
+const PICK_NS_MAX: f64 = 100.0;
+const UPDATE_US_MAX: f64 = 1_000.0;
 /// Picks between two looks at the clock. With three probes for each, what they want is under way at once.
 const BATCH: usize = 4;
 
@@ -140,6 +144,15 @@ fn update_cost(policy: Policy) -> (f64, f64) {
     (median(&mut worker), median(&mut control))
 }
 
+/// A figure as `cargo xtask bench brain` reads it. A full scan looks at all, and has no bound.
+fn line(claim: &str, measured: f64, most: f64, unit: &str) -> String {
+    if claim.contains("full scan") {
+        return format!("figure: {claim} | none, as it looks at all | {measured:.0} {unit}");
+    }
+    let verdict = if measured <= most { "" } else { " | missed" };
+    format!("figure: {claim} | at most {most:.0} {unit} | {measured:.0} {unit}{verdict}")
+}
+
 fn median(figures: &mut [f64]) -> f64 {
     figures.sort_unstable_by(f64::total_cmp);
     figures[figures.len() / 2]
@@ -194,12 +207,17 @@ fn main() {
         "pick",
         "whole call"
     );
+    let mut lines = Vec::new();
     for (name, policy, weight) in policies() {
         print!("{name:<46}");
         for endpoints in [3, 10_000] {
             let set = Arc::new(EndpointSet::new(&addresses(endpoints, weight)).prepared_for(policy));
             let mut balancer = connected(policy, &set);
             let costs = call_costs(name, policy, &mut balancer, endpoints);
+            if endpoints == 10_000 {
+                let pick = costs.iter().map(|cost| cost.pick).fold(f64::INFINITY, f64::min);
+                lines.push(line(&format!("a pick, 10,000 endpoints, {name}"), pick, PICK_NS_MAX, "ns"));
+            }
             for figure in [|cost: &Cost| cost.pick, |cost: &Cost| cost.whole] {
                 let mut figures: Vec<f64> = costs.iter().map(figure).collect();
                 let median = median(&mut figures);
@@ -215,5 +233,8 @@ fn main() {
     for (name, policy, _) in policies() {
         let (worker, set) = update_cost(policy);
         println!("{name:<46}{worker:>22.1}{set:>22.1}");
+        let claim = format!("one endpoint more or less than 10,000, by a worker, {name}");
+        lines.push(line(&claim, worker, UPDATE_US_MAX, "us"));
     }
+    lines.into_iter().for_each(|line| println!("{line}"));
 }

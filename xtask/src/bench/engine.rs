@@ -60,6 +60,13 @@ const ROWS: [Row; 16] = [
     Row("worker, both connections, 1 x 100, fresh ones", Per::Call, "worker.hundred_fresh", None),
 ];
 
+/// What a call may cost with everything on that watches it or tries it again, by what it costs with the defaults: the
+/// project's bound for the proxy.
+const FEATURES_MAX: f64 = 1.15;
+
+/// Cases of the worker's benchmark; each is there with the defaults, and with `all_` before it with everything on.
+const WORKER_CASES: [&str; 4] = ["one_repeated", "one_fresh", "hundred_repeated", "hundred_fresh"];
+
 /// Instructions by benchmark and case.
 type Counts = BTreeMap<String, u64>;
 
@@ -84,12 +91,14 @@ pub(super) fn run(workspace: &Workspace, out: Option<&Path>) -> Result<bool> {
         counts.append(&mut count(workspace, &runner, package, target)?);
     }
     let rows = figures(&counts)?;
-    let table = table(&rows);
+    let shares = feature_shares(&counts)?;
+    let table = table(&rows) + &feature_table(&shares);
     say(&table);
     if let Some(out) = out {
         write(&workspace.root().join(out), &versions, &rows, &table)?;
     }
-    Ok(rows.iter().all(|row| row.kept != Some(false)))
+    let features_kept = shares.iter().all(|(_, [defaults, all])| *all <= defaults * FEATURES_MAX);
+    Ok(features_kept && rows.iter().all(|row| row.kept != Some(false)))
 }
 
 /// What the figures depend on.
@@ -190,6 +199,33 @@ fn figures(counts: &Counts) -> Result<Vec<Figures>> {
     Ok(rows)
 }
 
+/// Instructions of a call through the worker by case: with the defaults, and with everything on.
+fn feature_shares(counts: &Counts) -> Result<Vec<(&'static str, [f64; 2])>> {
+    let figure = |name: String| {
+        let Some(count) = counts.get(&name) else { bail!("the benchmark {name} was not run") };
+        Ok(*count as f64 / UNITS)
+    };
+    WORKER_CASES
+        .into_iter()
+        .map(|case| Ok((case, [figure(format!("worker.{case}"))?, figure(format!("worker.all_{case}"))?])))
+        .collect()
+}
+
+fn feature_table(shares: &[(&str, [f64; 2])]) -> String {
+    let mut text =
+        "\n| instructions of a call through the worker | defaults | everything on | ratio | at most 1.15 |\n\
+                    |---|---|---|---|---|\n"
+            .to_owned();
+    for (case, [defaults, all]) in shares {
+        let ratio = all / defaults;
+        let verdict = if ratio <= FEATURES_MAX { "kept" } else { "**missed**" };
+        let case = case.replace('_', ", ");
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| {case} | {defaults:.0} | {all:.0} | {ratio:.3} | {verdict} |");
+    }
+    text
+}
+
 fn table(rows: &[Figures]) -> String {
     let mut text =
         "| instructions | per | Evenkeel | h2 | share | at most 1/3 |\n|---|---|---|---|---|---|\n"
@@ -239,7 +275,8 @@ engines get the same bytes in the same portions, one call at a wake-up unless th
 and write is copied once, as a socket does. *Fresh* means that `grpc-timeout` and `traceparent` differ in each call and
 enter the HPACK table, as with grpc-go. h2 is polled by hand, without the tasks and wakers of a runtime, which flatters it. The
 worker's rows are both connections of the proxy, routing, balancing and statistics, without sockets and without an
-access log; connections x calls at once. h2 keeps its HPACK to itself.
+access log; connections x calls at once. *Everything on* is a route that retries on statuses, with the buffer and the budget
+for it, and outlier detection; metrics are always on, and active checks run beside the workers. h2 keeps its HPACK to itself.
 
 Instructions are not time: they leave out cache misses, and copying a megabyte takes few. A download costs the engine a copy
 of each byte into its output, which h2 saves by writing a list of buffers.
@@ -295,6 +332,25 @@ mod tests {
             table.contains("| upload in messages of 64 KiB | MiB | 160000 | 480000 | 0.33 | - |"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn everything_on_may_cost_fifteen_percent() {
+        let shares = |all: u64| {
+            let mut counts = Counts::new();
+            for case in WORKER_CASES {
+                counts.insert(format!("worker.{case}"), 1_000_000);
+                counts.insert(format!("worker.all_{case}"), all);
+            }
+            feature_table(&feature_shares(&counts).unwrap())
+        };
+        assert!(
+            shares(1_150_000).contains("| one, repeated | 1000 | 1150 | 1.150 | kept |"),
+            "{}",
+            shares(1_150_000)
+        );
+        assert!(shares(1_160_000).contains("| 1.160 | **missed** |"));
+        assert!(feature_shares(&Counts::new()).is_err());
     }
 
     #[test]

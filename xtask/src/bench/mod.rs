@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements, never part of the tests (a shared machine would make them fail for nothing).
 
+mod brain;
 mod engine;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ const PEERS: [&str; 5] = ["haproxy", "nginx", "nghttp2", "envoy", "python"];
   cargo xtask bench peers --out docs/benchmarks/peers.json
   cargo xtask bench peers --quick --only evenkeel,haproxy
   cargo xtask bench pick              cost of a pick for each policy
+  cargo xtask bench brain --out docs/benchmarks/brain.json
   cargo xtask bench engine            instructions for each call beside the h2 crate
 
 But for `engine`, which counts, the machine should be quiet: both cores are used, and what else runs shows in the spread.")]
@@ -43,6 +45,15 @@ enum Bench {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Every figure of the balancing brain beside its bound, as the tests print them; some minutes.
+    Brain {
+        /// Also times the picks, which wants a quiet machine.
+        #[arg(long)]
+        picks: bool,
+        /// Where to write the figures: JSON here, Markdown beside it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Nanoseconds for each pick, by policy, with 3 and with 10,000 endpoints.
     Pick,
 }
@@ -52,6 +63,7 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<bool> {
     match &args.bench {
         Bench::Peers { args } => compare(workspace, args),
         Bench::Engine { out } => engine::run(workspace, out.as_deref()),
+        Bench::Brain { picks, out } => brain::run(workspace, *picks, out.as_deref()),
         Bench::Pick => cargo(
             workspace,
             &["run", "--release", "--quiet", "-p", "evenkeel-balance", "--example", "pick_cost"],

@@ -2,7 +2,8 @@
 //! so that a busy machine changes nothing.
 //!
 //! What its client and its backend send is recorded before ([`peers`]) and replayed, so that only the worker is
-//! counted, on connections that are warm. It keeps statistics and writes no access log, as by default.
+//! counted, on connections that are warm. It keeps statistics and writes no access log, as by default; besides, once with
+//! everything on that watches calls or tries them again ([`Features::All`]).
 //!
 //! `cargo xtask bench engine` runs this after the engine's own benchmarks: see `docs/benchmarks/engine.md`.
 
@@ -14,11 +15,14 @@ use core::hint::black_box;
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::outlier::{OutlierConfig, OutlierDetector};
+use evenkeel_balance::retry::{CodeSet, RetryOn, RetryPolicy};
 use evenkeel_balance::{Address, EndpointSet, Policy};
+use evenkeel_grpc::Code;
 use evenkeel_http2::Limits;
 use evenkeel_proxy::worker::metadata::MetadataRules;
-use evenkeel_proxy::worker::route::RouteTable;
-use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
+use evenkeel_proxy::worker::route::{Route, RouteTable};
+use evenkeel_proxy::worker::snapshot::{Cluster, Listener, RetrySettings, Snapshot};
 use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, Worker, WorkerConfig};
 use evenkeel_telemetry::{Options, Telemetry};
 use gungraun::Callgrind;
@@ -35,6 +39,15 @@ const WARM_UP: usize = 500;
 /// Time between two wake-ups.
 const STEP: Duration = Duration::from_micros(100);
 
+/// What the worker is configured to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Features {
+    /// What it does without a word about it.
+    Defaults,
+    /// Retries on statuses, with the replay buffer and budget they need, and outlier detection.
+    All,
+}
+
 /// A worker, its two connections, and what they wrote last.
 struct Proxy {
     worker: Worker,
@@ -45,18 +58,27 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn new() -> Self {
+    fn new(features: Features) -> Self {
         let now = Duration::from_secs(1);
         let address = Address::Tcp("127.0.0.1:1".parse().expect("an address"));
         let endpoints = Arc::new(EndpointSet::new(&[(address, 1)]));
-        let listener = Listener {
-            metadata: MetadataRules::edge(),
-            ..Listener::new("bench", Limits::edge(), RouteTable::to_cluster(0))
-        };
+        let mut cluster = Cluster::new("bench", Policy::default(), endpoints);
+        let mut table = RouteTable::to_cluster(0);
+        if features == Features::All {
+            cluster.outliers = Some(Arc::new(OutlierDetector::new(OutlierConfig::default(), 7, now)));
+            let retry_on = RetryOn::statuses(CodeSet::of(&[Code::Unavailable, Code::ResourceExhausted]));
+            let policy = RetryPolicy { max_attempts: 3, retry_on, ..RetryPolicy::default() };
+            let retry = Some(Arc::new(RetrySettings { policy, is_idempotent: true }));
+            table = RouteTable::new(
+                table.iter().map(|route| Route { retry: retry.clone(), ..route.clone() }).collect(),
+            );
+        }
+        let listener =
+            Listener { metadata: MetadataRules::edge(), ..Listener::new("bench", Limits::edge(), table) };
         let snapshot = Arc::new(Snapshot {
             generation: 1,
             listeners: vec![Arc::new(listener)],
-            clusters: vec![Arc::new(Cluster::new("bench", Policy::default(), endpoints))],
+            clusters: vec![Arc::new(cluster)],
         });
         let mut worker = Worker::new(WorkerConfig { index: 0, count: 1, seed: 7 }, &snapshot, now);
         let telemetry = Arc::new(Telemetry::new(Options { version: "0", protocol_rules: &[] }));
@@ -99,11 +121,11 @@ struct Warm {
 }
 
 /// Records what the peers of a worker send for all calls, and replays the warm-up for another worker.
-fn proxy(fields: Fields, at_once: usize) -> Warm {
-    let mut recorded = Peers::new(Proxy::new(), fields);
+fn proxy(features: Features, fields: Fields, at_once: usize) -> Warm {
+    let mut recorded = Peers::new(Proxy::new(features), fields);
     let warm_up = recorded.record(WARM_UP, at_once);
     let inputs = recorded.record(CALLS, at_once);
-    let mut proxy = Proxy::new();
+    let mut proxy = Proxy::new(features);
     for (conn, input) in &warm_up {
         proxy.wake(*conn, input, |_, _| {});
     }
@@ -117,10 +139,14 @@ fn finish(warm: Warm) {
 }
 
 #[library_benchmark(teardown = finish)]
-#[bench::one_repeated(args = (Fields::Repeated, 1), setup = proxy)]
-#[bench::one_fresh(args = (Fields::Fresh, 1), setup = proxy)]
-#[bench::hundred_repeated(args = (Fields::Repeated, 100), setup = proxy)]
-#[bench::hundred_fresh(args = (Fields::Fresh, 100), setup = proxy)]
+#[bench::one_repeated(args = (Features::Defaults, Fields::Repeated, 1), setup = proxy)]
+#[bench::one_fresh(args = (Features::Defaults, Fields::Fresh, 1), setup = proxy)]
+#[bench::hundred_repeated(args = (Features::Defaults, Fields::Repeated, 100), setup = proxy)]
+#[bench::hundred_fresh(args = (Features::Defaults, Fields::Fresh, 100), setup = proxy)]
+#[bench::all_one_repeated(args = (Features::All, Fields::Repeated, 1), setup = proxy)]
+#[bench::all_one_fresh(args = (Features::All, Fields::Fresh, 1), setup = proxy)]
+#[bench::all_hundred_repeated(args = (Features::All, Fields::Repeated, 100), setup = proxy)]
+#[bench::all_hundred_fresh(args = (Features::All, Fields::Fresh, 100), setup = proxy)]
 fn worker(mut warm: Warm) -> Warm {
     for (conn, input) in &warm.inputs {
         warm.proxy.wake(*conn, black_box(input), |_, bytes| {

@@ -64,7 +64,13 @@ fn roll_out(
 }
 
 /// 100 rollouts; prints and returns how many ended how, and the outcomes in the order of their time.
-fn rollouts(name: &str, canary: Service, rate: u64, trouble: f64) -> (usize, usize, Vec<Outcome>) {
+fn rollouts(
+    name: &str,
+    expected: &str,
+    canary: Service,
+    rate: u64,
+    trouble: f64,
+) -> (usize, usize, Vec<Outcome>) {
     let run = |seed| roll_out(BASE, canary, rate, trouble, seconds(4 * 3_600), seed);
     let mut outcomes: Vec<_> = (0..SEEDS).map(run).collect();
     outcomes.sort_by_key(|outcome| outcome.after);
@@ -72,19 +78,17 @@ fn rollouts(name: &str, canary: Service, rate: u64, trouble: f64) -> (usize, usi
     let (promoted, rolled_back) = (count(Phase::Promoted), count(Phase::RolledBack));
     let (median, last) = (outcomes[outcomes.len() / 2], outcomes[outcomes.len() - 1]);
     println!(
-        "{name}, {rate} calls/s, seeds 0 to {}: {promoted} promoted, {rolled_back} rolled back; after {:?} and {} calls \
-         of the canary (median), {:?} (longest)",
-        SEEDS - 1,
-        median.after,
-        median.canary_calls,
-        last.after,
+        "figure: canary, {name}, {rate} calls/s | {expected} | {promoted} promoted, {rolled_back} rolled back; after {:.0?} \
+         and {} of its calls (median), {:.0?} (longest)",
+        median.after, median.canary_calls, last.after,
     );
     (promoted, rolled_back, outcomes)
 }
 
 #[test]
 fn an_equal_version_is_promoted_and_never_rolled_back() {
-    let (promoted, rolled_back, outcomes) = rollouts("equal, 1 % errors", BASE, 100, 0.0);
+    let (promoted, rolled_back, outcomes) =
+        rollouts("equal, 1 % errors", "100 of 100 promoted", BASE, 100, 0.0);
     assert_eq!((promoted, rolled_back), (100, 0));
     assert!(outcomes[0].after >= seconds(900), "no step is shorter than its time");
     assert!(outcomes[99].after <= seconds(3_600), "{:?}", outcomes[99]);
@@ -93,7 +97,8 @@ fn an_equal_version_is_promoted_and_never_rolled_back() {
 #[test]
 fn a_version_with_two_percent_more_errors_is_rolled_back() {
     let worse = Service { error_rate: 0.03, ..BASE };
-    let (promoted, rolled_back, outcomes) = rollouts("2 % more errors", worse, 100, 0.0);
+    let (promoted, rolled_back, outcomes) =
+        rollouts("2 % more errors", "100 of 100 rolled back", worse, 100, 0.0);
     assert_eq!((promoted, rolled_back), (0, 100));
     assert!(outcomes.iter().all(|outcome| outcome.weight == Some(0)));
     assert!(outcomes[99].after <= seconds(3_600), "{:?}", outcomes[99]);
@@ -102,14 +107,14 @@ fn a_version_with_two_percent_more_errors_is_rolled_back() {
 #[test]
 fn two_percent_more_errors_are_found_with_a_tenth_of_the_traffic_too() {
     let worse = Service { error_rate: 0.03, ..BASE };
-    let (promoted, rolled_back, _) = rollouts("2 % more errors", worse, 10, 0.0);
+    let (promoted, rolled_back, _) = rollouts("2 % more errors", "100 of 100 rolled back", worse, 10, 0.0);
     assert_eq!((promoted, rolled_back), (0, 100));
 }
 
 #[test]
 fn a_version_that_fails_every_call_is_gone_within_seconds() {
     let broken = Service { error_rate: 1.0, ..BASE };
-    let (_, rolled_back, outcomes) = rollouts("fails every call", broken, 100, 0.0);
+    let (_, rolled_back, outcomes) = rollouts("fails every call", "100 of 100 rolled back", broken, 100, 0.0);
     assert_eq!(rolled_back, 100);
     assert!(outcomes[99].after <= seconds(5), "{:?}", outcomes[99]);
 }
@@ -117,20 +122,21 @@ fn a_version_that_fails_every_call_is_gone_within_seconds() {
 #[test]
 fn a_slower_version_is_rolled_back() {
     let slow = Service { mean_ms: BASE.mean_ms * 1.6, ..BASE };
-    let (promoted, rolled_back, _) = rollouts("p99 60 % longer", slow, 100, 0.0);
+    let (promoted, rolled_back, _) = rollouts("p99 60 % longer", "100 of 100 rolled back", slow, 100, 0.0);
     assert_eq!((promoted, rolled_back), (0, 100));
 }
 
 #[test]
 fn a_quicker_and_better_version_is_promoted() {
     let better = Service { error_rate: 0.0, mean_ms: 10.0 };
-    let (promoted, rolled_back, _) = rollouts("better", better, 100, 0.0);
+    let (promoted, rolled_back, _) = rollouts("better", "100 of 100 promoted", better, 100, 0.0);
     assert_eq!((promoted, rolled_back), (100, 0));
 }
 
 #[test]
 fn trouble_of_both_versions_speaks_against_neither() {
-    let (_, rolled_back, _) = rollouts("equal, both with 30 % errors half of the time", BASE, 100, 0.3);
+    let (_, rolled_back, _) =
+        rollouts("equal, both with 30 % errors half of the time", "none rolled back", BASE, 100, 0.3);
     assert_eq!(rolled_back, 0);
 }
 

@@ -287,10 +287,13 @@ fn a_metastable_overload_ends_within_ten_seconds_of_its_cause() {
     for seed in 1..=5 {
         let stuck = [unprotected(), with_budget(), with_throttle()].map(|proxy| recovery_s(proxy, seed));
         let recovered = recovery_s(with_all(), seed);
+        let in_words =
+            |seconds: Option<usize>| seconds.map_or("never".to_owned(), |seconds| format!("{seconds} s"));
+        let [nothing, budget, throttle] = stuck.map(in_words);
         println!(
-            "seed {seed}: without anything {:?}, budget only {:?}, gRPC's throttle only {:?}, budget, limiter and \
-             queue {recovered:?} s",
-            stuck[0], stuck[1], stuck[2]
+            "figure: recovery from a metastable overload, seed {seed} | within 10 s of its cause's end | {} (without anything: \
+             {nothing}; with a budget only: {budget}; with gRPC's throttle only: {throttle})",
+            in_words(recovered)
         );
         assert_eq!(stuck[0], None, "without protection it never ends, seed {seed}");
         assert!(recovered.is_some_and(|seconds| seconds <= 10), "{recovered:?} s, seed {seed}");

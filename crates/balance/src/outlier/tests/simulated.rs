@@ -63,7 +63,8 @@ fn an_hour_at_one_percent_errors_ejects_nobody() {
             for seed in 1..=5 {
                 let run = simulate(endpoints, rate, 3_600, None, seed);
                 println!(
-                    "{endpoints} endpoints, {rate} calls/s, seed {seed}: {} ejections in {} calls",
+                    "figure: ejections in an hour at 1 % errors, {endpoints} endpoints, {rate} calls/s, seed {seed} | 0 | {} \
+                     in {} calls",
                     run.false_ejections, run.calls
                 );
                 assert_eq!(run.calls, u64::from(rate) * 3_600);
@@ -80,8 +81,10 @@ fn a_backend_that_fails_every_call_is_out_within_a_second_and_hardly_hit_again()
             for seed in 1..=5 {
                 let run = simulate(endpoints, rate, 600, Some(0), seed);
                 println!(
-                    "{endpoints} endpoints, {rate} calls/s, seed {seed}: out after {:?}, then {} of {} calls hit it",
-                    run.out_after, run.hits_after, run.calls_after
+                    "figure: a backend that fails every call, one of {endpoints}, {rate} calls/s, seed {seed} | out within 1 s, \
+                     then below 0.5 % of the calls | out after {:?}, then {:.3} %",
+                    run.out_after.unwrap_or(Duration::MAX),
+                    100.0 * run.hits_after as f64 / run.calls_after as f64
                 );
                 assert_eq!(run.false_ejections, 0, "seed {seed}");
                 // Five failures in a row at one backend's share of the calls, whatever that is; 100 calls/s each: 0.05 s.

@@ -88,7 +88,9 @@ fn when_one_of_n_leaves_its_keys_move_and_few_others() {
         let figures = [ring, grpc, maglev].map(|policy| moved(policy, n));
         for ((all, needless), name) in figures.iter().zip(["ring", "ring sized as gRPC's", "maglev"]) {
             println!(
-                "one of {n} leaves, {name}: {:.2} % move, {:.2} % needlessly",
+                "figure: keys that move when one of {n} endpoints leaves, {name} | about {:.2} % | {:.2} %, {:.2} % \
+                 needlessly",
+                100.0 / n as f64,
                 all * 100.0,
                 needless * 100.0
             );
@@ -307,8 +309,11 @@ fn hot_keys_stay_within_the_bound_and_the_others_at_home() {
                 fixture.balancer.call_started(slot, Duration::ZERO);
             }
             let most = (0..100).map(|number| fixture.endpoint(number).in_flight()).max().unwrap();
+            let name = if matches!(policy, Policy::Maglev { .. }) { "maglev" } else { "ring_hash" };
             println!(
-                "{policy:?}: max/mean {:.2}, {:.1} % at their own endpoint",
+                "figure: largest load by the mean, keys by Zipf's law, {name}, bounded_load {percent} | at most {:.2} | \
+                 {:.2}, {:.1} % of the calls at their own endpoint",
+                f64::from(percent) / 100.0,
                 f64::from(most) / 100.0,
                 100.0 * f64::from(at_home as u32) / CALLS as f64
             );

@@ -143,7 +143,8 @@ fn queues_are_as_short_as_theory_says() {
         let expected = fluid_limit(load, f64::from(choices));
         let error = measured / expected - 1.0;
         println!(
-            "{choices} choices at load {load}: {measured:.3}, theory {expected:.3} ({:+.2} %)",
+            "figure: mean time in the system, {choices} choices, load {load}, 1,000 servers | {expected:.3} within 2 % | \
+             {measured:.3} ({:+.2} %)",
             error * 100.0
         );
         assert!(error.abs() < 0.02, "{choices} choices at load {load}: {measured}, expected {expected}");

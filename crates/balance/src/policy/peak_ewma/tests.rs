@@ -53,6 +53,7 @@ fn weights_divide_the_cost() {
 
 #[test]
 fn a_ten_times_slower_server_loses_its_share_within_five_seconds() {
+    let mut most: f64 = 0.0;
     for seed in 0..5 {
         let mut servers = [Server::of_ms(10); 5];
         let mut queueing = Queueing::new(peak_ewma(), &servers, 200.0, seed);
@@ -63,8 +64,12 @@ fn a_ten_times_slower_server_loses_its_share_within_five_seconds() {
         queueing.run_for(5 * SECOND);
         let after = queueing.run_for(10 * SECOND).fair_shares(0);
         println!("seed {seed}: {after:.3} of its fair share");
+        most = most.max(after);
         assert!(after < 0.2, "seed {seed}: {after}");
     }
+    println!(
+        "figure: share of a server ten times slower, 5 s later, peak_ewma | below 0.2 of the fair one | {most:.3} at most in 5 runs"
+    );
 }
 
 #[test]

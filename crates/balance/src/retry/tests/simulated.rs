@@ -71,14 +71,19 @@ fn attempts_per_call(
 fn where_all_backends_fail_half_their_calls_attempts_per_call_stay_within_the_budget() {
     let shapes = [(MS * 20, MS * 20), (MS, MS * 100), (MS * 500, MS)];
     for rate in [10, 100, 1_000] {
+        let mut most: f64 = 0.0;
         for shape in shapes {
             for seed in 1..=3 {
                 let budget = RetryBudget::new(RetryBudgetConfig::default());
                 let attempts = attempts_per_call(rate, shape, &budget, None, seed);
                 println!("{rate} calls/s, failures and successes {shape:?}, seed {seed}: {attempts:.4}");
+                most = most.max(attempts);
                 assert!(attempts <= 1.2, "{attempts} at {rate} calls/s, {shape:?}, seed {seed}");
             }
         }
+        println!(
+            "figure: attempts per call where all backends fail half of them, {rate} calls/s | at most 1.2 | {most:.4} at most in 9 runs"
+        );
     }
     let free = attempts_per_call(1_000, shapes[0], &ample_budget(), None, 1);
     println!("without a budget: {free:.4}");
@@ -192,7 +197,9 @@ fn hedging_cuts_the_tail_to_a_fifth_for_a_twentieth_more_calls() {
         let (with_hedges, attempts) = hedged(&on, seed);
         let (before, after) = (quantile(&plain, 0.999), quantile(&with_hedges, 0.999));
         println!(
-            "seed {seed}: hedged after {delay:?}, p99.9 from {before:?} to {after:?}, {:.2} % more calls",
+            "figure: p99.9 with hedging after {delay:.1?} by that without, seed {seed} | at most 0.2 for at most 5 % more calls | \
+             {:.3} ({before:.1?} to {after:.1?}) for {:.2} %",
+            after.div_duration_f64(before),
             (attempts - 1.0) * 100.0
         );
         assert!(after * 5 <= before, "{before:?} to {after:?}, seed {seed}");

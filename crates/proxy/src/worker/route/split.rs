@@ -126,6 +126,7 @@ mod tests {
             calls[split.choose(rng.next_u64())] += 1;
         }
         assert_eq!(calls[4] + calls[7], 10_000);
+        println!("figure: calls to the second of a split 90/10, of 10,000 | 900 to 1,100 | {}", calls[7]);
         assert!((900..=1100).contains(&calls[7]), "{calls:?}");
         assert_eq!((split.choose(0), split.choose(u64::MAX)), (4, 7));
     }

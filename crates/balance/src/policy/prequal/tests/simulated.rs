@@ -31,6 +31,7 @@ fn queueing(answers: Answers, servers: &[Server], rate: f64, seed: u64) -> Queue
 #[test]
 fn a_ten_times_slower_server_loses_its_share_within_five_seconds() {
     for answers in ALL {
+        let mut most: f64 = 0.0;
         for servers in [5, 50] {
             let rate = 40.0 * servers as f64;
             for seed in 0..3 {
@@ -43,9 +44,14 @@ fn a_ten_times_slower_server_loses_its_share_within_five_seconds() {
                 queueing.run_for(5 * SECOND);
                 let after = queueing.run_for(10 * SECOND).fair_shares(slow);
                 println!("{answers:?}, {servers} servers, seed {seed}: {after:.3} of its fair share");
+                most = most.max(after);
                 assert!(after < 0.2, "{answers:?}, {servers} servers, seed {seed}: {after}");
             }
         }
+        println!(
+            "figure: share of a server ten times slower, 5 s later, prequal, answers: {answers:?} | below 0.2 of the fair one | \
+             {most:.3} at most in 6 runs"
+        );
     }
 }
 
@@ -90,7 +96,10 @@ fn the_tail_is_shorter_than_with_other_policies_where_servers_differ() {
             let config = PrequalConfig { source, ..PrequalConfig::default() };
             let prequal = p99_with_unequal_servers(Policy::Prequal(config), seed);
             println!(
-                "seed {seed}: least_request {least_request:?}, peak_ewma {peak_ewma:?}, {source:?} {prequal:?}"
+                "figure: p99 of prequal, answers of {source:?}, every fifth of 50 servers thrice as slow, load 0.8, seed {seed} | \
+                 at most 0.7 of least_request's, 0.85 of peak_ewma's | {:.2} and {:.2}",
+                prequal.div_duration_f64(least_request),
+                prequal.div_duration_f64(peak_ewma)
             );
             assert!(prequal < least_request.mul_f64(0.7), "seed {seed}: {prequal:?}, {least_request:?}");
             assert!(prequal < peak_ewma.mul_f64(0.85), "seed {seed}: {prequal:?}, {peak_ewma:?}");

@@ -1,0 +1,245 @@
+//! `cargo xtask bench brain`: every figure of the balancing brain, beside what it must be.
+//!
+//! A figure is computed by the test that asserts it, which prints it as a line `figure: claim | bound | measured` before it
+//! judges; so a figure cannot be one thing in the table and another in the test. This command runs those tests, one after the
+//! other, and makes a table of their lines. All follow from seeds: they are the same on every machine.
+//!
+//! The figures of picks are times, and are measured by an example that prints such lines too, with a fourth part, `missed`,
+//! where the bound is not kept. They mean something on a quiet machine only.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use crate::console::say;
+use crate::process::{self, shell};
+use crate::workspace::Workspace;
+
+/// What a line with a figure has before the figure.
+const MARK: &str = "figure: ";
+
+/// Tests of one part of the brain: its title, Cargo's arguments for their binary, and the tests.
+struct Part(&'static str, &'static [&'static str], &'static [&'static str]);
+
+const BALANCE: [&str; 3] = ["-p", "evenkeel-balance", "--lib"];
+
+#[rustfmt::skip]
+const PARTS: [Part; 8] = [
+    Part("Policies against theory", &BALANCE, &[
+        "policy::least_request::tests::queues_are_as_short_as_theory_says",
+        "policy::weighted_round_robin::tests::static_weights::picks_are_exact_over_any_period",
+        "policy::consistent::tests::when_one_of_n_leaves_its_keys_move_and_few_others",
+        "policy::consistent::tests::hot_keys_stay_within_the_bound_and_the_others_at_home",
+        "subset::of_list::tests::one_endpoint_more_or_less_changes_one_entry_of_a_random_subset_at_most",
+        "subset::of_list::tests::random_subsets_load_endpoints_as_chance_has_it",
+        "subset::of_list::tests::deterministic_subsets_load_all_endpoints_alike",
+    ]),
+    Part("Slow backends", &BALANCE, &[
+        "policy::prequal::tests::simulated::a_ten_times_slower_server_loses_its_share_within_five_seconds",
+        "policy::prequal::tests::simulated::the_tail_is_shorter_than_with_other_policies_where_servers_differ",
+        "policy::peak_ewma::tests::a_ten_times_slower_server_loses_its_share_within_five_seconds",
+    ]),
+    Part("prequal in the testbed of its paper, antagonised servers of two kinds", &["-p", "evenkeel-balance", "--test", "prequal_figures"], &[
+        "the_tail_at_nine_tenths_of_the_capacity_is_shorter_than_with_any_other_policy",
+        "no_call_fails_up_to_1_74_times_the_allocation",
+        "weighted_round_robin_fails_calls_above_the_allocation",
+    ]),
+    Part("Outlier detection", &BALANCE, &[
+        "outlier::tests::simulated::a_backend_that_fails_every_call_is_out_within_a_second_and_hardly_hit_again",
+        "outlier::tests::simulated::an_hour_at_one_percent_errors_ejects_nobody",
+    ]),
+    Part("Retries and hedging", &BALANCE, &[
+        "retry::tests::simulated::where_all_backends_fail_half_their_calls_attempts_per_call_stay_within_the_budget",
+        "retry::tests::simulated::hedging_cuts_the_tail_to_a_fifth_for_a_twentieth_more_calls",
+    ]),
+    Part("Overload", &BALANCE, &[
+        "limit::tests::overload::a_metastable_overload_ends_within_ten_seconds_of_its_cause",
+    ]),
+    Part("Splits", &["-p", "evenkeel-proxy", "--lib"], &[
+        "worker::route::split::tests::a_split_keeps_its_weights_within_one_point",
+    ]),
+    Part("Canaries, 100 seeds each", &BALANCE, &[
+        "canary::tests::simulated::an_equal_version_is_promoted_and_never_rolled_back",
+        "canary::tests::simulated::a_version_with_two_percent_more_errors_is_rolled_back",
+        "canary::tests::simulated::two_percent_more_errors_are_found_with_a_tenth_of_the_traffic_too",
+        "canary::tests::simulated::a_version_that_fails_every_call_is_gone_within_seconds",
+        "canary::tests::simulated::trouble_of_both_versions_speaks_against_neither",
+    ]),
+];
+
+/// A figure of one test.
+#[derive(Clone, PartialEq, Debug)]
+struct Figure {
+    claim: String,
+    bound: String,
+    measured: String,
+    /// The test's name, without its module.
+    test: String,
+    is_kept: bool,
+}
+
+/// Figures by part, in order.
+type Parts = Vec<(&'static str, Vec<Figure>)>;
+
+/// Runs the tests, prints the table and writes it to `out` (JSON) and beside it (Markdown). Whether all bounds are kept.
+pub(super) fn run(workspace: &Workspace, with_picks: bool, out: Option<&Path>) -> Result<bool> {
+    let mut parts = Parts::new();
+    for Part(title, binary, tests) in PARTS {
+        parts.push((title, figures_of(workspace, binary, tests)?));
+    }
+    if with_picks {
+        parts.push(("Picks, least of 500 runs", pick_figures(workspace)?));
+    }
+    let table = table(&parts);
+    say(&table);
+    if let Some(out) = out {
+        write(&workspace.root().join(out), &parts, &table)?;
+    }
+    Ok(parts.iter().flat_map(|(_, figures)| figures).all(|figure| figure.is_kept))
+}
+
+fn figures_of(workspace: &Workspace, binary: &[&str], tests: &[&str]) -> Result<Vec<Figure>> {
+    let mut command = workspace.command("cargo", &["test", "--quiet"]);
+    // In the terse form of --quiet the names of the tests are left out, hence the format.
+    command.args(binary).args(["--", "--nocapture", "--test-threads=1", "--format=pretty", "--exact"]);
+    command.args(tests);
+    say(format_args!("{}", shell(&command)));
+    let (_, text) = process::captured(&mut command)?;
+    let figures = read(&text);
+    let missing: Vec<&&str> =
+        tests.iter().filter(|test| !figures.iter().any(|figure| test.ends_with(&figure.test))).collect();
+    if !missing.is_empty() {
+        bail!("no figure of {missing:?}: they were renamed, or do not build; run the command above");
+    }
+    Ok(figures)
+}
+
+fn pick_figures(workspace: &Workspace) -> Result<Vec<Figure>> {
+    let example = ["run", "--release", "--quiet", "-p", "evenkeel-balance", "--example", "pick_cost"];
+    let mut command = workspace.command("cargo", &example);
+    say(format_args!("{}", shell(&command)));
+    let (is_well, text) = process::captured(&mut command)?;
+    let figures = read(&text);
+    if !is_well || figures.is_empty() {
+        bail!("`{}` failed", shell(&command));
+    }
+    Ok(figures)
+}
+
+/// Reads the figures in what tests, or an example, wrote. Those of a test that failed are not kept.
+fn read(text: &str) -> Vec<Figure> {
+    let mut figures: Vec<Figure> = Vec::new();
+    let mut verdicts: BTreeMap<String, bool> = BTreeMap::new();
+    let mut test = "pick_cost".to_owned();
+    for line in text.lines() {
+        // The test harness writes `test NAME ... `, and the verdict behind it, or on a line after the test's own output.
+        let rest = match line.strip_prefix("test ").and_then(|line| line.split_once(" ... ")) {
+            Some((name, rest)) => {
+                test = name.rsplit("::").next().unwrap_or(name).to_owned();
+                rest
+            }
+            None => line,
+        };
+        if let Some((_, figure)) = rest.split_once(MARK) {
+            let mut cells = figure.split(" | ").map(|cell| cell.trim().to_owned());
+            let mut cell = || cells.next().unwrap_or_default();
+            let (claim, bound, measured) = (cell(), cell(), cell());
+            figures.push(Figure { claim, bound, measured, test: test.clone(), is_kept: cell() != "missed" });
+        } else if rest == "ok" || rest == "FAILED" {
+            verdicts.insert(test.clone(), rest == "ok");
+        }
+    }
+    for figure in &mut figures {
+        figure.is_kept &= verdicts.get(&figure.test).copied().unwrap_or(figure.test == "pick_cost");
+    }
+    figures
+}
+
+/// The table in Markdown.
+fn table(parts: &Parts) -> String {
+    let mut text = String::new();
+    for (title, figures) in parts {
+        let _ = write!(text, "\n## {title}\n\n| figure | bound | measured | |\n|---|---|---|---|\n");
+        for Figure { claim, bound, measured, is_kept, .. } in figures {
+            let verdict = if *is_kept { "kept" } else { "**missed**" };
+            let _ = writeln!(text, "| {claim} | {bound} | {measured} | {verdict} |");
+        }
+        let mut tests: Vec<&str> = figures.iter().map(|figure| figure.test.as_str()).collect();
+        tests.dedup();
+        let _ = writeln!(
+            text,
+            "\nBy {}.",
+            tests.iter().map(|test| format!("`{test}`")).collect::<Vec<_>>().join(", ")
+        );
+    }
+    text
+}
+
+fn write(out: &Path, parts: &Parts, table: &str) -> Result<()> {
+    let rows: Vec<_> = parts
+        .iter()
+        .flat_map(|(part, figures)| figures.iter().map(move |figure| (part, figure)))
+        .map(|(part, Figure { claim, bound, measured, test, is_kept })| {
+            json!({ "part": part, "claim": claim, "bound": bound, "measured": measured, "test": test, "kept": is_kept })
+        })
+        .collect();
+    let text = serde_json::to_string_pretty(&rows).context("writing the figures as JSON")?;
+    std::fs::write(out, text + "\n").with_context(|| format!("writing {}", out.display()))?;
+    let page = out.with_extension("md");
+    let head = "# Figures of the balancing brain\n\nMade by `cargo xtask bench brain --out docs/benchmarks/brain.json`. Each \
+                line is printed by the test that asserts its bound, named below its table; all but the picks' follow from \
+                seeds.\n";
+    std::fs::write(&page, format!("{head}{table}")).with_context(|| format!("writing {}", page.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_figures_with_the_verdict_of_their_test() {
+        let text = "running 3 tests\n\
+                    test a::b::good ... figure: one | at most 1 | 0.5\n\
+                    something else\n\
+                    figure: two | 2 | 2 of 2\n\
+                    ok\n\
+                    test a::silent ... ok\n\
+                    test a::bad ... figure: three | 3 | 4\n\
+                    FAILED\n";
+        let figures = read(text);
+        let told: Vec<_> = figures
+            .iter()
+            .map(|figure| (figure.claim.as_str(), figure.test.as_str(), figure.is_kept))
+            .collect();
+        assert_eq!(told, [("one", "good", true), ("two", "good", true), ("three", "bad", false)]);
+        assert_eq!((figures[1].bound.as_str(), figures[1].measured.as_str()), ("2", "2 of 2"));
+    }
+
+    #[test]
+    fn a_test_that_never_ended_kept_nothing() {
+        assert!(!read("test a::b ... figure: one | 1 | 1\n")[0].is_kept);
+    }
+
+    #[test]
+    fn an_example_says_itself_what_it_missed() {
+        let figures =
+            read("figure: pick | at most 100 ns | 90 ns\nfigure: pick | at most 100 ns | 101 ns | missed\n");
+        assert_eq!(figures.iter().map(|figure| figure.is_kept).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn the_table_names_what_is_missed_and_the_tests() {
+        let figure = Figure {
+            claim: "a".to_owned(),
+            bound: "b".to_owned(),
+            measured: "c".to_owned(),
+            test: "t".to_owned(),
+            is_kept: false,
+        };
+        let text = table(&vec![("Part", vec![figure])]);
+        assert!(text.contains("| a | b | c | **missed** |\n\nBy `t`.\n"), "{text}");
+    }
+}
