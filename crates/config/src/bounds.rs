@@ -180,6 +180,25 @@ pub const DNS_MAX_REFRESH: Bounds<Duration> = millis(SECOND, HOUR, 30 * SECOND);
 /// an hour an endpoint's outage would still be held against it the next day.
 pub const PEAK_EWMA_DECAY: Bounds<Duration> = millis(10, HOUR, 10 * SECOND);
 
+/// Probes that prequal makes per call: the paper's 3. Its figure 8 finds no gain above, and much lost below 1.
+pub const PREQUAL_PROBES: Bounds<f64> = Bounds { min: 0.1, max: 16.0, default: 3.0 };
+
+/// Probes in prequal's pool: the paper's 16. Each call looks through all.
+pub const PREQUAL_POOL_SIZE: Bounds<u32> =
+    count(2, evenkeel_balance::PrequalConfig::MAX_POOL_SIZE as u32, 16);
+
+/// How old prequal's answers get: the paper's 1 s. What a server was like a minute ago says nothing of now.
+pub const PREQUAL_MAX_AGE: Bounds<Duration> = millis(10, MINUTE, SECOND);
+
+/// Probes that prequal takes out of its pool per call: the paper's 1. More than come in leave the pool empty.
+pub const PREQUAL_REMOVALS: Bounds<f64> = Bounds { min: 0.0, max: 16.0, default: 1.0 };
+
+/// By how much more often than needed prequal's probes may be used: the paper's 1.
+pub const PREQUAL_REUSE_DELTA: Bounds<f64> = Bounds { min: 0.0, max: 10.0, default: 1.0 };
+
+/// Above which quantile of the requests in flight prequal calls an endpoint hot: the paper's 2^-0.25, to a thousandth.
+pub const PREQUAL_RIF_QUANTILE: Bounds<f64> = Bounds { min: 0.0, max: 1.0, default: 0.841 };
+
 /// How long load must have been reported until it counts (gRFC A58). 0: at once.
 pub const LOAD_BLACKOUT_PERIOD: Bounds<Duration> = millis(0, HOUR, 10 * SECOND);
 

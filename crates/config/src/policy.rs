@@ -1,6 +1,8 @@
 //! Names of the balancing policies, as the configuration and the command line write them.
 
-use evenkeel_balance::{Affinity, Choice, PeakEwmaConfig, Policy, ProbeSource, RingSize, TableSize};
+use evenkeel_balance::{
+    Affinity, Choice, PeakEwmaConfig, Policy, PrequalConfig, ProbeSource, RingSize, TableSize,
+};
 use serde::Serializer;
 use serde::ser::SerializeMap;
 use serde_json::json;
@@ -9,16 +11,20 @@ use crate::errors::{closest, quoted};
 use crate::units::format_duration;
 
 /// The names of all policies.
-pub(crate) const POLICY_NAMES: [&str; 8] = [
+pub(crate) const POLICY_NAMES: [&str; 9] = [
     "least_request",
     "round_robin",
     "weighted_round_robin",
     "peak_ewma",
+    "prequal",
     "ring_hash",
     "maglev",
     "random",
     "pick_first",
 ];
+
+/// Where prequal's answers may come from.
+pub(crate) const PROBE_SOURCE_NAMES: [&str; 2] = ["endpoints", "own"];
 
 /// What may become of a call whose key's endpoint cannot take it.
 pub(crate) const WHEN_UNAVAILABLE_NAMES: [&str; 2] = ["rehash", "fail"];
@@ -26,8 +32,8 @@ pub(crate) const WHEN_UNAVAILABLE_NAMES: [&str; 2] = ["rehash", "fail"];
 /// Reads a policy's name, as the command line gives it. Its parameters have their defaults.
 ///
 /// # Errors
-/// The name is none of `least_request`, `round_robin`, `weighted_round_robin`, `peak_ewma`, `ring_hash`, `maglev`, `random`,
-/// `pick_first`.
+/// The name is none of `least_request`, `round_robin`, `weighted_round_robin`, `peak_ewma`, `prequal`, `ring_hash`,
+/// `maglev`, `random`, `pick_first`.
 pub fn policy_from_str(name: &str) -> Result<Policy, UnknownPolicy> {
     Ok(match name {
         "pick_first" => Policy::PickFirst { shuffle: false },
@@ -36,6 +42,7 @@ pub fn policy_from_str(name: &str) -> Result<Policy, UnknownPolicy> {
         "random" => Policy::Random,
         "least_request" => Policy::LeastRequest(Choice::default()),
         "peak_ewma" => Policy::PeakEwma(PeakEwmaConfig::default()),
+        "prequal" => Policy::Prequal(PrequalConfig::default()),
         "ring_hash" => Policy::RingHash { size: RingSize::default(), affinity: Affinity::default() },
         "maglev" => Policy::Maglev { size: TableSize::default(), affinity: Affinity::default() },
         _ => {
@@ -95,7 +102,6 @@ pub(crate) fn serialize<S: Serializer>(policy: &Policy, serializer: S) -> Result
             "probes_per_call": config.probes_per_call.get(),
             "pool_size": config.pool_size,
             "max_age": format_duration(config.max_age),
-            "probe_timeout": format_duration(config.probe_timeout),
             "removals_per_call": config.removals_per_call.get(),
             "reuse_delta": config.reuse_delta.get(),
             "rif_quantile": config.rif_quantile.get(),
@@ -103,7 +109,6 @@ pub(crate) fn serialize<S: Serializer>(policy: &Policy, serializer: S) -> Result
                 ProbeSource::Endpoints => "endpoints",
                 ProbeSource::Own => "own",
             },
-            "idle_interval": config.idle_interval.map(format_duration),
         }),
         Policy::RingHash { size, affinity } => {
             let mut parameters = affinity_json(affinity);
@@ -158,7 +163,7 @@ mod tests {
         assert_eq!(
             message("rendezvous"),
             "unknown policy `rendezvous`; use one of least_request, round_robin, weighted_round_robin, peak_ewma, \
-             ring_hash, maglev, random, pick_first"
+             prequal, ring_hash, maglev, random, pick_first"
         );
     }
 }

@@ -4,7 +4,10 @@
 
 use core::time::Duration;
 
-use evenkeel_balance::{Affinity, Factor, LoadWeightConfig, PeakEwmaConfig, Policy, RingSize, SlowStart};
+use evenkeel_balance::{
+    Affinity, Factor, LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig, ProbeSource, RingSize,
+    SlowStart,
+};
 use evenkeel_config::{Cluster, Config, Cookie, Flags, HashBy, Subset, SubsetKind, parse};
 
 const GOOD: &str = "listeners: [{address: '0.0.0.0:50051', routes: [{cluster: orders}]}]
@@ -75,6 +78,43 @@ fn policies_that_hash_have_sizes_and_say_what_becomes_of_a_lost_endpoint() {
     let maglev = |size: u32, affinity| Policy::Maglev { size: size.try_into().unwrap(), affinity };
     assert_eq!(policy("maglev"), maglev(65_537, Affinity::Rehash));
     assert_eq!(policy("{maglev: {table_size: 3, bounded_load: 125}}"), maglev(3, bounded(125)));
+}
+
+#[test]
+fn prequal_has_the_papers_defaults_and_every_parameter_its_bounds() {
+    let policy = |written: &str| cluster(&format!("policy: {written}")).policy;
+    assert_eq!(policy("prequal"), Policy::Prequal(PrequalConfig::default()));
+    let all = "{prequal: {source: own, probes_per_call: 0.5, pool_size: 64, max_age: 1m, removals_per_call: 0.25, \
+               reuse_delta: 2, rif_quantile: 0.6}}";
+    assert_eq!(
+        policy(all),
+        Policy::Prequal(PrequalConfig {
+            source: ProbeSource::Own,
+            probes_per_call: Factor::from_thousandths(500),
+            pool_size: 64,
+            max_age: Duration::from_secs(60),
+            removals_per_call: Factor::from_thousandths(250),
+            reuse_delta: Factor::from_thousandths(2_000),
+            rif_quantile: Factor::from_thousandths(600),
+            ..PrequalConfig::default()
+        })
+    );
+    for (parameter, code) in [
+        ("source: orca", "unknown_name"),
+        ("probes_per_call: 0", "out_of_bounds"),
+        ("probes_per_call: 16.1", "out_of_bounds"),
+        ("pool_size: 1", "out_of_bounds"),
+        ("pool_size: 65", "out_of_bounds"),
+        ("max_age: 9ms", "out_of_bounds"),
+        ("max_age: 61s", "out_of_bounds"),
+        ("removals_per_call: 17", "out_of_bounds"),
+        ("reuse_delta: 11", "out_of_bounds"),
+        ("rif_quantile: 1.01", "out_of_bounds"),
+    ] {
+        let key = parameter.split(':').next().unwrap();
+        let path = format!("clusters[0].policy.prequal.{key}");
+        assert_eq!(cluster_faults(&format!("policy: {{prequal: {{{parameter}}}}}")), [(code, path)]);
+    }
 }
 
 #[test]
@@ -163,7 +203,7 @@ fn new_endpoints_start_slowly_where_there_are_weights() {
         min_weight: Factor::ZERO,
     };
     let written = "slow_start: {window: 10s, aggression: 2, min_weight: 0}";
-    for policy in ["least_request", "weighted_round_robin", "peak_ewma"] {
+    for policy in ["least_request", "weighted_round_robin", "peak_ewma", "prequal"] {
         assert_eq!(slow_start(&format!("policy: {policy}, {written}")), Some(faster));
     }
     for policy in ["round_robin", "random", "pick_first", "ring_hash, hash_by: [source_ip]"] {
@@ -208,6 +248,7 @@ fn what_is_shown_of_a_policy_can_be_read_and_means_the_same() {
         "policy: {weighted_round_robin: {}}, subset: {size: 9, kind: deterministic, client_index: 3}",
         "policy: {weighted_round_robin: {load_reports: {blackout_period: 1s}}}, slow_start: {}",
         "policy: {peak_ewma: {decay: 1m}}",
+        "policy: {prequal: {source: own, probes_per_call: 0.5, max_age: 250ms, rif_quantile: 0.6}}, slow_start: {}",
         "policy: {ring_hash: {min_ring_size: 9, max_ring_size: 10}}, hash_by: [source_ip]",
         "policy: {ring_hash: {entries_per_endpoint: 9, bounded_load: 150}}, hash_by: [{metadata: a}, source_ip]",
         "policy: {maglev: {when_unavailable: fail}}, hash_by: [{cookie: {name: a, ttl: 90m, path: /a}}]",

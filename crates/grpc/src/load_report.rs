@@ -1,8 +1,9 @@
 //! `endpoint-load-metrics-bin`: the load that a backend reports with its answer (ORCA, gRFC A51).
 //!
 //! Rule: the trailer's value is base64 of an `xds.data.orca.v3.OrcaLoadReport`. Four of its numbers say what weights
-//! need (gRFC A58), so those are read and everything else is passed over, without a copy of the maps that applications
-//! fill: a report comes with every answer. Of a field that occurs twice the last one counts, as in protobuf.
+//! need (gRFC A58), and two of the metrics that applications name themselves what prequal needs ([`REQUESTS_IN_FLIGHT`],
+//! [`LATENCY_MS`]). Those are read and everything else is passed over, without a copy of the maps: a report comes with every
+//! answer. Of a field that occurs twice the last one counts, as in protobuf.
 //!
 //! Nothing here judges the numbers: they may be negative or not a number, as the backend wrote them.
 //!
@@ -20,7 +21,15 @@ pub const ENDPOINT_LOAD_METRICS_BIN: &str = "endpoint-load-metrics-bin";
 /// Symbols of base64 that are read at most: 3 KiB of a report, which is some hundred named metrics.
 pub const LOAD_REPORT_SYMBOLS_MAX: usize = 4_096;
 
-/// What weights need of a report. A number that was not reported is 0.
+/// The metric in `named_metrics` by which a backend tells how many requests it has in flight, of all its clients. ORCA has no
+/// field for it.
+pub const REQUESTS_IN_FLIGHT: &str = "requests_in_flight";
+
+/// The metric in `named_metrics` by which a backend tells how long calls took of late, in milliseconds, best the median of
+/// those that met about as many requests in flight as there are now.
+pub const LATENCY_MS: &str = "latency_ms";
+
+/// What weights and prequal need of a report. A number that was not reported is 0, or `None` where 0 says something.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LoadMetrics {
     /// Share of its capacity that the application says is used, 1.0 being all.
@@ -31,6 +40,10 @@ pub struct LoadMetrics {
     pub requests_per_second: f64,
     /// Errors per second.
     pub errors_per_second: f64,
+    /// [`REQUESTS_IN_FLIGHT`].
+    pub requests_in_flight: Option<f64>,
+    /// [`LATENCY_MS`].
+    pub latency_ms: f64,
 }
 
 /// Why a report is refused.
@@ -85,34 +98,55 @@ fn read(bytes: &[u8]) -> Result<LoadMetrics, LoadReportError> {
         let Some((number, value)) = take_field(&mut rest) else {
             return Err(LoadReportError::Protobuf { position });
         };
-        let Value::Fixed64(bits) = value else { continue };
-        let place = match number {
-            1 => &mut metrics.cpu_utilization,
-            6 => &mut metrics.requests_per_second,
-            7 => &mut metrics.errors_per_second,
-            9 => &mut metrics.application_utilization,
-            _ => continue,
-        };
-        *place = f64::from_bits(bits);
+        match (number, value) {
+            (1, Value::Double(value)) => metrics.cpu_utilization = value,
+            (6, Value::Double(value)) => metrics.requests_per_second = value,
+            (7, Value::Double(value)) => metrics.errors_per_second = value,
+            (8, Value::Bytes(entry)) => {
+                let (name, value) = read_entry(entry).ok_or(LoadReportError::Protobuf { position })?;
+                if name == REQUESTS_IN_FLIGHT.as_bytes() {
+                    metrics.requests_in_flight = Some(value);
+                } else if name == LATENCY_MS.as_bytes() {
+                    metrics.latency_ms = value;
+                }
+            }
+            (9, Value::Double(value)) => metrics.application_utilization = value,
+            _ => {}
+        }
     }
     Ok(metrics)
 }
 
+/// Reads an entry of a map from names to numbers: a message with the name as field 1 and the number as field 2, either of
+/// which may be missing.
+fn read_entry(mut entry: &[u8]) -> Option<(&[u8], f64)> {
+    let (mut name, mut value) = (&b""[..], 0.0);
+    while !entry.is_empty() {
+        match take_field(&mut entry)? {
+            (1, Value::Bytes(bytes)) => name = bytes,
+            (2, Value::Double(double)) => value = double,
+            _ => {}
+        }
+    }
+    Some((name, value))
+}
+
 /// A field's value, as far as a report needs it.
-enum Value {
-    Fixed64(u64),
+enum Value<'a> {
+    Double(f64),
+    Bytes(&'a [u8]),
     Other,
 }
 
 /// Takes a field off the front: its number and its value. `None` if there is none, also for groups, which proto3 has not.
-fn take_field(rest: &mut &[u8]) -> Option<(u64, Value)> {
+fn take_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, Value<'a>)> {
     let key = take_varint(rest)?;
     let value = match key & 7 {
         0 => take_varint(rest).map(|_| Value::Other)?,
-        1 => Value::Fixed64(u64::from_le_bytes(*rest.split_off(..8)?.first_chunk()?)),
+        1 => Value::Double(f64::from_le_bytes(*rest.split_off(..8)?.first_chunk()?)),
         2 => {
             let length = usize::try_from(take_varint(rest)?).ok()?;
-            rest.split_off(..length).map(|_| Value::Other)?
+            Value::Bytes(rest.split_off(..length)?)
         }
         5 => rest.split_off(..4).map(|_| Value::Other)?,
         _ => return None,
@@ -194,6 +228,7 @@ mod tests {
             cpu_utilization: 0.25,
             requests_per_second: 100.5,
             errors_per_second: 2.0,
+            ..LoadMetrics::default()
         };
         assert_eq!(parse(&full()), Ok(metrics));
         assert_eq!(metrics.utilization(), 0.75);
@@ -221,11 +256,32 @@ mod tests {
     }
 
     #[test]
+    fn reads_the_metrics_by_which_a_backend_answers_probes() {
+        let named = |in_flight: f64, latency: f64| OrcaLoadReport {
+            named_metrics: HashMap::from([
+                ("requests_in_flight".to_owned(), in_flight),
+                ("latency_ms".to_owned(), latency),
+                ("latency_ms_max".to_owned(), 99.0),
+            ]),
+            // The same names elsewhere mean nothing.
+            request_cost: HashMap::from([("latency_ms".to_owned(), 98.0)]),
+            ..OrcaLoadReport::default()
+        };
+        let metrics = parse(&named(7.0, 12.5)).unwrap();
+        assert_eq!((metrics.requests_in_flight, metrics.latency_ms), (Some(7.0), 12.5));
+        // A number that is 0 may be left out of its entry.
+        let value = encode_binary_value(b"\x42\x14\x0a\x12requests_in_flight");
+        assert_eq!(parse_load_report(value.as_bytes()).unwrap().requests_in_flight, Some(0.0));
+        assert_eq!(parse(&full()).unwrap().requests_in_flight, None);
+    }
+
+    #[test]
     fn refuses_what_is_no_message() {
         for (bytes, position) in [
             (&b"\x09\0\0\0\0\0\0\0"[..], 0), // Seven bytes of a double.
             (b"\x18\x01\x18", 2),            // A number without a value.
             (b"\x22\x02a", 0),               // A map's entry cut short.
+            (b"\x42\x02\x0a\x05", 0),        // A name cut short within its entry.
             (b"\x0b", 0),                    // A group.
             (b"\x01\0\0\0\0\0\0\0\0", 0),    // Field 0.
             (b"\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 0), // Eleven bytes of a number.

@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use evenkeel_balance::{
-    Address, Affinity, EndpointSet, LoadWeightConfig, Policy, RingSize, SlowStart, TableSize,
+    Address, Affinity, EndpointSet, LoadWeightConfig, Policy, PrequalConfig, ProbeSource, RingSize,
+    SlowStart, TableSize,
 };
+use evenkeel_grpc::load_report::{LATENCY_MS, REQUESTS_IN_FLIGHT};
 use evenkeel_grpc::{Code, encode_binary_value};
 use evenkeel_http2::Limits;
 use evenkeel_proxy::worker::affinity::{CookieSource, HashPlan, KeySource};
@@ -335,6 +337,78 @@ fn reports_are_not_looked_at_where_nobody_asks_for_them() {
     for _ in 0..20 {
         call(&mut world, client, &[]);
     }
+    let counted = |outcome| world.telemetry.snapshot().event(Event::LoadReport(outcome));
+    assert_eq!(LoadReported::ALL.iter().map(|outcome| counted(*outcome)).sum::<u64>(), 0);
+}
+
+/// A report of so many requests in flight, which took so long, as prequal's endpoints write it.
+fn busy(requests_in_flight: f64, latency_ms: f64) -> String {
+    let mut report = Vec::new();
+    for (name, value) in [(REQUESTS_IN_FLIGHT, requests_in_flight), (LATENCY_MS, latency_ms)] {
+        let mut entry = vec![0x0a, name.len() as u8];
+        entry.extend_from_slice(name.as_bytes());
+        entry.push(0x11);
+        entry.extend_from_slice(&value.to_le_bytes());
+        report.extend_from_slice(&[0x42, entry.len() as u8]);
+        report.extend_from_slice(&entry);
+    }
+    encode_binary_value(&report)
+}
+
+#[test]
+fn prequal_goes_by_what_backends_say_of_requests_that_are_not_the_proxys() {
+    // With the default of a second, reports of an endpoint without calls get too old, and it is tried again.
+    let config = PrequalConfig { max_age: Duration::from_secs(60), ..PrequalConfig::default() };
+    let mut world = world(Policy::Prequal(config), &[]);
+    let client = world.client();
+    // All take as long; one has hundred requests of others in flight, and is hot.
+    (0..10).for_each(|backend| say(&mut world, backend, &busy(if backend == 3 { 100.0 } else { 1.0 }, 10.0)));
+    let mut calls = [0; 10];
+    for call_number in 0..900 {
+        let met = call(&mut world, client, &[]).unwrap();
+        // Until then nobody may have been told to ask those that had nothing to answer yet.
+        if call_number >= 400 {
+            calls[met] += 1;
+        }
+        world.now += Duration::from_millis(1);
+    }
+    assert!(calls[3] <= 5, "{calls:?}: a tenth of its share of 500 calls at most, where 50 are a fair share");
+    let taken = world.telemetry.snapshot().event(Event::LoadReport(LoadReported::Taken));
+    assert_eq!(taken, 900, "each answer had a report");
+}
+
+#[test]
+fn prequal_counts_reports_that_do_not_say_what_it_asks_for() {
+    for (text, outcome) in [
+        (report(0.5), LoadReported::Ignored),
+        (busy(-1.0, 10.0), LoadReported::Ignored),
+        (busy(f64::NAN, 10.0), LoadReported::Ignored),
+        ("@@".to_owned(), LoadReported::Malformed),
+        (busy(1e300, f64::INFINITY), LoadReported::Taken),
+    ] {
+        let mut world = world(Policy::Prequal(PrequalConfig::default()), &[]);
+        let client = world.client();
+        (0..10).for_each(|backend| say(&mut world, backend, &text));
+        for _ in 0..20 {
+            call(&mut world, client, &[]);
+        }
+        let counted = |outcome| world.telemetry.snapshot().event(Event::LoadReport(outcome));
+        let of_all: u64 = LoadReported::ALL.iter().map(|outcome| counted(*outcome)).sum();
+        assert_eq!((counted(outcome), of_all), (20, 20), "{text:.20}");
+        assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 20]);
+    }
+}
+
+#[test]
+fn prequal_by_its_own_knowledge_looks_at_no_report() {
+    let own = PrequalConfig { source: ProbeSource::Own, ..PrequalConfig::default() };
+    let mut world = world(Policy::Prequal(own), &[]);
+    let client = world.client();
+    say(&mut world, 0, "@@");
+    for _ in 0..100 {
+        call(&mut world, client, &[]);
+    }
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 100]);
     let counted = |outcome| world.telemetry.snapshot().event(Event::LoadReport(outcome));
     assert_eq!(LoadReported::ALL.iter().map(|outcome| counted(*outcome)).sum::<u64>(), 0);
 }

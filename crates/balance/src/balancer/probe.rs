@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{Balancer, Slot};
-use crate::policy::{Picker, ProbeAnswer, ProbeCounts};
+use crate::policy::{Picker, Policy, PrequalConfig, ProbeAnswer, ProbeCounts, ProbeSource};
 
 impl Balancer {
     /// The next endpoint to send a probe to, which counts as sent from now on. `None` when none is wanted, or as many are
@@ -30,6 +30,33 @@ impl Balancer {
         assert!(self.slots.find(slot).is_some(), "an answer is from an endpoint that is held");
         let group = &mut self.groups[self.slots.group(slot)];
         group.picker.probe_answered(&group.candidates, slot, answer, now, &mut self.rng);
+    }
+
+    /// Answers all probes that are wanted by what the endpoints last reported to any worker ([`Endpoint::report`]), for a
+    /// driver that sends none: ask after each call's start. An endpoint without a report that is young enough counts as one
+    /// that did not answer, and what the proxy knows itself stands in for it.
+    ///
+    /// A report counts for `max_age`, and an answer made of it for as long again.
+    ///
+    /// [`Endpoint::report`]: crate::Endpoint::report
+    #[inline]
+    pub fn answer_probes(&mut self, now: Duration) {
+        if let Policy::Prequal(PrequalConfig { source: ProbeSource::Endpoints, max_age, .. }) =
+            self.config.policy
+        {
+            self.answer_probes_within(now, max_age);
+        }
+    }
+
+    #[inline(never)]
+    fn answer_probes_within(&mut self, now: Duration, max_age: Duration) {
+        // Ends: there are no more than a pool's size, and each answer or failure makes room for no further wish.
+        while let Some(slot) = self.wants_probe(now) {
+            match self.endpoint(slot).answer(now, max_age) {
+                Some(answer) => self.probe_answered(slot, &answer, now),
+                None => self.probe_failed(slot),
+            }
+        }
     }
 
     /// Takes note that a probe could not be sent, or was answered by an error. One that is not answered in time need not be

@@ -17,9 +17,14 @@ use twox_hash::XxHash64;
 use crate::address::Address;
 use crate::connectivity::{Connectivity, Standing, Tally};
 use crate::outlier::OutlierRecord;
+use crate::policy::ProbeAnswer;
 
 pub(crate) use set::Group;
 pub use set::{EndpointSet, MAX_ENDPOINTS, MAX_GROUPS};
+
+/// Requests in flight that an endpoint can have: as many as the process may have calls (2^24), and more than any server holds. A
+/// report of more is absurd, and must not outweigh every other number for ever.
+const MOST_IN_FLIGHT: u32 = 1 << 24;
 
 /// How an attempt at an endpoint ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -53,6 +58,11 @@ struct Hot {
     weight: AtomicU32,
     /// Why it gets no new calls while another can take them, as bits of [`Withheld`]; 0 in service.
     withheld: AtomicU8,
+    /// What it last said of itself: the part of its requests in flight that are not this process's, how long calls took, in
+    /// microseconds (0: it did not say), and when, in milliseconds plus one (0: never).
+    others_in_flight: AtomicU32,
+    reported_latency_us: AtomicU32,
+    reported_at_ms: AtomicU64,
 }
 
 /// Why an endpoint gets no new calls while others can take them.
@@ -113,6 +123,9 @@ impl Endpoint {
             in_flight: AtomicU32::new(0),
             weight: AtomicU32::new(weight.max(1)),
             withheld: AtomicU8::new(0),
+            others_in_flight: AtomicU32::new(0),
+            reported_latency_us: AtomicU32::new(0),
+            reported_at_ms: AtomicU64::new(0),
         };
         Self { hot, totals: Totals::default(), outlier: OutlierRecord::default(), address, hash }
     }
@@ -152,6 +165,35 @@ impl Endpoint {
     pub(crate) fn call_finished(&self) {
         let before = self.hot.in_flight.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "a call at {} was finished that never started", self.address);
+    }
+
+    /// Takes what the endpoint says of itself with a load report, for the probes of all workers; see [`Endpoint::answer`].
+    /// More calls than there can be count as the most that there can be.
+    pub fn report(&self, answer: &ProbeAnswer, now: Duration) {
+        // Fewer than the process's own are not true, or not for long: a call on its way is not there yet.
+        let others = answer.requests_in_flight.min(MOST_IN_FLIGHT).saturating_sub(self.in_flight());
+        let latency_us = answer.latency.map_or(0, |latency| latency.as_micros());
+        self.hot.others_in_flight.store(others, Relaxed);
+        self.hot.reported_latency_us.store(u32::try_from(latency_us).unwrap_or(u32::MAX), Relaxed);
+        let at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.hot.reported_at_ms.store(at_ms.saturating_add(1), Relaxed);
+    }
+
+    /// The endpoint's answer to a probe, by its last report: what others had in flight there then, and the process's own
+    /// calls now. `None` if it is older than `max_age`, or there is none.
+    ///
+    /// While another worker takes a report the answer may mix two of them.
+    #[must_use]
+    pub fn answer(&self, now: Duration, max_age: Duration) -> Option<ProbeAnswer> {
+        let at_ms = self.hot.reported_at_ms.load(Relaxed).checked_sub(1)?;
+        if now.saturating_sub(Duration::from_millis(at_ms)) > max_age {
+            return None;
+        }
+        let latency_us = self.hot.reported_latency_us.load(Relaxed);
+        Some(ProbeAnswer {
+            requests_in_flight: self.hot.others_in_flight.load(Relaxed).saturating_add(self.in_flight()),
+            latency: (latency_us > 0).then(|| Duration::from_micros(latency_us.into())),
+        })
     }
 
     /// Adds a finished attempt to the totals. The latency of a cancelled one is not counted: it is the caller's patience.
@@ -299,6 +341,32 @@ mod tests {
         assert_eq!(endpoint.finished(Outcome::Success), 1);
         assert_eq!(endpoint.finished(Outcome::Failure), 1);
         assert_eq!(endpoint.finished(Outcome::Cancelled), 1);
+    }
+
+    #[test]
+    fn a_report_answers_for_others_and_the_process_for_itself() {
+        let (endpoint, ms) = (endpoint(1), Duration::from_millis);
+        let second = ms(1_000);
+        assert_eq!(endpoint.answer(second, second), None, "nothing was reported");
+        endpoint.call_started();
+        endpoint.report(&ProbeAnswer { requests_in_flight: 5, latency: Some(ms(7)) }, second);
+        endpoint.call_started();
+        let answer = ProbeAnswer { requests_in_flight: 6, latency: Some(ms(7)) };
+        assert_eq!(endpoint.answer(ms(2_000), second), Some(answer));
+        assert_eq!(endpoint.answer(ms(2_001), second), None, "too old");
+        endpoint.report(&ProbeAnswer { requests_in_flight: 0, latency: None }, Duration::ZERO);
+        let answer = ProbeAnswer { requests_in_flight: 2, latency: None };
+        assert_eq!(endpoint.answer(Duration::ZERO, second), Some(answer), "its own calls at least");
+    }
+
+    #[test]
+    fn an_absurd_report_is_bounded() {
+        let endpoint = endpoint(1);
+        let answer = ProbeAnswer { requests_in_flight: u32::MAX, latency: Some(Duration::MAX) };
+        endpoint.report(&answer, Duration::ZERO);
+        let taken = endpoint.answer(Duration::ZERO, Duration::ZERO).unwrap();
+        assert_eq!(taken.requests_in_flight, MOST_IN_FLIGHT);
+        assert_eq!(taken.latency, Some(Duration::from_micros(u32::MAX.into())));
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(crate) use listener::{
 };
 pub(crate) use outlier::{RawFailurePercentage, RawOutlierDetection, RawSuccessRate};
 pub(crate) use policy::{
-    RawLeastRequest, RawLoadReports, RawMaglev, RawPolicy, RawRingHash, RawWeightedRoundRobin,
+    RawLeastRequest, RawLoadReports, RawMaglev, RawPolicy, RawPrequal, RawRingHash, RawWeightedRoundRobin,
 };
 pub(crate) use retry::{RawRetryBudget, RawRetryThrottling};
 pub(crate) use rewrite::{Fields, RawMetadataChange};

@@ -9,7 +9,7 @@ use super::leaf::Flag;
 use super::{Field, Integer, Mapping, Number, RawDuration, Read, Text, raw_mapping, report_kind};
 use crate::bounds;
 use crate::errors::{Fault, Reports, closest};
-use crate::policy::{POLICY_NAMES, WHEN_UNAVAILABLE_NAMES};
+use crate::policy::{POLICY_NAMES, PROBE_SOURCE_NAMES, WHEN_UNAVAILABLE_NAMES};
 use crate::tree::{Node, Value};
 
 raw_mapping! {
@@ -80,6 +80,47 @@ raw_mapping! {
         /// The time constant of forgetting: after it, 37 % of an observation is left. 10ms to 1h.
         #[schemars(extend("default" = "10s"))]
         decay: RawDuration,
+    }
+}
+
+raw_mapping! {
+    /// Parameters of `prequal`.
+    RawPrequal as "Prequal", expected "a mapping";
+    required {}
+    optional {
+        /// Who answers probes: `endpoints`, by the load that they report with their answers to calls (ORCA), or `own`, the proxy
+        /// by its own calls in flight and latencies, which also stand in for endpoints that report nothing.
+        #[schemars(extend("default" = "endpoints", "enum" = PROBE_SOURCE_NAMES))]
+        source: Text,
+
+        /// How many endpoints are asked for their load per call; may be a fraction. 0.1 to 16.
+        #[schemars(range(min = bounds::PREQUAL_PROBES.min, max = bounds::PREQUAL_PROBES.max))]
+        #[schemars(extend("default" = bounds::PREQUAL_PROBES.default))]
+        probes_per_call: Number,
+
+        /// How many answers are kept. 2 to 64.
+        #[schemars(range(min = bounds::PREQUAL_POOL_SIZE.min, max = bounds::PREQUAL_POOL_SIZE.max))]
+        #[schemars(extend("default" = bounds::PREQUAL_POOL_SIZE.default))]
+        pool_size: Integer,
+
+        /// How old a report may be that is an answer, and how long an answer is kept. 10ms to 1m.
+        #[schemars(extend("default" = "1s"))]
+        max_age: RawDuration,
+
+        /// How many answers are forgotten per call, the oldest and the worst in turn. 0 to 16.
+        #[schemars(range(min = bounds::PREQUAL_REMOVALS.min, max = bounds::PREQUAL_REMOVALS.max))]
+        #[schemars(extend("default" = bounds::PREQUAL_REMOVALS.default))]
+        removals_per_call: Number,
+
+        /// How much more often an answer may be used than would just keep them coming. 0 to 10.
+        #[schemars(range(min = bounds::PREQUAL_REUSE_DELTA.min, max = bounds::PREQUAL_REUSE_DELTA.max))]
+        #[schemars(extend("default" = bounds::PREQUAL_REUSE_DELTA.default))]
+        reuse_delta: Number,
+
+        /// The quantile of the requests in flight above which an endpoint is hot. 0: they alone decide; 1: latency alone.
+        #[schemars(range(min = bounds::PREQUAL_RIF_QUANTILE.min, max = bounds::PREQUAL_RIF_QUANTILE.max))]
+        #[schemars(extend("default" = bounds::PREQUAL_RIF_QUANTILE.default))]
+        rif_quantile: Number,
     }
 }
 
@@ -175,6 +216,7 @@ pub(crate) enum RawPolicy {
     Random,
     LeastRequest(RawLeastRequest),
     PeakEwma(RawPeakEwma),
+    Prequal(RawPrequal),
     RingHash(RawRingHash),
     Maglev(RawMaglev),
 }
@@ -189,6 +231,7 @@ impl RawPolicy {
             "random" => Self::Random,
             "least_request" => Self::LeastRequest(RawLeastRequest::default()),
             "peak_ewma" => Self::PeakEwma(RawPeakEwma::default()),
+            "prequal" => Self::Prequal(RawPrequal::default()),
             "ring_hash" => Self::RingHash(RawRingHash::default()),
             "maglev" => Self::Maglev(RawMaglev::default()),
             _ => return None,
@@ -245,6 +288,7 @@ fn read_parameters(node: &Node, reports: &mut Reports) -> Option<RawPolicy> {
             given(mapping.optional(name, reports)).map(RawPolicy::WeightedRoundRobin)
         }
         RawPolicy::PeakEwma(_) => given(mapping.optional(name, reports)).map(RawPolicy::PeakEwma),
+        RawPolicy::Prequal(_) => given(mapping.optional(name, reports)).map(RawPolicy::Prequal),
         RawPolicy::RingHash(_) => given(mapping.optional(name, reports)).map(RawPolicy::RingHash),
         RawPolicy::Maglev(_) => given(mapping.optional(name, reports)).map(RawPolicy::Maglev),
         policy @ (RawPolicy::RoundRobin | RawPolicy::Random) => {
@@ -272,6 +316,7 @@ impl JsonSchema for RawPolicy {
                         "random": generator.subschema_for::<RawNoParameters>(),
                         "least_request": generator.subschema_for::<RawLeastRequest>(),
                         "peak_ewma": generator.subschema_for::<RawPeakEwma>(),
+                        "prequal": generator.subschema_for::<RawPrequal>(),
                         "ring_hash": generator.subschema_for::<RawRingHash>(),
                         "maglev": generator.subschema_for::<RawMaglev>(),
                     },

@@ -3,17 +3,17 @@
 use core::fmt::Display;
 
 use evenkeel_balance::{
-    Affinity, BoundedLoad, Choice, Factor, LoadWeightConfig, PeakEwmaConfig, Policy, RingSize, SampleSize,
-    SlowStart, TableSize, TableSizeError,
+    Affinity, BoundedLoad, Choice, Factor, LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig,
+    ProbeSource, RingSize, SampleSize, SlowStart, TableSize, TableSizeError,
 };
 
 use super::value;
 use crate::bounds::{self, Bounds};
 use crate::errors::{Fault, Reports, closest};
-use crate::policy::WHEN_UNAVAILABLE_NAMES;
+use crate::policy::{PROBE_SOURCE_NAMES, WHEN_UNAVAILABLE_NAMES};
 use crate::raw::{
     Field, Integer, Number, Off, RawCluster, RawLeastRequest, RawLoadReports, RawMaglev, RawPolicy,
-    RawRingHash, RawWeightedRoundRobin, Text,
+    RawPrequal, RawRingHash, RawWeightedRoundRobin, Text,
 };
 
 pub(super) fn resolve_policy(raw: &Field<RawPolicy>, reports: &mut Reports) -> Policy {
@@ -30,6 +30,7 @@ pub(super) fn resolve_policy(raw: &Field<RawPolicy>, reports: &mut Reports) -> P
             let decay = value::duration(&raw.decay, bounds::PEAK_EWMA_DECAY, reports);
             Policy::PeakEwma(PeakEwmaConfig { decay })
         }
+        RawPolicy::Prequal(raw) => Policy::Prequal(resolve_prequal(raw, reports)),
         RawPolicy::RingHash(raw) => Policy::RingHash {
             size: resolve_ring_size(raw, reports),
             affinity: resolve_affinity(&raw.when_unavailable, &raw.bounded_load, reports),
@@ -76,6 +77,42 @@ fn resolve_weights(raw: &RawWeightedRoundRobin, reports: &mut Reports) -> Policy
             reports,
         ),
     })
+}
+
+fn resolve_prequal(raw: &RawPrequal, reports: &mut Reports) -> PrequalConfig {
+    let RawPrequal {
+        source,
+        probes_per_call,
+        pool_size,
+        max_age,
+        removals_per_call,
+        reuse_delta,
+        rif_quantile,
+    } = raw;
+    PrequalConfig {
+        probes_per_call: factor(probes_per_call, bounds::PREQUAL_PROBES, reports),
+        pool_size: value::count(pool_size, bounds::PREQUAL_POOL_SIZE, reports) as usize,
+        max_age: value::duration(max_age, bounds::PREQUAL_MAX_AGE, reports),
+        removals_per_call: factor(removals_per_call, bounds::PREQUAL_REMOVALS, reports),
+        reuse_delta: factor(reuse_delta, bounds::PREQUAL_REUSE_DELTA, reports),
+        rif_quantile: factor(rif_quantile, bounds::PREQUAL_RIF_QUANTILE, reports),
+        source: resolve_source(source, reports),
+        ..PrequalConfig::default()
+    }
+}
+
+fn resolve_source(source: &Field<Text>, reports: &mut Reports) -> ProbeSource {
+    let Some(given) = source.given() else { return ProbeSource::default() };
+    match given.value.0.as_str() {
+        "endpoints" => ProbeSource::Endpoints,
+        "own" => ProbeSource::Own,
+        name => {
+            let suggestion = closest(name, PROBE_SOURCE_NAMES);
+            let (kind, known) = ("source", &PROBE_SOURCE_NAMES);
+            reports.add(given.span, Fault::UnknownName { kind, name: name.to_owned(), suggestion, known });
+            ProbeSource::default()
+        }
+    }
 }
 
 fn resolve_ring_size(raw: &RawRingHash, reports: &mut Reports) -> RingSize {

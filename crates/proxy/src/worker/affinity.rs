@@ -15,11 +15,8 @@ use core::fmt::Write as _;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use evenkeel_balance::{KeyPart, LoadReport, Policy, hash_bytes, hash_of};
-use evenkeel_grpc::load_report::ENDPOINT_LOAD_METRICS_BIN;
-use evenkeel_grpc::parse_load_report;
+use evenkeel_balance::{KeyPart, hash_bytes, hash_of};
 use evenkeel_http2::field::{FieldBlock, FieldStore};
-use evenkeel_telemetry::{Event, LoadReported};
 use rand::Rng;
 
 use super::Worker;
@@ -205,37 +202,6 @@ impl Worker {
         write!(self.cookie, "{name}=\"{}\"{attributes}", CookieValue::new(number))
             .expect("a string takes any text");
         true
-    }
-
-    /// Keeps the load that a backend reports with the end of its answer, where the policy asks for it.
-    #[inline]
-    pub(super) fn take_load_report(&mut self, id: u32) {
-        let cluster = self.calls[id as usize].cluster;
-        if matches!(self.clusters[cluster as usize].settings.policy, Policy::LoadWeightedRoundRobin(_)) {
-            self.read_load_report(id);
-        }
-    }
-
-    fn read_load_report(&mut self, id: u32) {
-        let (block, store) = (&self.fields.block, &self.fields.store);
-        let Some(field) = block.find_bytes(store, ENDPOINT_LOAD_METRICS_BIN.as_bytes()) else { return };
-        match parse_load_report(field.value) {
-            Ok(metrics) => {
-                self.extras(id).load = Some(LoadReport {
-                    utilization: metrics.utilization(),
-                    requests_per_second: metrics.requests_per_second,
-                    errors_per_second: metrics.errors_per_second,
-                });
-            }
-            Err(_) => self.count(Event::LoadReport(LoadReported::Malformed)),
-        }
-    }
-
-    /// Counts what became of a report: `before` is how many the balancer had ignored until then.
-    pub(super) fn count_load_report(&self, cluster: u32, before: u64) {
-        let counts = self.clusters[cluster as usize].balancer.load_reports();
-        let outcome = if counts.ignored > before { LoadReported::Ignored } else { LoadReported::Taken };
-        self.count(Event::LoadReport(outcome));
     }
 }
 

@@ -242,6 +242,7 @@ impl Worker {
         let down = call.down;
         let cluster = &mut self.clusters[call.cluster as usize];
         cluster.balancer.call_started(slot, now);
+        cluster.balancer.answer_probes(now);
         // The client may wait for this very credit, and nothing else may be under way on its connection.
         self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);

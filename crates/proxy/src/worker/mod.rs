@@ -35,6 +35,7 @@ pub mod fault;
 mod finish;
 mod http1;
 mod inspect;
+mod load;
 pub mod metadata;
 pub mod mirror;
 mod observe;

@@ -261,7 +261,7 @@ impl Worker {
 
     fn on_response(&mut self, now: Duration, id: u32, status: u16, end: bool, size: ListSize) {
         if end {
-            self.take_load_report(id);
+            self.take_load_report(now, id);
         }
         let fields = &self.fields;
         let value = |name| fields.index.position(name).map(|at| fields.block.get(&fields.store, at).value);
@@ -375,7 +375,7 @@ impl Worker {
     }
 
     fn on_response_trailers(&mut self, now: Duration, id: u32) {
-        self.take_load_report(id);
+        self.take_load_report(now, id);
         let fields = &self.fields;
         let status = fields
             .index

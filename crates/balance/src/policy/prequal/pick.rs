@@ -19,7 +19,8 @@ use crate::policy::estimate::{Estimates, Rise};
 use crate::policy::{Picker, Verdict, two_distinct};
 use crate::slow_start::SlowStart;
 
-/// Of the probes of silent endpoints, one in so many is sent none the less: to hear when they have learned to answer.
+/// Of the probes of silent endpoints, every so many-th is sent none the less: to hear when they have learned to answer. Which
+/// endpoint that is, is random anyway.
 const ASK_SILENT: u32 = 16;
 
 /// Calls after which the mean number of uses is computed anew: the measured answers per call change by a hundredth per call.
@@ -54,6 +55,8 @@ pub(crate) struct Prequal {
     mean_uses: f64,
     /// Calls until it is computed again.
     calls_until_uses: u32,
+    /// Probes of silent endpoints since one was sent.
+    unsent: u32,
 }
 
 impl Prequal {
@@ -73,6 +76,7 @@ impl Prequal {
             answered_per_call: config.probes_per_call.get(),
             mean_uses: 1.0,
             calls_until_uses: 0,
+            unsent: 0,
         }
     }
 
@@ -168,7 +172,7 @@ impl Prequal {
         let mut count = 0;
         while self.probes_due >= 1.0 {
             self.probes_due -= 1.0;
-            if are_silent && !is_asked_anyway(rng) {
+            if are_silent && !self.is_asked_anyway() {
                 continue;
             }
             // What was drawn before gives way to the next. Ends, as there are more candidates.
@@ -182,18 +186,23 @@ impl Prequal {
             if self.probing.is_silent(candidate.slot) {
                 self.take(candidate.slot, &self.own(candidate, now), now, rng);
                 // If all are silent, this one was just chosen to be asked.
-                if !are_silent && !is_asked_anyway(rng) {
+                if !are_silent && !self.is_asked_anyway() {
                     continue;
                 }
             }
             self.probing.want(candidate.slot, now);
         }
     }
-}
 
-/// Whether a silent endpoint is asked none the less.
-fn is_asked_anyway(rng: &mut SmallRng) -> bool {
-    rng.random_range(0..ASK_SILENT) == 0
+    /// Whether a silent endpoint is asked none the less.
+    fn is_asked_anyway(&mut self) -> bool {
+        self.unsent += 1;
+        if self.unsent < ASK_SILENT {
+            return false;
+        }
+        self.unsent = 0;
+        true
+    }
 }
 
 /// Removals go by the answers, of which there should be as many per call as there are probes.
@@ -227,14 +236,14 @@ impl Picker for Prequal {
             return Verdict::At(0);
         }
         let now = ask.now;
+        if self.config.source == ProbeSource::Own {
+            return Verdict::At(self.choose_by_own(candidates, now, rng));
+        }
         self.note_call(candidates.len(), now);
         self.pool.expire(now.saturating_sub(self.config.max_age));
-        let is_own = self.config.source == ProbeSource::Own;
-        let are_silent = is_own || self.probing.are_silent(now, self.config.max_age);
+        let are_silent = self.probing.are_silent(now, self.config.max_age);
         let position = self.choose(candidates, are_silent, now, rng);
-        if !is_own {
-            self.trigger(candidates, are_silent, now, rng);
-        }
+        self.trigger(candidates, are_silent, now, rng);
         Verdict::At(position)
     }
 
