@@ -10,10 +10,10 @@ from harness.suite import test
 CALLS = 300
 
 
-def start(stage, backends, *, retry, cluster=None):
-    """A proxy in front of these backends, whose only route retries so."""
+def start(stage, backends, *, cluster=None, **again):
+    """A proxy in front of these backends, whose only route retries or hedges so."""
     settings = {"target": calls.target(backends), "policy": "round_robin", **(cluster or {})}
-    routes = [{"cluster": "default", "retry": retry, "idempotent": True}]
+    routes = [{"cluster": "default", "idempotent": True, **again}]
     running, _ = proxy.start_with_file(stage, proxy.config({"default": settings}, routes=routes))
     running.wait_until_ready(len(backends))
     return running, calls.connect(stage, running.address)
@@ -82,6 +82,24 @@ def a_frozen_backend_costs_no_idempotent_call(stage):
     try:
         assert codes(client, CALLS) == {"OK": CALLS}
         eventually(lambda: withheld(running) == {backends[0].address: ["ejected"]}, "it is ejected")
+    finally:
+        backends[0].process.send_signal(signal.SIGCONT)
+
+
+@test
+def a_frozen_backend_costs_a_hedged_call_nothing_but_the_delay(stage):
+    backends = calls.start_backends(stage, 3)
+    hedge = {"max_attempts": 3, "delay": "50ms"}
+    running, client = start(stage, backends, hedge=hedge, cluster={"retry_budget": {"min_concurrency": 1000}})
+    assert codes(client, CALLS) == {"OK": CALLS}
+    backends[0].process.send_signal(signal.SIGSTOP)
+    try:
+        assert codes(client, CALLS) == {"OK": CALLS}
+        hedges = {name: running.metrics().sum("evenkeel_hedges_total", outcome=name) for name in ("sent", "won")}
+        print(f"{CALLS} calls with one of three backends frozen: hedges {hedges}")
+        # Round robin asked the frozen one first for a third of them, and each of those had to be won by another.
+        assert hedges["won"] >= CALLS // 3 and hedges["sent"] >= hedges["won"], hedges
+        eventually(lambda: sum(one["in_flight"] for one in running.endpoints().values()) == 0, "losers are cancelled")
     finally:
         backends[0].process.send_signal(signal.SIGCONT)
 

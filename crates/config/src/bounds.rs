@@ -308,6 +308,12 @@ pub const OUTLIER_TRIAL_SUCCESSES: Bounds<u32> = count(1, 100, 3);
 /// Attempts of one call, the first one included (gRFC A6, whose limit is 5 as well).
 pub const RETRY_MAX_ATTEMPTS: Bounds<u32> = count(2, 5, 2);
 
+/// Attempts of a hedged call, the first one included (gRFC A6).
+pub const HEDGE_MAX_ATTEMPTS: Bounds<u32> = count(2, 5, 2);
+
+/// Time from one attempt of a hedged call to the next; 0 sends all at once (gRFC A6).
+pub const HEDGE_DELAY: Bounds<Duration> = millis(0, MINUTE, 100);
+
 /// Delay before the first retry (Envoy, gRFC A44: 25 ms).
 pub const RETRY_INITIAL_BACKOFF: Bounds<Duration> = millis(1, MINUTE, 25);
 

@@ -1,6 +1,8 @@
 //! Trying again as the configuration writes it.
 
-use evenkeel_balance::retry::{RetryBudgetConfig, RetryOn, RetryPolicy, RetryThrottleConfig};
+use evenkeel_balance::retry::{
+    CodeSet, HedgingPolicy, RetryBudgetConfig, RetryOn, RetryPolicy, RetryThrottleConfig,
+};
 use evenkeel_grpc::Code;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
@@ -46,11 +48,23 @@ pub(crate) fn written(policy: &RetryPolicy) -> Value {
     Value::Object(map)
 }
 
+/// Writes a policy of hedging in the form that is read.
+pub(crate) fn written_hedge(policy: &HedgingPolicy) -> Value {
+    json!({
+        "max_attempts": policy.max_attempts,
+        "delay": format_duration(policy.hedging_delay),
+        "non_fatal": statuses(policy.non_fatal).collect::<Vec<_>>(),
+    })
+}
+
+fn statuses(codes: CodeSet) -> impl Iterator<Item = &'static str> {
+    let all = Code::ALL.into_iter().skip(1).zip(RETRY_ON);
+    all.filter(move |(code, _)| codes.contains(*code)).map(|(_, name)| name)
+}
+
 fn names(retry_on: &RetryOn) -> Vec<&'static str> {
-    let codes = Code::ALL.into_iter().skip(1).zip(RETRY_ON);
-    let statuses = codes.filter(|(code, _)| retry_on.codes.contains(*code)).map(|(_, name)| name);
     let is_told = retry_on.codes.contains(Code::Unavailable);
-    statuses.chain((retry_on.reset && !is_told).then_some(RESET)).collect()
+    statuses(retry_on.codes).chain((retry_on.reset && !is_told).then_some(RESET)).collect()
 }
 
 pub(crate) fn serialize_budget<S: Serializer>(

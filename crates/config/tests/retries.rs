@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use evenkeel_balance::retry::{RetryBudgetConfig, RetryPolicy};
+use evenkeel_balance::retry::{CodeSet, HedgingPolicy, RetryBudgetConfig, RetryPolicy};
 use evenkeel_config::{Config, ConfigErrors, Retry, parse};
 use evenkeel_grpc::Code;
 
@@ -53,6 +53,19 @@ fn a_budget_and_throttling_belong_to_the_cluster() {
 }
 
 #[test]
+fn hedging_has_its_own_defaults_and_what_is_printed_can_be_read() {
+    let hedge = |route: &str| config(route, "").unwrap().listeners[0].routes[0].hedge;
+    assert_eq!(hedge(""), None);
+    assert_eq!(hedge("hedge: {}, idempotent: true"), Some(HedgingPolicy::default()));
+    let text = "hedge: {max_attempts: 3, delay: 0s, non_fatal: [aborted, INTERNAL]}, idempotent: true";
+    let policy = hedge(text).unwrap();
+    assert_eq!((policy.max_attempts, policy.hedging_delay), (3, Duration::ZERO));
+    assert_eq!(policy.non_fatal, CodeSet::of(&[Code::Internal, Code::Aborted]));
+    let written = config(text, "").unwrap();
+    assert_eq!(parse("printed", &serde_json::to_string(&written).unwrap()).unwrap(), written);
+}
+
+#[test]
 fn what_is_printed_can_be_read_and_means_the_same() {
     let route = "retry: {max_attempts: 4, retry_on: [deadline_exceeded, unavailable], per_try_timeout: 200ms}, \
                  idempotent: true";
@@ -67,6 +80,12 @@ fn what_is_printed_can_be_read_and_means_the_same() {
 fn contradictions_values_out_of_bounds_and_unknown_names_are_told() {
     for (route, expected) in [
         ("idempotent: true", "retry"),
+        ("hedge: {}", "idempotent: true"),
+        ("hedge: {}, idempotent: true, retry: {}", "keep one of them"),
+        ("hedge: {max_attempts: 6}, idempotent: true", "5"),
+        ("hedge: {delay: 2m}, idempotent: true", "1m"),
+        ("hedge: {non_fatal: [unavailble]}, idempotent: true", "unavailable"),
+        ("hedge: {non_fatal: [reset]}, idempotent: true", "reset"),
         ("retry: {retry_on: [deadline_exceeded]}", "idempotent"),
         ("retry: {retry_on: [unavailble]}", "unavailable"),
         ("retry: {retry_on: [ok]}", "ok"),

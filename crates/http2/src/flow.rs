@@ -12,8 +12,12 @@
 //! may make `available` negative (section 6.9.2): the peer's own count is as negative from then on.
 //!
 //! Worked numbers: size 65 535, allowance 0. The peer sends 40 000: available 25 535, held 40 000. The consumer
-//! finishes 40 000: held 0, and 40 000 >= half of the size, so a WINDOW_UPDATE of 40 000 leaves. A unary call of
-//! less than half the window never causes one.
+//! finishes 40 000: held 0, and 40 000 is more than the 25 535 that are left, so a WINDOW_UPDATE of 40 000 leaves. A unary call
+//! of less than half the window never causes one.
+//!
+//! Why what is left, and not half of the size, is the measure: bytes that are held for one stream are missing from the
+//! connection's window. When a backend that reads nothing held more than half of it, half a window could not be returned any
+//! more, and the other streams of that client waited for ever.
 
 use crate::error::Violation;
 
@@ -57,14 +61,15 @@ impl ReceiveWindow {
         self.held = self.held.saturating_sub(bytes);
     }
 
-    /// The increment to announce now: what was returned, once it is at least half of the window.
+    /// The increment to announce now: what was returned, once it is no less than what the peer may still send. Where nothing is
+    /// held that is half of the window.
     ///
     /// `allowance` is how many held bytes do not count against the window.
     #[inline]
     pub fn announce(&mut self, allowance: u32) -> Option<u32> {
         let target = self.size.saturating_sub(self.held.saturating_sub(allowance));
         let pending = u32::try_from(i64::from(target) - self.available).unwrap_or(0);
-        if pending == 0 || pending < self.size / 2 {
+        if pending == 0 || i64::from(pending) < self.available {
             return None;
         }
         self.available += i64::from(pending);
@@ -140,12 +145,24 @@ mod tests {
     #[test]
     fn announces_half_a_window_at_once_and_nothing_less() {
         let mut window = ReceiveWindow::new(100);
-        window.receive(60, 0).unwrap();
+        window.receive(49, 0).unwrap();
         window.release(49);
         assert_eq!(window.announce(0), None);
+        window.receive(1, 0).unwrap();
         window.release(1);
         assert_eq!(window.announce(0), Some(50));
         assert_eq!(window.announce(0), None);
+    }
+
+    #[test]
+    fn bytes_that_are_held_for_long_do_not_keep_the_rest_from_being_announced() {
+        let mut window = ReceiveWindow::new(100);
+        window.receive(80, 0).unwrap();
+        for _ in 0..10 {
+            window.receive(20, 0).unwrap();
+            window.release(20);
+            assert_eq!(window.announce(0), Some(20));
+        }
     }
 
     #[test]

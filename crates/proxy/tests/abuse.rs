@@ -8,7 +8,7 @@ use evenkeel_http2::{Limits, Role};
 use evenkeel_proxy::worker::TransportEnd;
 use evenkeel_proxy::worker::overload::Accountant;
 
-use self::peers::{End, World};
+use self::peers::{End, LARGE, World};
 
 fn world(limits: Limits) -> World {
     World::with_limits(&Accountant::new(u64::MAX), limits)
@@ -171,4 +171,27 @@ fn a_transport_that_takes_nothing_is_not_offered_anything_again() {
     world.worker.writable(world.now, id);
     world.turns(5);
     assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 2]);
+}
+
+#[test]
+fn a_backend_that_consumes_nothing_does_not_keep_a_clients_other_calls_waiting() {
+    let accountant = Accountant::new(u64::MAX);
+    let mut world = World::with_backends(&accountant, Limits::edge(), 2, |_, _| {});
+    let client = world.client();
+    let stuck = world.backends[0];
+    (world.peer(stuck).is_silent, world.peer(stuck).consumes) = (true, false);
+    // What the stuck backend's connection has no room for is held, and missing from the client's window: most of it.
+    for _ in 0..60 {
+        world.call(client, b'S', LARGE);
+    }
+    world.turns(200);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 30]);
+    let held = world.worker.usage().held_bytes;
+    assert!((600_000..1_048_576).contains(&held), "{held} bytes are held");
+    // And the rest of the window is as good as new, however long that lasts.
+    for _ in 0..40 {
+        world.call(client, b'S', 10);
+        world.turns(2);
+    }
+    assert_eq!(world.peer(client).ends.len(), 50);
 }

@@ -216,6 +216,7 @@ fn a_call_whose_metadata_is_changed_allocates_nothing_either() {
         destination: Split::to(0),
         timeout: None,
         retry: None,
+        hedge: None,
         actions: Some(Arc::new(RouteActions { rewrite, ..RouteActions::default() })),
     };
     allocates_nothing_in_steady_state(World::with_routes(RouteTable::new(vec![route])));

@@ -104,6 +104,8 @@ struct Rules {
     cuts_streams: bool,
     /// The worker drains while calls are still to come.
     drains: bool,
+    /// How many backends may work on one call.
+    executions_max: u32,
 }
 
 impl Ledger {
@@ -126,6 +128,7 @@ impl Ledger {
         let rules = Rules {
             is_calm: setup.is_calm(),
             cuts_streams: setup.cuts_streams(),
+            executions_max: setup.again.executions_max(),
             drains: setup.faults.iter().any(|(_, fault)| matches!(fault, Fault::Drain(_))),
         };
         Self { calls: setup.calls.iter().map(record).collect(), rules, open: setup.calls.len() }
@@ -156,10 +159,12 @@ impl Ledger {
     pub(crate) fn executed(&mut self, net: &mut Net, call: u32) {
         let record = &mut self.calls[call as usize];
         record.executions += 1;
-        if record.executions > 1 {
-            net.violate(|| format!("call {call} was executed twice: {record:?}"));
+        if record.executions > self.rules.executions_max {
+            net.violate(|| format!("call {call} was executed too often: {record:?}"));
         }
-        if record.unprocessed > 0 {
+        if record.executions > 1 {
+            net.stats.count(Happening::FurtherAttempt);
+        } else if record.unprocessed > 0 {
             net.stats.count(Happening::TransparentRetry);
         }
     }
@@ -271,7 +276,7 @@ fn judge_status(
         && behaviour.is_answer()
         && (code == Code::Ok || record.echo == Some(call))
     {
-        return judge_answer(call, record, completed, response);
+        return judge_answer(call, record, completed, response, rules);
     }
     let reset = matches!(behaviour, Behaviour::Reset(..) | Behaviour::Html);
     match code {
@@ -296,6 +301,7 @@ fn judge_answer(
     record: &CallRecord,
     completed: Completed,
     response: Summary,
+    rules: Rules,
 ) -> Result<(), &'static str> {
     if response != completed.response {
         return Err("the response is not the one that was sent");
@@ -303,8 +309,8 @@ fn judge_answer(
     if record.echo != Some(call) {
         return Err("the fields next to its status are not those that were sent");
     }
-    if record.executions != 1 {
-        return Err("not exactly one execution");
+    if !(1..=rules.executions_max).contains(&record.executions) {
+        return Err("not exactly one execution, or as many as the policy allows");
     }
     let early = matches!(record.plan.behaviour, Behaviour::Early(_));
     if !early && record.request != Some(completed.request) {

@@ -46,6 +46,6 @@ pub use net::LinkShape;
 pub use payload::Summary;
 pub use plan::{Behaviour, CallPlan, Down, Fault, GoAway};
 pub use scenario::Scenario;
-pub use setup::Setup;
+pub use setup::{Again, Setup};
 pub use stats::{Happening, Stats};
 pub use world::{Outcome, Violation, World};

@@ -3,6 +3,7 @@
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
+use evenkeel_balance::retry::{CodeSet, HedgingPolicy, RetryOn, RetryPolicy};
 use evenkeel_balance::{BackoffConfig, Choice, Policy, SampleSize};
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Limits};
@@ -13,7 +14,7 @@ use crate::backend::BackendSetup;
 use crate::client::ClientSetup;
 use crate::net::LinkShape;
 use crate::plan::{Behaviour, CallPlan, Down, Fault, GoAway};
-use crate::setup::Setup;
+use crate::setup::{Again, Setup};
 
 /// Codes with which a backend resets streams: all of RFC 9113 section 7 but REFUSED_STREAM, which is a refusal.
 const RESET_CODES: [u32; 13] = [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13];
@@ -102,6 +103,7 @@ impl Scenario {
         Setup {
             seed,
             policy: draw_policy(rng),
+            again: draw_again(rng),
             listener: Limits {
                 max_concurrent_streams: log_uniform(rng, 1..=100),
                 stream_window_bytes: log_uniform(rng, self.stream_window.clone()),
@@ -260,6 +262,24 @@ fn draw_policy(rng: &mut SmallRng) -> Policy {
         3 => Policy::Random,
         4 => Policy::LeastRequest(Choice::FullScan),
         _ => Policy::LeastRequest(Choice::Sample(SampleSize::default())),
+    }
+}
+
+fn draw_again(rng: &mut SmallRng) -> Again {
+    let max_attempts = rng.random_range(2..=4);
+    match rng.random_range(0..4) {
+        0 => Again::Retried(RetryPolicy {
+            max_attempts,
+            initial_backoff: Duration::from_millis(log_uniform(rng, 1..=100).into()),
+            retry_on: RetryOn::statuses(CodeSet::of(&[Code::Unavailable])),
+            ..RetryPolicy::default()
+        }),
+        1 => Again::Hedged(HedgingPolicy {
+            max_attempts,
+            hedging_delay: Duration::from_micros(log_uniform(rng, 1..=100_000).into()),
+            ..HedgingPolicy::default()
+        }),
+        _ => Again::Never,
     }
 }
 

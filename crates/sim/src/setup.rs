@@ -4,15 +4,51 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::retry::{HedgingPolicy, RetryBudget, RetryBudgetConfig, RetryPolicy};
 use evenkeel_balance::{Address, BackoffConfig, EndpointSet, Policy};
 use evenkeel_http2::Limits;
 use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable, Split};
-use evenkeel_proxy::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, Snapshot};
+use evenkeel_proxy::worker::snapshot::{
+    CALLS_PER_CONNECTION_MAX, Cluster, HedgeSettings, Listener, RetryGates, RetrySettings, Snapshot,
+};
 
 use crate::backend::BackendSetup;
 use crate::client::ClientSetup;
 use crate::net::LinkShape;
 use crate::plan::{CallPlan, Fault, GoAway};
+
+/// Whether calls have further attempts besides those that follow when no backend has seen them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Again {
+    /// They have none.
+    Never,
+    /// After an attempt that ended with UNAVAILABLE, or by a reset.
+    Retried(RetryPolicy),
+    /// While others run.
+    Hedged(HedgingPolicy),
+}
+
+impl Again {
+    /// How many backends may work on one call.
+    pub(crate) fn executions_max(self) -> u32 {
+        match self {
+            Self::Never => 1,
+            Self::Retried(policy) => policy.max_attempts.into(),
+            Self::Hedged(policy) => policy.max_attempts.into(),
+        }
+    }
+
+    /// Of every two calls one may have a further attempt: often enough, and the budget is still felt.
+    fn gates(self) -> Arc<RetryGates> {
+        let budget = match self {
+            Self::Never => RetryBudgetConfig::default(),
+            Self::Retried(_) | Self::Hedged(_) => {
+                RetryBudgetConfig { percent: 50, ..RetryBudgetConfig::default() }
+            }
+        };
+        Arc::new(RetryGates { budget: RetryBudget::new(budget), throttle: None })
+    }
+}
 
 /// What one world consists of.
 #[derive(Clone, Debug)]
@@ -23,6 +59,8 @@ pub struct Setup {
     pub policy: Policy,
     /// What the worker allows its clients.
     pub listener: Limits,
+    /// Whether calls have further attempts.
+    pub again: Again,
     /// When the worker tries again to connect.
     pub backoff: BackoffConfig,
     /// From the start of a connection attempt to the backend's SETTINGS.
@@ -61,6 +99,7 @@ impl Setup {
             seed,
             policy: Policy::RoundRobin,
             listener: Limits::mesh(),
+            again: Again::Never,
             backoff: BackoffConfig { max: Duration::from_secs(2), ..BackoffConfig::default() },
             connect_timeout: Duration::from_secs(1),
             max_pending: 1024,
@@ -114,7 +153,14 @@ impl Setup {
             conditions: RouteMatch::default(),
             destination: Split::to(0),
             timeout: None,
-            retry: None,
+            retry: match self.again {
+                Again::Retried(policy) => Some(Arc::new(RetrySettings { policy, is_idempotent: true })),
+                _ => None,
+            },
+            hedge: match self.again {
+                Again::Hedged(policy) => Some(Arc::new(HedgeSettings { policy })),
+                _ => None,
+            },
             actions: None,
         };
         let routes = if endpoints.is_some() { vec![route] } else { Vec::new() };
@@ -122,6 +168,7 @@ impl Setup {
         let cluster = |endpoints: &Arc<EndpointSet>| {
             Arc::new(Cluster {
                 backoff: self.backoff,
+                gates: self.again.gates(),
                 connect_timeout: self.connect_timeout,
                 max_pending: self.max_pending,
                 max_connections_per_endpoint: self.max_connections_per_endpoint,

@@ -41,6 +41,8 @@ happenings! {
     CutByGoAway,
     /// A call that one attempt did not process was executed by another.
     TransparentRetry,
+    /// A further attempt, by a retry policy or of a hedged call, was executed.
+    FurtherAttempt,
     /// A backend sent GOAWAY twice with a round trip in between.
     GoAwayTwoPhase,
     /// A backend sent one GOAWAY and finished its calls.

@@ -38,7 +38,7 @@ pub use cluster::{
 };
 pub use counter::SharedCounter;
 pub use event::{
-    Ejected, Event, Injected, LoadReported, Mirrored, Refused, Reload, ResponseFlag, ResponseFlags,
+    Ejected, Event, Hedged, Injected, LoadReported, Mirrored, Refused, Reload, ResponseFlag, ResponseFlags,
     RetryDenied, RetryReason, Shed, Side, TransparentRetry,
 };
 pub use exposition::{BufferedSample, CanarySample, EndpointState, Format, ProcessSample, Scrape, render};

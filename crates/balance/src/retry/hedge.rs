@@ -13,6 +13,10 @@ use super::decision::{Gates, Moment, StopReason};
 use super::transparent::Transparent;
 use crate::attempt::AttemptEnd;
 
+/// How long a call waits at least for room, or for the rest of its request, before it looks again whether the next attempt can
+/// be sent: a policy without a delay must not look all the time.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 /// What to do after a timer or an attempt's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HedgeDecision {
@@ -115,6 +119,29 @@ impl HedgeState {
                 if is_over { HedgeDecision::Finish(self.exhausted()) } else { HedgeDecision::Wait }
             }
         }
+    }
+
+    /// Whether an attempt runs; what was decided and is not sent yet counts.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.running != 0
+    }
+
+    /// The attempt that was to be sent with this number could not be: no endpoint had room. It counts as not sent, and the
+    /// next look is a delay later, at least [`LOOK_AGAIN`].
+    pub fn not_sent(&mut self, attempt: u8, policy: &HedgingPolicy, budget: &RetryBudget, now: Duration) {
+        self.stop_running(attempt, budget);
+        // A transparent retry has a number below; those above it are taken.
+        if attempt + 1 == self.sent {
+            self.sent = attempt;
+        }
+        self.postpone(policy, now);
+    }
+
+    /// Looks again a delay later, at least [`LOOK_AGAIN`]: nothing can be sent now.
+    pub fn postpone(&mut self, policy: &HedgingPolicy, now: Duration) {
+        let later = now.saturating_add(policy.hedging_delay.max(LOOK_AGAIN));
+        self.next_at = (self.sent < self.limit).then_some(later);
     }
 
     /// Gives back what the call holds of the budget: it is decided.

@@ -36,6 +36,6 @@ pub use budget::{RetryBudget, RetryBudgetConfig};
 pub use codes::CodeSet;
 pub use config::{HedgingPolicy, MAX_ATTEMPTS, MAX_PUSHBACK, RetryOn, RetryPolicy};
 pub use decision::{Decision, Gates, Moment, Replay, RetryState, StopReason};
-pub use hedge::{HedgeDecision, HedgeState};
+pub use hedge::{HedgeDecision, HedgeState, LOOK_AGAIN};
 pub use throttle::{RetryThrottle, RetryThrottleConfig, RetryThrottleConfigError};
 pub use transparent::MAX_UNSENT;

@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 
-use evenkeel_balance::retry::RetryPolicy;
+use evenkeel_balance::retry::{HedgingPolicy, RetryPolicy};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -22,6 +22,8 @@ pub struct Route {
     pub destination: Destination,
     /// How it is tried again; `None`, the default: only when no backend has seen it.
     pub retry: Option<Retry>,
+    /// When it is hedged, which needs that doing it twice does no harm; `None`, the default: never. Not beside `retry`.
+    pub hedge: Option<HedgingPolicy>,
     /// The longest it may take; `None`, the default: as long as the client lets it.
     pub timeout: Option<Duration>,
     /// How long a stream may go on before it is ended with UNAVAILABLE; at most `timeout`. `None`, the default: no limit.
@@ -68,6 +70,10 @@ impl Serialize for Route {
         if let Some(retry) = &self.retry {
             map.serialize_entry("retry", &crate::retry::written(&retry.policy))?;
             map.serialize_entry("idempotent", &retry.is_idempotent)?;
+        }
+        if let Some(hedge) = &self.hedge {
+            map.serialize_entry("hedge", &crate::retry::written_hedge(hedge))?;
+            map.serialize_entry("idempotent", &true)?;
         }
         for (key, limit) in [
             ("timeout", self.timeout),

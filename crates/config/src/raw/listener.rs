@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::leaf::Flag;
-use super::retry::RawRetry;
+use super::retry::{RawHedge, RawRetry};
 use super::{
     Integer, List, Off, OneOrMany, RawCanary, RawDuration, RawFault, RawMetadataChange, RawMirror, RawSize,
     Read, Text, raw_mapping,
@@ -89,7 +89,12 @@ raw_mapping! {
         /// When and how often a call is tried again. Without it: only when no backend has seen it.
         retry: RawRetry,
 
-        /// Whether doing a call twice does no harm, so that one may be tried again that may have been done. Needs `retry`.
+        /// When further attempts of a call are sent while the first ones still run. Needs `idempotent: true`, and is instead of
+        /// `retry`.
+        hedge: RawHedge,
+
+        /// Whether doing a call twice does no harm, so that one may be tried again that may have been done. Needs `retry` or
+        /// `hedge`.
         #[schemars(extend("default" = false))]
         idempotent: Flag,
 

@@ -39,7 +39,30 @@ raw_mapping! {
 }
 
 raw_mapping! {
-    /// Bounds the retries of all calls to a cluster, in all workers together.
+    /// When further attempts of a call are sent while the first ones still run: gRPC's `hedgingPolicy`. The first answer
+    /// counts. Needs `idempotent: true`.
+    RawHedge as "Hedge", expected "a mapping";
+    required {}
+    optional {
+        /// Attempts of one call, the first one included. 2 to 5.
+        #[schemars(range(min = bounds::HEDGE_MAX_ATTEMPTS.min, max = bounds::HEDGE_MAX_ATTEMPTS.max))]
+        #[schemars(extend("default" = bounds::HEDGE_MAX_ATTEMPTS.default))]
+        max_attempts: Integer,
+
+        /// Time from one attempt to the next: the 95th percentile of the latency costs a twentieth more calls. 0s, which sends
+        /// all at once, to 1m.
+        #[schemars(extend("default" = "100ms"))]
+        delay: RawDuration,
+
+        /// gRPC statuses by name that do not decide a call: the next attempt is sent at once. With `unavailable`, streams
+        /// and connections that break do not decide it either.
+        #[schemars(extend("default" = ["unavailable"]))]
+        non_fatal: List<Text>,
+    }
+}
+
+raw_mapping! {
+    /// Bounds the retries and hedges of all calls to a cluster, in all workers together.
     RawRetryBudget as "RetryBudget", expected "a mapping";
     required {}
     optional {

@@ -3,7 +3,9 @@
 use core::time::Duration;
 
 use evenkeel_balance::Factor;
-use evenkeel_balance::retry::{CodeSet, RetryBudgetConfig, RetryOn, RetryPolicy, RetryThrottleConfig};
+use evenkeel_balance::retry::{
+    CodeSet, HedgingPolicy, RetryBudgetConfig, RetryOn, RetryPolicy, RetryThrottleConfig,
+};
 use evenkeel_grpc::Code;
 
 use super::cluster::report_range;
@@ -18,7 +20,8 @@ use crate::retry::{RESET, RETRY_ON};
 pub(super) fn resolve_retry(route: &RawRoute, reports: &mut Reports) -> Option<Retry> {
     let is_idempotent = route.idempotent.given().is_some_and(|flag| flag.value.0);
     let Some(At { value: raw, .. }) = route.retry.given() else {
-        if let (Some((key, _)), true) = (route.idempotent.with_key(), route.retry.is_absent()) {
+        let is_alone = route.retry.is_absent() && route.hedge.is_absent();
+        if let (Some((key, _)), true) = (route.idempotent.with_key(), is_alone) {
             reports.add(key, Fault::Needs { key: "idempotent", needed: "retry" });
         }
         return None;
@@ -55,14 +58,55 @@ pub(super) fn resolve_retry(route: &RawRoute, reports: &mut Reports) -> Option<R
     })
 }
 
+/// How the calls of a route are hedged, if it says so.
+pub(super) fn resolve_hedge(route: &RawRoute, reports: &mut Reports) -> Option<HedgingPolicy> {
+    let (key, At { value: raw, .. }) = route.hedge.with_key()?;
+    if route.retry.given().is_some() {
+        reports.add(key, Fault::Exclusive { key: "hedge", other: "retry" });
+    }
+    if !route.idempotent.given().is_some_and(|flag| flag.value.0) {
+        // Attempts run side by side: that must do no harm.
+        reports.add(key, Fault::Needs { key: "hedge", needed: "idempotent: true" });
+    }
+    let non_fatal = match raw.non_fatal.given() {
+        None => HedgingPolicy::default().non_fatal,
+        Some(list) => CodeSet::of(&statuses(&list.value, reports)),
+    };
+    Some(HedgingPolicy {
+        max_attempts: value::count(&raw.max_attempts, bounds::HEDGE_MAX_ATTEMPTS, reports) as u8,
+        hedging_delay: value::duration(&raw.delay, bounds::HEDGE_DELAY, reports),
+        non_fatal,
+    })
+}
+
+fn statuses(list: &List<Text>, reports: &mut Reports) -> Vec<Code> {
+    let known = &RETRY_ON[..RETRY_ON.len() - 1];
+    let mut codes = Vec::new();
+    for entry in &list.entries {
+        let name = entry.value.0.to_ascii_lowercase();
+        match status_of(&name) {
+            Some(code) => codes.push(code),
+            None => {
+                let suggestion = closest(&name, known.iter().copied());
+                let fault =
+                    Fault::UnknownName { kind: "status", name: entry.value.0.clone(), suggestion, known };
+                reports.add(entry.span, fault);
+            }
+        }
+    }
+    codes
+}
+
+fn status_of(name: &str) -> Option<Code> {
+    Code::ALL.into_iter().find(|code| *code != Code::Ok && code.name().to_ascii_lowercase() == name)
+}
+
 /// The ends that are retried, by their names.
 fn retry_on(raw: &Field<List<Text>>, is_idempotent: bool, reports: &mut Reports) -> RetryOn {
     let (mut codes, mut reset) = (Vec::new(), false);
     for entry in raw.given().into_iter().flat_map(|list| &list.value.entries) {
         let name = entry.value.0.to_ascii_lowercase();
-        let code =
-            Code::ALL.into_iter().find(|code| *code != Code::Ok && code.name().to_ascii_lowercase() == name);
-        match code {
+        match status_of(&name) {
             Some(Code::DeadlineExceeded) if !is_idempotent => {
                 // The first attempt may still run: that must do no harm.
                 reports

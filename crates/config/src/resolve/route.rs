@@ -26,6 +26,7 @@ pub(super) fn resolve_routes(
         let (timeout, max_stream_duration, stream_idle_timeout) = resolve_times(&route.value, reports);
         let destination = destination::resolve_destination(route, clusters, reports);
         let retry = super::retry::resolve_retry(&route.value, reports);
+        let hedge = super::retry::resolve_hedge(&route.value, reports);
         let mirror = fault::resolve_mirror(&route.value.mirror, destination.as_ref(), clusters, reports);
         let fault = fault::resolve_fault(&route.value.fault, reports);
         let mut change = |key, field| rewrite::resolve_change(key, field, reports);
@@ -42,6 +43,7 @@ pub(super) fn resolve_routes(
             conditions: matched,
             destination,
             retry,
+            hedge,
             timeout,
             max_stream_duration,
             stream_idle_timeout,

@@ -23,7 +23,9 @@ use crate::worker::rewrite::{MetadataChange, Rewrite};
 use crate::worker::route::{
     MetadataMatch, PathMatch, Route, RouteActions, RouteMatch, RouteTable, ValueMatch,
 };
-use crate::worker::snapshot::{CALLS_PER_CONNECTION_MAX, Cluster, Listener, MaxAge, RetrySettings, Snapshot};
+use crate::worker::snapshot::{
+    CALLS_PER_CONNECTION_MAX, Cluster, HedgeSettings, Listener, MaxAge, RetrySettings, Snapshot,
+};
 
 /// Builds the snapshot of a configuration. `clusters` are in the configuration's order.
 pub(super) fn build(
@@ -75,6 +77,7 @@ fn build_listener(listener: &ListenerConfig, canaries: &Canaries) -> Listener {
         destination: canaries.split(&route.destination),
         timeout: route.timeout,
         retry: route.retry.as_ref().map(build_retry),
+        hedge: route.hedge.map(|policy| Arc::new(HedgeSettings { policy })),
         actions: build_actions(route),
     });
     let limits = &listener.limits;

@@ -14,6 +14,7 @@ use super::call::{CallPhase, Leg};
 use super::cluster::{Waiting, WorkerCluster};
 use super::conn::ConnId;
 use super::extras::TRIED_MAX;
+use super::hedge::Hedging;
 use super::reply::Refusal;
 
 /// Endpoints without room that one attempt passes over, besides those that the call was tried on. More would make the
@@ -26,21 +27,21 @@ const LEAVING_FACTOR: usize = 4;
 
 /// Endpoints that an attempt does not want.
 #[derive(Clone, Copy, Debug, Default)]
-struct Unwanted {
+pub(super) struct Unwanted {
     slots: [Option<Slot>; TRIED_MAX + PASSED_OVER_MAX],
     count: usize,
 }
 
 impl Unwanted {
     /// Adds an endpoint, if there is room for it.
-    fn add(&mut self, slot: Slot) -> bool {
+    pub(super) fn add(&mut self, slot: Slot) -> bool {
         let Some(place) = self.slots.get_mut(self.count) else { return false };
         *place = Some(slot);
         self.count += 1;
         true
     }
 
-    fn pick(&self, balancer: &mut Balancer, ask: &Ask) -> Pick {
+    pub(super) fn pick(&self, balancer: &mut Balancer, ask: &Ask) -> Pick {
         let Some(first) = self.slots[0] else { return balancer.pick(ask) };
         balancer.pick_excluding(ask, &self.slots.map(|slot| slot.unwrap_or(first))[..self.count])
     }
@@ -220,10 +221,12 @@ impl Worker {
             extras.attempt_deadline = policy.and_then(|policy| policy.attempt_timeout_at(now, deadline));
         }
         let left = call.deadline.map(|deadline| print_timeout(deadline.saturating_sub(now)));
+        let hedging = call.extras.as_deref().and_then(|extras| extras.hedging.as_deref());
+        let previous = hedging.map_or_else(|| call.retry.previous_attempts(), Hedging::previous_attempts);
+        let mut fields = usize::from(previous > 0);
         // A digit: a policy has five attempts at most.
-        let previous = [b'0' + call.retry.previous_attempts()];
+        let previous = [b'0' + previous];
         let mut extra: [(&[u8], &[u8]); 2] = [(b"grpc-previous-rpc-attempts", &previous), (b"", b"")];
-        let mut fields = usize::from(call.retry.previous_attempts() > 0);
         if let Some(left) = &left {
             extra[fields] = (b"grpc-timeout", left.as_bytes());
             fields += 1;
@@ -247,7 +250,8 @@ impl Worker {
         self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);
         self.note_stall(now, id, waits);
-        if self.calls[id as usize].extra(|extras| extras.attempt_deadline).is_some() {
+        if self.calls[id as usize].extras.is_some() {
+            self.note_hedged(now, id);
             self.arm_call(id);
         }
         self.on_attempt_started(id);

@@ -79,10 +79,10 @@ impl Worker {
     fn next_due(&self, id: u32) -> Option<Duration> {
         let call = &self.calls[id as usize];
         let dues = [deadline_end(call), self.stall_end(id).map(|(at, ..)| at)];
-        let besides = call
-            .extras
-            .as_deref()
-            .map(|extras| [call.overdue_at(), extras.attempt_deadline, extras.retry_at, extras.held_until]);
+        let besides = call.extras.as_deref().map(|extras| {
+            let hedge_at = extras.hedging.as_ref().and_then(|hedging| hedging.next_at());
+            [call.overdue_at(), extras.attempt_deadline, extras.retry_at, extras.held_until, hedge_at]
+        });
         dues.into_iter().chain(besides.into_iter().flatten()).flatten().min()
     }
 
@@ -105,6 +105,8 @@ impl Worker {
         } else if is_due(call.extra(|extras| extras.retry_at)) {
             call.take_extra(|extras| &mut extras.retry_at);
             self.attempt(now, id);
+        } else if is_due(call.extra(|extras| extras.hedging.as_ref()?.next_at())) {
+            self.on_hedge_due(now, id);
         } else if is_due(call.extra(|extras| extras.held_until)) {
             self.release_held(now, id);
         } else if let Some((at, staller, timeout)) = self.stall_end(id)

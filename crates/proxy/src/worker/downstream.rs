@@ -13,6 +13,7 @@ use super::Worker;
 use super::call::{Call, CallPhase, Leg, REPLAY_BYTES_MAX};
 use super::canary::VersionMark;
 use super::conn::{ConnId, Side};
+use super::hedge::Hedging;
 use super::metadata::Traits;
 use super::reply::Refusal;
 use super::retry::Retrying;
@@ -188,9 +189,10 @@ impl Worker {
             route.destination.version_of(cluster).map(|version| VersionMark { generation, version });
         let gates = &self.clusters[call.cluster as usize].settings.gates;
         let retrying = route.retry.as_ref().map(|settings| Retrying::begin(settings, gates, now));
-        if version.is_some() || retrying.is_some() {
+        let hedging = route.hedge.as_ref().map(|settings| Box::new(Hedging::begin(settings, gates, now)));
+        if version.is_some() || retrying.is_some() || hedging.is_some() {
             let extras = self.extras(id);
-            (extras.version, extras.retrying) = (version, retrying);
+            (extras.version, extras.retrying, extras.hedging) = (version, retrying, hedging);
         }
         self.on_call_started(id, true, timeout);
         Ok(dropped)

@@ -13,6 +13,7 @@ use evenkeel_http2::field::FieldBlock;
 use super::Worker;
 use super::call::Call;
 use super::canary::VersionMark;
+use super::hedge::Hedging;
 use super::retry::Retrying;
 use super::timer::TimerId;
 
@@ -29,6 +30,8 @@ pub(super) struct Extras {
     pub(super) version: Option<VersionMark>,
     /// The route's policy and the cluster's budget, if the route has a policy.
     pub(super) retrying: Option<Retrying>,
+    /// Its attempts, if it is hedged and not decided.
+    pub(super) hedging: Option<Box<Hedging>>,
     /// When the next attempt begins; the call waits for it.
     pub(super) retry_at: Option<Duration>,
     /// When the newest attempt is given up for another.

@@ -69,6 +69,10 @@ impl Worker {
     pub(super) fn response_ended(&mut self, now: Duration, id: u32) {
         let call = &mut self.calls[id as usize];
         call.phase = CallPhase::Draining;
+        if call.extras.is_some() {
+            self.decide_hedges(now, id);
+        }
+        let call = &mut self.calls[id as usize];
         let (down, unused) = (call.down, call.forwarded.saturating_sub(call.credited));
         debug_assert_eq!(unused, 0, "credit never runs ahead of what was forwarded");
         self.release_upstream(now, id, None);
@@ -154,6 +158,9 @@ impl Worker {
 
     /// Forgets a call: the one place where calls end.
     pub(super) fn remove_call(&mut self, now: Duration, id: u32) {
+        if self.calls[id as usize].extras.is_some() {
+            self.decide_hedges(now, id);
+        }
         self.release_upstream(now, id, None);
         self.on_call_finished(now, id);
         let mut call = self.calls.remove(id as usize);

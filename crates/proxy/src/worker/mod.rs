@@ -33,6 +33,7 @@ mod duration;
 mod extras;
 pub mod fault;
 mod finish;
+mod hedge;
 mod http1;
 mod inspect;
 mod load;
@@ -170,6 +171,7 @@ pub struct Worker {
     connects: Vec<Action>,
     spare_buffers: Vec<Vec<u8>>,
     spare_blocks: Vec<FieldBlock>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     spare_extras: Vec<Box<Extras>>,
     serial: u32,
     /// A cookie on its way to a client; kept for its room.

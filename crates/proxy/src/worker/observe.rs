@@ -170,12 +170,18 @@ impl Worker {
         self.calls[id as usize].log = Some(Box::new(log));
     }
 
-    pub(super) fn on_attempt_started(&mut self, id: u32) {
+    /// Notes the endpoint of a call's main attempt for the access log, if there is one.
+    pub(super) fn log_endpoint(&mut self, id: u32) {
         let call = &mut self.calls[id as usize];
         if let (Some(log), Some(slot)) = (&mut call.log, call.slot) {
             let endpoint = self.clusters[call.cluster as usize].balancer.endpoint(slot);
             log.endpoint = Some(endpoint.address().to_string());
         }
+    }
+
+    pub(super) fn on_attempt_started(&mut self, id: u32) {
+        self.log_endpoint(id);
+        let call = &self.calls[id as usize];
         if let (cluster, Some(slot)) = (call.cluster, call.slot)
             && let Some(stats) = self.endpoint_stats(cluster, slot)
         {

@@ -64,6 +64,7 @@ impl Worker {
         let Some(call) = self.calls.get_mut(token as usize) else { return };
         let here = Leg { conn: id, stream };
         if call.down != here && call.up != Some(here) {
+            self.note_hedge_progress(token, here, bytes);
             return;
         }
         self.note_progress(now, token);

@@ -11,8 +11,8 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::AttemptEnd;
 use evenkeel_balance::retry::{Decision, Moment, Replay, RetryOn, RetryPolicy, RetryState, StopReason};
+use evenkeel_balance::{AttemptEnd, Slot};
 use evenkeel_grpc::{Code, Pushback};
 use evenkeel_http2::field::{FieldBlock, Name};
 use evenkeel_telemetry::{Event, ResponseFlag, RetryDenied, RetryReason, TransparentRetry};
@@ -69,12 +69,21 @@ impl Call {
     pub(super) fn retrying(&self) -> Option<&Retrying> {
         self.extras.as_deref().and_then(|extras| extras.retrying.as_ref())
     }
+
+    /// Whether its route says what follows a status: a retry, or another attempt of a hedged call.
+    #[inline]
+    pub(super) fn has_policy(&self) -> bool {
+        self.extras.as_deref().is_some_and(|extras| extras.retrying.is_some() || extras.hedging.is_some())
+    }
 }
 
 impl Worker {
     /// The newest attempt ended in this way. Whether the call goes on: with another attempt, now or later.
     pub(super) fn follow_up(&mut self, now: Duration, id: u32, end: AttemptEnd) -> bool {
         let call = &mut self.calls[id as usize];
+        if call.extras.as_deref().is_some_and(|extras| extras.hedging.is_some()) {
+            return self.follow_up_hedged(now, id, end);
+        }
         let replay = match call.phase {
             CallPhase::Waiting | CallPhase::Sent if call.replayable => Replay::Possible,
             CallPhase::Waiting | CallPhase::Sent => Replay::RequestTooLarge,
@@ -103,8 +112,8 @@ impl Worker {
                     let of_client = Name::GrpcPreviousRpcAttempts;
                     call.request.retain_fields(&mut self.fields.store, |field| field.name_token != of_client);
                 }
-                let (attempt, slot) = (usize::from(call.attempts.saturating_sub(1)), call.slot);
-                self.extras(id).tried[attempt % TRIED_MAX] = slot;
+                let slot = call.slot;
+                self.remember_tried(id, slot);
                 self.release_upstream(now, id, Some(end));
                 self.count(event(&end, is_transparent));
                 if at <= now {
@@ -116,6 +125,12 @@ impl Worker {
                 true
             }
         }
+    }
+
+    /// Notes that an attempt on this endpoint failed: the next one is made elsewhere, if it can be.
+    pub(super) fn remember_tried(&mut self, id: u32, slot: Option<Slot>) {
+        let attempt = usize::from(self.calls[id as usize].attempts.saturating_sub(1));
+        self.extras(id).tried[attempt % TRIED_MAX] = slot;
     }
 
     /// The backend's status, in the header list that was just read, with what it says about trying again.
@@ -197,7 +212,7 @@ fn event(end: &AttemptEnd, is_transparent: bool) -> Event {
 }
 
 /// What a retry that was wanted and not made counts as.
-fn denied(reason: StopReason) -> Option<RetryDenied> {
+pub(super) fn denied(reason: StopReason) -> Option<RetryDenied> {
     Some(match reason {
         StopReason::Succeeded | StopReason::NotRetryable | StopReason::Cancelled => return None,
         StopReason::ResponseStarted => RetryDenied::ResponseStarted,

@@ -7,7 +7,9 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::outlier::OutlierDetector;
-use evenkeel_balance::retry::{Gates, RetryBudget, RetryBudgetConfig, RetryPolicy, RetryThrottle};
+use evenkeel_balance::retry::{
+    Gates, HedgingPolicy, RetryBudget, RetryBudgetConfig, RetryPolicy, RetryThrottle,
+};
 use evenkeel_balance::{BackoffConfig, EndpointSet, Policy, SlowStart};
 use evenkeel_http2::Limits;
 
@@ -110,6 +112,13 @@ pub struct RetrySettings {
     pub policy: RetryPolicy,
     /// Whether doing a call twice does no harm.
     pub is_idempotent: bool,
+}
+
+/// When the calls of a route are hedged; doing one twice does no harm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HedgeSettings {
+    /// When, how often, and which ends do not decide a call.
+    pub policy: HedgingPolicy,
 }
 
 /// What all calls to a cluster share that may be tried again.

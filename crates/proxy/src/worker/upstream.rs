@@ -149,8 +149,10 @@ impl Worker {
         }
     }
 
-    fn is_attempt(&self, token: u32, leg: Leg) -> bool {
-        self.calls.get(token as usize).is_some_and(|call| call.up == Some(leg))
+    /// Whether a token names the call whose upstream stream this is; of a hedged call's it becomes the main one.
+    fn is_attempt(&mut self, token: u32, leg: Leg) -> bool {
+        let Some(call) = self.calls.get(token as usize) else { return false };
+        call.up == Some(leg) || (call.extras.is_some() && self.make_main(token, |other| other == leg))
     }
 
     fn on_upstream_ready(&mut self, now: Duration, id: ConnId) {
@@ -238,10 +240,11 @@ impl Worker {
         }
         self.lose_shadows(now, id, &calls);
         for call in calls {
-            let Some(up) = self.calls.get(call as usize).and_then(|call| call.up) else { continue };
-            if up.conn != id {
-                continue;
+            let up = |worker: &Self| worker.calls.get(call as usize).and_then(|call| call.up);
+            if up(self).is_none_or(|up| up.conn != id) {
+                self.make_main(call, |leg| leg.conn == id);
             }
+            let Some(up) = up(self).filter(|up| up.conn == id) else { continue };
             if self.end_past_deadline(now, call) {
                 continue;
             }
@@ -322,6 +325,9 @@ impl Worker {
 
     /// Forwards the response headers that were just read: nothing can be tried again from here on.
     pub(super) fn forward_headers(&mut self, now: Duration, id: u32, end: bool) {
+        if self.calls[id as usize].extras.is_some() {
+            self.win_hedges(now, id);
+        }
         let call = &mut self.calls[id as usize];
         call.headers_at = Some(now);
         call.note_active(now);
@@ -348,7 +354,7 @@ impl Worker {
 
     /// The backend's status ends the attempt. Whether the call is tried again instead of being told it.
     fn is_tried_again(&mut self, now: Duration, id: u32, code: Code) -> bool {
-        self.calls[id as usize].retrying().is_some() && self.follow_up(now, id, self.status_of(code))
+        self.calls[id as usize].has_policy() && self.follow_up(now, id, self.status_of(code))
     }
 
     fn on_response_data(&mut self, now: Duration, id: u32, leg: Leg, bytes: &[u8], end: bool) {

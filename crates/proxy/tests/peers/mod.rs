@@ -317,6 +317,7 @@ impl World {
             destination: Split::to(0),
             timeout: None,
             retry: None,
+            hedge: None,
             actions: None,
         };
         adjust(&mut cluster, &mut route);
@@ -389,6 +390,12 @@ impl World {
         self.backend
     }
 
+    /// Calls that the first cluster's endpoints have under way.
+    pub(crate) fn in_flight(&self) -> u32 {
+        let endpoints = self.snapshot.clusters[0].endpoints.as_ref().unwrap();
+        endpoints.endpoints().iter().map(|endpoint| endpoint.in_flight()).sum()
+    }
+
     pub(crate) fn client(&mut self) -> usize {
         self.client_of(PeerName::Unix)
     }
@@ -436,6 +443,8 @@ impl World {
             if peer.closed || !self.worker.wants_input(*id) || self.worker.is_put_off(*id) {
                 continue;
             }
+            peer.http2.flush_queues(&mut peer.fields, now);
+            while peer.http2.poll_progress().is_some() {}
             let mut bytes = peer.http2.output().to_vec();
             peer.http2.output_sent(bytes.len());
             bytes.append(&mut peer.raw);

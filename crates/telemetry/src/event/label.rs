@@ -98,6 +98,18 @@ labels! {
 }
 
 labels! {
+    /// What became of a further attempt while others ran.
+    Hedged {
+        /// It was sent.
+        Sent = "sent",
+        /// It was not: no other endpoint had a connection with room.
+        NoEndpoint = "no_endpoint",
+        /// It decided the call.
+        Won = "won",
+    }
+}
+
+labels! {
     /// A fault that was injected on purpose.
     Injected {
         /// The call waited before it went to a backend.

@@ -8,8 +8,8 @@ mod label;
 
 pub(crate) use label::Label;
 pub use label::{
-    Ejected, Injected, LoadReported, Mirrored, Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied,
-    RetryReason, Shed, Side, TransparentRetry,
+    Ejected, Hedged, Injected, LoadReported, Mirrored, Refused, Reload, ResponseFlag, ResponseFlags,
+    RetryDenied, RetryReason, Shed, Side, TransparentRetry,
 };
 
 /// A metric made of events.
@@ -108,6 +108,9 @@ events! {
     /// A call was not tried again although its route's policy retries such an end.
     RetryDenied(reason: RetryDenied) = "evenkeel_retries_denied",
         "Calls that were not tried again although the policy retries such an end, by reason.";
+    /// A further attempt of a call was due while others ran, or decided it.
+    Hedged(outcome: Hedged) = "evenkeel_hedges",
+        "Further attempts of hedged calls while others ran: sent, not sent for want of an endpoint, and won.";
     /// Outlier detection took an endpoint out of rotation.
     OutlierEjected(reason: Ejected) = "evenkeel_outlier_ejections",
         "Endpoints that outlier detection took out of rotation, by reason.";

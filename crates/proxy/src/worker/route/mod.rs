@@ -15,7 +15,7 @@ mod actions;
 mod metadata;
 mod split;
 
-use super::snapshot::RetrySettings;
+use super::snapshot::{HedgeSettings, RetrySettings};
 
 pub use actions::RouteActions;
 pub(crate) use metadata::joined;
@@ -46,6 +46,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// How its calls are tried again; `None`: only when no backend has seen them.
     pub retry: Option<Arc<RetrySettings>>,
+    /// When calls are hedged; `None`: never. Not beside `retry`.
+    pub hedge: Option<Arc<HedgeSettings>>,
     /// What else it does to its calls; `None`: nothing.
     pub actions: Option<Arc<RouteActions>>,
 }
@@ -153,6 +155,7 @@ impl RouteTable {
             destination: Split::to(cluster),
             timeout: None,
             retry: None,
+            hedge: None,
             actions: None,
         }])
     }
@@ -206,6 +209,7 @@ mod tests {
             destination: Split::to(cluster),
             timeout: None,
             retry: None,
+            hedge: None,
             actions: None,
         }
     }

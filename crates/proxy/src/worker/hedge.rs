@@ -1,0 +1,331 @@
+//! Hedging: further attempts of a call while the first ones still run, by the rules of [`evenkeel_balance::retry::HedgeState`].
+//!
+//! One attempt of a hedged call is its main one, which the rest of the worker knows as the call's upstream stream. The others are
+//! kept here, and whichever has something to say is made the main one first: an answer is then read, judged and forwarded
+//! by the code that every call has. Response headers decide the call ([`Worker::decide_hedges`]), as does a status that is
+//! fatal; the attempts that still run are cancelled, within the same wake-up.
+//!
+//! Rule: a further attempt is sent only when the whole request is there and fits the replay buffer, and only to an endpoint
+//! that has none of the call's attempts and a connection with room. It never waits for one: a hedge that queues would come
+//! when it is of no use. What could not be sent is tried again after another delay.
+//!
+//! Invariant: all streams of a call have its token, and at most one of them is on any connection, since each attempt that runs
+//! has an endpoint of its own.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_balance::retry::{HedgeDecision, HedgeState, Moment, Replay, StopReason};
+use evenkeel_balance::{Ask, AttemptEnd, Pick, Slot};
+use evenkeel_grpc::{Code, print_timeout};
+use evenkeel_telemetry::{Event, Hedged, ResponseFlag};
+
+use super::Worker;
+use super::attempt::Unwanted;
+use super::call::{Call, CallPhase, Leg};
+use super::conn::ConnId;
+use super::finish::Ending;
+use super::retry::denied;
+use super::snapshot::{HedgeSettings, RetryGates};
+
+/// What a hedged call has besides.
+#[derive(Debug)]
+pub(super) struct Hedging {
+    settings: Arc<HedgeSettings>,
+    gates: Arc<RetryGates>,
+    /// Made when the first attempt is sent.
+    state: Option<HedgeState>,
+    /// The number of the main attempt.
+    main: u8,
+    /// The attempts that run beside the main one: at most [`MAX_ATTEMPTS`](evenkeel_balance::retry::MAX_ATTEMPTS) - 1.
+    others: Vec<Attempt>,
+    /// How the last attempt ended, while none runs.
+    last: Option<Code>,
+}
+
+/// An attempt beside the main one; the fields are those that a call has of its main one.
+#[derive(Debug)]
+struct Attempt {
+    number: u8,
+    up: Leg,
+    slot: Slot,
+    is_trial: bool,
+    sent_at: Duration,
+    forwarded: u64,
+}
+
+impl Hedging {
+    /// Counts a call that begins; [`Worker::decide_hedges`] must follow, once.
+    pub(super) fn begin(settings: &Arc<HedgeSettings>, gates: &Arc<RetryGates>, now: Duration) -> Self {
+        gates.budget.call_started(now);
+        let (settings, gates) = (Arc::clone(settings), Arc::clone(gates));
+        Self { settings, gates, state: None, main: 0, others: Vec::new(), last: None }
+    }
+
+    /// When the next attempt is due.
+    pub(super) fn next_at(&self) -> Option<Duration> {
+        self.state?.next_at()
+    }
+
+    /// What `grpc-previous-rpc-attempts` says with the main attempt.
+    pub(super) fn previous_attempts(&self) -> u8 {
+        self.main
+    }
+}
+
+impl Call {
+    fn hedging(&mut self) -> Option<&mut Hedging> {
+        self.extras.as_deref_mut()?.hedging.as_deref_mut()
+    }
+
+    /// Makes another attempt the main one, and the main one, if it runs, another.
+    fn exchange(&mut self, at: usize) {
+        let (up, slot, is_trial) = (self.up.take(), self.slot, self.is_trial);
+        let (sent_at, forwarded) = (self.attempt_at, self.forwarded);
+        let Some(hedging) = self.hedging() else { return };
+        let other = hedging.others.swap_remove(at);
+        let number = core::mem::replace(&mut hedging.main, other.number);
+        if let (Some(up), Some(slot)) = (up, slot) {
+            hedging.others.push(Attempt { number, up, slot, is_trial, sent_at, forwarded });
+        }
+        (self.up, self.slot, self.is_trial) = (Some(other.up), Some(other.slot), other.is_trial);
+        (self.attempt_at, self.forwarded) = (other.sent_at, other.forwarded);
+    }
+
+    fn moment(&self, now: Duration) -> Moment {
+        let replay = if self.replayable { Replay::Possible } else { Replay::RequestTooLarge };
+        Moment { now, deadline: self.deadline, replay, is_idempotent: true }
+    }
+}
+
+impl Worker {
+    /// An attempt of a hedged call was sent: with the first one the wait for the next begins.
+    pub(super) fn note_hedged(&mut self, now: Duration, id: u32) {
+        let Some(hedging) = self.calls[id as usize].hedging() else { return };
+        hedging.last = None;
+        if hedging.state.is_none() {
+            hedging.state = Some(HedgeState::new(&hedging.settings.policy, true, now));
+        }
+        self.arm_call(id);
+    }
+
+    /// Makes the attempt whose stream this is the main one of its call. Whether there is such an attempt.
+    #[cold]
+    pub(super) fn make_main(&mut self, id: u32, is_it: impl Fn(Leg) -> bool) -> bool {
+        let Some(call) = self.calls.get_mut(id as usize) else { return false };
+        let Some(hedging) = call.hedging() else { return false };
+        let Some(at) = hedging.others.iter().position(|attempt| is_it(attempt.up)) else { return false };
+        self.exchange(id, at);
+        true
+    }
+
+    /// Makes another attempt the main one; the client's credit follows what that one has sent.
+    fn exchange(&mut self, id: u32, at: usize) {
+        let call = &mut self.calls[id as usize];
+        call.exchange(at);
+        let (down, credit) = (call.down, call.credit_for(0));
+        self.touch(down.conn);
+        self.consume(down.conn, down.stream, credit);
+    }
+
+    /// Notes that queued bytes of an attempt beside the main one have left.
+    #[cold]
+    pub(super) fn note_hedge_progress(&mut self, id: u32, leg: Leg, bytes: u32) {
+        let Some(hedging) = self.calls.get_mut(id as usize).and_then(Call::hedging) else { return };
+        if let Some(attempt) = hedging.others.iter_mut().find(|attempt| attempt.up == leg) {
+            attempt.forwarded += u64::from(bytes);
+        }
+    }
+
+    /// The main attempt of a hedged call ended in this way. Whether the call goes on.
+    pub(super) fn follow_up_hedged(&mut self, now: Duration, id: u32, end: AttemptEnd) -> bool {
+        let call = &mut self.calls[id as usize];
+        let moment = call.moment(now);
+        let slot = call.slot;
+        let Some(hedging) = call.hedging() else { return false };
+        let Some(state) = &mut hedging.state else { return false };
+        let gates = hedging.gates.gates();
+        let policy = &hedging.settings.policy;
+        let decision = state.attempt_ended(policy, gates, hedging.main, &end, &moment);
+        if let HedgeDecision::Finish(reason) = decision {
+            self.count_denied(reason);
+            self.decide_hedges(now, id);
+            return false;
+        }
+        hedging.last = Some(end.code());
+        call.phase = CallPhase::Waiting;
+        self.remember_tried(id, slot);
+        self.release_upstream(now, id, Some(end));
+        // Others run: one of them is the main one from here on, and what is sent is one more beside it.
+        let call = &mut self.calls[id as usize];
+        if let Some(newest) = call.hedging().and_then(|hedging| hedging.others.len().checked_sub(1)) {
+            call.phase = CallPhase::Sent;
+            self.exchange(id, newest);
+        }
+        if let HedgeDecision::Send { attempt } = decision {
+            self.send_numbered(now, id, attempt);
+        }
+        if self.calls.contains(id as usize) {
+            self.arm_call(id);
+        }
+        true
+    }
+
+    /// The next attempt of a hedged call is due.
+    pub(super) fn on_hedge_due(&mut self, now: Duration, id: u32) {
+        // Ends: each round sends an attempt, of which a call has a few, or waits.
+        loop {
+            let Some(call) = self.calls.get_mut(id as usize) else { return };
+            let (moment, is_whole) = (call.moment(now), call.request_ended);
+            let waits = call.phase == CallPhase::Waiting;
+            let Some(hedging) = call.hedging() else { return };
+            let Some(state) = &mut hedging.state else { return };
+            let policy = &hedging.settings.policy;
+            // An attempt that waits for a connection is not overtaken by one that would wait as well.
+            if !is_whole || (waits && state.is_running()) {
+                state.postpone(policy, now);
+                return;
+            }
+            match state.handle_timeout(policy, hedging.gates.gates(), &moment) {
+                HedgeDecision::Send { attempt } => self.send_numbered(now, id, attempt),
+                HedgeDecision::Wait => return,
+                HedgeDecision::Finish(reason) => {
+                    let code = hedging.last.unwrap_or(Code::Unavailable);
+                    self.count_denied(reason);
+                    let text =
+                        format!("no attempt succeeded, and none may follow; the last one ended with {code}");
+                    self.end_call(now, id, &Ending::local(code, ResponseFlag::RetryLimit, &text));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sends the attempt with this number: as the main one if none runs, else beside it.
+    fn send_numbered(&mut self, now: Duration, id: u32, number: u8) {
+        let call = &mut self.calls[id as usize];
+        let is_alone = call.up.is_none();
+        let Some(hedging) = call.hedging() else { return };
+        if is_alone {
+            hedging.main = number;
+            self.attempt(now, id);
+        } else if self.send_beside(now, id, number) {
+            self.count(Event::Hedged(Hedged::Sent));
+        } else {
+            self.count(Event::Hedged(Hedged::NoEndpoint));
+            let Some(hedging) = self.calls[id as usize].hedging() else { return };
+            if let Some(state) = &mut hedging.state {
+                state.not_sent(number, &hedging.settings.policy, &hedging.gates.budget, now);
+            }
+        }
+    }
+
+    /// Sends an attempt beside the main one. Whether an endpoint had room.
+    fn send_beside(&mut self, now: Duration, id: u32, number: u8) -> bool {
+        let Some((slot, conn)) = self.pick_beside(now, id) else { return false };
+        self.touch(conn);
+        let http2 = &mut self.conns[conn.index()].http2;
+        let Ok(stream) = http2.open(now, id) else { return false };
+        let call = &mut self.calls[id as usize];
+        call.attempts = call.attempts.saturating_add(1);
+        let left = call.deadline.map(|deadline| print_timeout(deadline.saturating_sub(now)));
+        // A digit: a policy has five attempts at most.
+        let previous = [b'0' + number];
+        let mut extra: [(&[u8], &[u8]); 2] = [(b"grpc-previous-rpc-attempts", &previous), (b"", b"")];
+        let mut fields = 1;
+        if let Some(left) = &left {
+            extra[fields] = (b"grpc-timeout", left.as_bytes());
+            fields += 1;
+        }
+        let is_empty = call.replay.is_empty();
+        let opened =
+            http2.send_headers(&mut self.fields.store, stream, &call.request, &extra[..fields], is_empty);
+        debug_assert!(opened.is_ok(), "a stream that was opened just now takes headers");
+        let mut forwarded = 0;
+        if !is_empty {
+            forwarded = http2.send_data(now, stream, &call.replay, true).unwrap_or(call.replay.len()) as u64;
+        }
+        let attempt =
+            Attempt { number, up: Leg { conn, stream }, slot, is_trial: false, sent_at: now, forwarded };
+        let cluster = call.cluster;
+        if let Some(hedging) = call.hedging() {
+            hedging.others.push(attempt);
+        }
+        self.clusters[cluster as usize].balancer.call_started(slot, now);
+        if let Some(stats) = self.endpoint_stats(cluster, slot) {
+            stats.call_started();
+        }
+        true
+    }
+
+    /// An endpoint that has none of the call's attempts yet, and a connection with room.
+    fn pick_beside(&mut self, now: Duration, id: u32) -> Option<(Slot, ConnId)> {
+        let call = &mut self.calls[id as usize];
+        let (cluster, hash, main) = (call.cluster, call.hash, call.slot);
+        let mut unwanted = Unwanted::default();
+        for slot in call.tried().chain(main) {
+            unwanted.add(slot);
+        }
+        for attempt in &call.hedging()?.others {
+            unwanted.add(attempt.slot);
+        }
+        loop {
+            let balancer = &mut self.clusters[cluster as usize].balancer;
+            let slot = match unwanted.pick(balancer, &Ask { now, hash }) {
+                Pick::Endpoint(slot) => slot,
+                // Whether an ejected endpoint is back is for a call's first attempt to find out.
+                Pick::Trial(slot) => {
+                    balancer.drop_trial(slot);
+                    return None;
+                }
+                _ => return None,
+            };
+            if let Some(conn) = self.conn_with_room(now, cluster, slot) {
+                return Some((slot, conn));
+            }
+            if !unwanted.add(slot) {
+                return None;
+            }
+        }
+    }
+
+    /// A hedged call is decided by its main attempt, which has answered.
+    pub(super) fn win_hedges(&mut self, now: Duration, id: u32) {
+        let Some(hedging) = self.calls[id as usize].hedging() else { return };
+        if hedging.main > 0 {
+            self.count(Event::Hedged(Hedged::Won));
+        }
+        self.log_endpoint(id);
+        self.decide_hedges(now, id);
+    }
+
+    /// A hedged call is decided, or ends. The attempts beside the main one are cancelled.
+    pub(super) fn decide_hedges(&mut self, now: Duration, id: u32) {
+        let call = &mut self.calls[id as usize];
+        let Some(hedging) = call.take_extra(|extras| &mut extras.hedging) else { return };
+        let Hedging { gates, state, others, .. } = *hedging;
+        if let Some(mut state) = state {
+            state.abandon(&gates.budget);
+        }
+        gates.budget.call_finished();
+        let load = call.take_extra(|extras| &mut extras.load);
+        let main = (call.up.take(), call.slot, call.is_trial, call.attempt_at);
+        for attempt in others {
+            let call = &mut self.calls[id as usize];
+            (call.up, call.slot, call.is_trial) = (Some(attempt.up), Some(attempt.slot), attempt.is_trial);
+            call.attempt_at = attempt.sent_at;
+            self.release_upstream(now, id, Some(AttemptEnd::Cancelled));
+        }
+        let call = &mut self.calls[id as usize];
+        (call.up, call.slot, call.is_trial, call.attempt_at) = main;
+        if load.is_some() {
+            self.extras(id).load = load;
+        }
+    }
+
+    fn count_denied(&self, reason: StopReason) {
+        if let Some(denied) = denied(reason) {
+            self.count(Event::RetryDenied(denied));
+        }
+    }
+}
