@@ -8,7 +8,6 @@
 
 use core::time::Duration;
 
-use evenkeel_balance::AttemptEnd;
 use evenkeel_http2::ErrorCode;
 use evenkeel_telemetry::ResponseFlag;
 use rand::RngExt;
@@ -72,15 +71,16 @@ impl Worker {
 
     /// Ends the calls that are left on a connection, and the connection behind them.
     fn cut_aged(&mut self, now: Duration, id: ConnId) {
+        // Answers that are complete and may leave do so: nothing follows the GOAWAY.
+        self.settle(now, id);
         let calls: Vec<u32> = self.conns[id.index()].http2.tokens().collect();
         for call in calls {
             if self.calls.get(call as usize).is_some_and(|call| call.down.conn == id) {
-                // It is not the backend that ends it.
-                self.release_upstream(now, call, Some(AttemptEnd::Cancelled));
                 let text = "the connection reached its max_connection_age, and its grace is over";
-                self.fail_attempt(now, call, ResponseFlag::MaxDuration, text);
+                self.cut_off(now, call, ResponseFlag::MaxDuration, text);
             }
         }
+        self.settle(now, id);
         self.shut_conn(id, ErrorCode::NO_ERROR, b"max_age");
     }
 }

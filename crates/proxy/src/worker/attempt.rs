@@ -10,7 +10,8 @@ use evenkeel_http2::OpenError;
 use evenkeel_telemetry::{Event, ResponseFlag};
 
 use super::Worker;
-use super::call::{CallPhase, Leg};
+use super::call::{CallPhase, Leg, REPLAY_BYTES_MAX};
+use super::call_timer::Staller;
 use super::cluster::{Waiting, WorkerCluster};
 use super::conn::ConnId;
 use super::extras::TRIED_MAX;
@@ -235,12 +236,13 @@ impl Worker {
         let opened = http2.send_headers(&mut self.fields.store, stream, &call.request, extra, end);
         debug_assert!(opened.is_ok(), "a stream that was opened just now takes headers");
         let (mut credit, mut waits) = (0, false);
-        call.stalled_since = None;
         if !call.replay.is_empty() {
             let sent =
                 http2.send_data(now, stream, &call.replay, call.request_ended).unwrap_or(call.replay.len());
             credit = call.credit_for(sent as u64);
             waits = sent < call.replay.len();
+            // While it waited the call kept all that came. Kept for yet another attempt, it would grow by a window with each.
+            call.replayable = call.replay.len() <= REPLAY_BYTES_MAX;
         }
         let down = call.down;
         let cluster = &mut self.clusters[call.cluster as usize];
@@ -249,7 +251,12 @@ impl Worker {
         // The client may wait for this very credit, and nothing else may be under way on its connection.
         self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);
-        self.note_stall(now, id, waits);
+        self.note_stall(now, id, Staller::Backend, waits);
+        if !self.calls[id as usize].replayable {
+            let buffer = core::mem::take(&mut self.calls[id as usize].replay);
+            self.give_buffer(buffer);
+            self.charge_call(id);
+        }
         if self.calls[id as usize].extras.is_some() {
             self.note_hedged(now, id);
             self.arm_call(id);

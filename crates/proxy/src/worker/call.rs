@@ -17,6 +17,7 @@ use evenkeel_http2::StreamKey;
 use evenkeel_http2::field::FieldBlock;
 use evenkeel_telemetry::{Messages, ResponseFlag};
 
+use super::call_timer::Stalls;
 use super::conn::ConnId;
 use super::extras::Extras;
 use super::observe::LogFields;
@@ -136,7 +137,7 @@ pub(super) struct Call {
     /// Whether the call was counted as started, and must be counted as ended.
     pub(super) counted: bool,
     pub(super) log: Option<Box<LogFields>>,
-    pub(super) stalled_since: Option<Duration>,
+    pub(super) stalls: Stalls,
     /// Bytes that the worker's account holds for this call.
     pub(super) charged: usize,
 }
@@ -178,7 +179,7 @@ impl Call {
             flag: None,
             counted: false,
             log: None,
-            stalled_since: None,
+            stalls: Stalls::NONE,
             charged: 0,
         }
     }

@@ -14,9 +14,43 @@ use super::{TimerKey, Worker};
 
 /// Who leaves bytes of a call unread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Staller {
+pub(super) enum Staller {
     Client,
     Backend,
+}
+
+/// Since when bytes of a call wait for the window of each side, in microseconds: both for the room of one optional time, as every
+/// call has them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stalls {
+    client: u64,
+    backend: u64,
+}
+
+impl Stalls {
+    /// The time of a side for which nothing waits.
+    const NEVER: u64 = u64::MAX;
+
+    /// Nothing waits.
+    pub(super) const NONE: Self = Self { client: Self::NEVER, backend: Self::NEVER };
+
+    fn since(self, staller: Staller) -> Option<Duration> {
+        let micros = match staller {
+            Staller::Client => self.client,
+            Staller::Backend => self.backend,
+        };
+        (micros != Self::NEVER).then(|| Duration::from_micros(micros))
+    }
+
+    /// Notes since when bytes wait for a side; `None` if none do.
+    pub(super) fn set(&mut self, staller: Staller, since: Option<Duration>) {
+        let micros = |at: Duration| u64::try_from(at.as_micros()).unwrap_or(Self::NEVER);
+        let since = since.map_or(Self::NEVER, micros);
+        match staller {
+            Staller::Client => self.client = since,
+            Staller::Backend => self.backend = since,
+        }
+    }
 }
 
 /// How long after its deadline a call is reset in the middle of a message.
@@ -26,39 +60,27 @@ enum Staller {
 const RESET_GRACE: Duration = Duration::from_millis(5);
 
 impl Worker {
-    /// Notes that bytes of a call wait for a window. If none moves for as long as its peer may take the call ends.
+    /// Notes whether bytes of a call wait for a side's window. If none moves for as long as that side may take the call ends.
     #[inline]
-    pub(super) fn note_stall(&mut self, now: Duration, id: u32, waits: bool) {
-        if !waits || self.calls[id as usize].stalled_since.is_some() {
+    pub(super) fn note_stall(&mut self, now: Duration, id: u32, staller: Staller, waits: bool) {
+        if !waits || self.calls[id as usize].stalls.since(staller).is_some() {
             return;
         }
-        self.calls[id as usize].stalled_since = Some(now);
+        self.calls[id as usize].stalls.set(staller, Some(now));
         self.arm_call(id);
     }
 
-    /// Whose window bytes of a call wait for, and how long it may stay closed: of two the one with less patience for it.
-    fn staller(&self, id: u32) -> Option<(Staller, Duration)> {
-        let call = &self.calls[id as usize];
-        let waiting = |leg: Leg, any: bool| {
-            let conn = self.conns.get(leg.conn.index())?;
-            (any || conn.http2.has_queued(leg.stream)).then(|| conn.side.stall_timeout())
-        };
-        // The end of a response that has not left may be all that waits.
-        let client = waiting(call.down, call.phase == CallPhase::Draining);
-        let client = client.map(|timeout| (Staller::Client, timeout));
-        let backend = call.up.and_then(|up| waiting(up, false)).map(|timeout| (Staller::Backend, timeout));
-        client.into_iter().chain(backend).min_by_key(|(_, timeout)| *timeout)
-    }
-
-    /// Notes that bytes of a call moved that had waited: what still waits begins to do so anew.
-    pub(super) fn note_progress(&mut self, now: Duration, id: u32) {
+    /// Notes that bytes of a call moved that had waited for a side: what still waits begins to do so anew.
+    pub(super) fn note_progress(&mut self, now: Duration, id: u32, staller: Staller) {
         let call = &mut self.calls[id as usize];
-        let conns = &self.conns;
-        let waits = [Some(call.down), call.up]
-            .into_iter()
-            .flatten()
-            .any(|leg| conns.get(leg.conn.index()).is_some_and(|conn| conn.http2.has_queued(leg.stream)));
-        call.stalled_since = waits.then_some(now);
+        let leg = match staller {
+            Staller::Client => Some(call.down),
+            Staller::Backend => call.up,
+        };
+        let waits = leg.is_some_and(|leg| {
+            self.conns.get(leg.conn.index()).is_some_and(|conn| conn.http2.has_queued(leg.stream))
+        });
+        call.stalls.set(staller, waits.then_some(now));
     }
 
     /// Arms the call's timer for what is due first; one that fires earlier stays, and looks again.
@@ -86,10 +108,22 @@ impl Worker {
         dues.into_iter().chain(besides.into_iter().flatten()).flatten().min()
     }
 
-    /// When a call ends because bytes of it wait for a window, whose, and how long that had.
+    /// When a call ends because bytes of it wait for a window, whose, and how long that had: of two the one that is due first.
     fn stall_end(&self, id: u32) -> Option<(Duration, Staller, Duration)> {
-        let since = self.calls[id as usize].stalled_since?;
-        self.staller(id).map(|(staller, timeout)| (since + timeout, staller, timeout))
+        let call = &self.calls[id as usize];
+        if call.stalls == Stalls::NONE {
+            return None;
+        }
+        let end = |staller, leg: Leg, any: bool| {
+            let since = call.stalls.since(staller)?;
+            let conn = self.conns.get(leg.conn.index())?;
+            let timeout = conn.side.stall_timeout();
+            (any || conn.http2.has_queued(leg.stream)).then_some((since + timeout, staller, timeout))
+        };
+        // The end of a response that has not left may be all that waits.
+        let client = end(Staller::Client, call.down, call.phase == CallPhase::Draining);
+        let backend = call.up.and_then(|up| end(Staller::Backend, up, false));
+        client.into_iter().chain(backend).min_by_key(|(at, ..)| *at)
     }
 
     pub(super) fn on_call_timer(&mut self, now: Duration, id: u32) {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Address, AttemptEnd, Connectivity, GroupLoad};
+use evenkeel_balance::{Address, Connectivity, GroupLoad};
 use evenkeel_http2::ErrorCode;
 use evenkeel_telemetry::{Event, ResponseFlag};
 use rand::rngs::SmallRng;
@@ -224,18 +224,19 @@ impl Worker {
     /// The grace of a drain is over: calls without an answer get UNAVAILABLE, the others are cut off. Returns how many
     /// calls that were.
     pub fn abort(&mut self, now: Duration) -> usize {
+        let conns: Vec<u32> = self.conns.iter().map(|(id, _)| id as u32).collect();
+        // Answers that are complete and may leave do so: nothing follows a GOAWAY.
+        conns.iter().for_each(|id| self.settle(now, ConnId(*id)));
         let calls: Vec<u32> = self.calls.iter().map(|(id, _)| id as u32).collect();
         for id in &calls {
             self.count(Event::DrainAbortedStream);
             if self.calls.contains(*id as usize) {
-                // It is not the backend that ends it.
-                self.release_upstream(now, *id, Some(AttemptEnd::Cancelled));
                 let text = "the proxy is shutting down: its drain grace is over";
-                self.fail_attempt(now, *id, ResponseFlag::UpstreamConnectionTermination, text);
+                self.cut_off(now, *id, ResponseFlag::UpstreamConnectionTermination, text);
             }
         }
-        let conns: Vec<u32> = self.conns.iter().map(|(id, _)| id as u32).collect();
         for id in conns {
+            self.settle(now, ConnId(id));
             self.shut_conn(ConnId(id), ErrorCode::NO_ERROR, b"drain");
         }
         calls.len()

@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 
 use super::Worker;
 use super::call::{Call, CallPhase, Leg, REPLAY_BYTES_MAX};
+use super::call_timer::Staller;
 use super::canary::VersionMark;
 use super::conn::{ConnId, Side};
 use super::hedge::Hedging;
@@ -285,7 +286,13 @@ impl Worker {
         call.note_active(now);
         call.sent.scan(bytes);
         self.on_messages(id);
+        self.take_request_data(now, leg, id, bytes, end);
+        // Last: a copy that is given up here changes other calls' room, and the call itself is done with these bytes.
         self.copy_to_shadow(now, id, bytes, end);
+    }
+
+    /// Keeps a part of a request, or sends it on.
+    fn take_request_data(&mut self, now: Duration, leg: Leg, id: u32, bytes: &[u8], end: bool) {
         match self.calls[id as usize].phase {
             CallPhase::Draining => {
                 self.calls[id as usize].credit_for(bytes.len() as u64);
@@ -303,7 +310,7 @@ impl Worker {
         self.touch(up.conn);
         let sent =
             self.conns[up.conn.index()].http2.send_data(now, up.stream, bytes, end).unwrap_or(bytes.len());
-        self.note_stall(now, id, sent < bytes.len());
+        self.note_stall(now, id, Staller::Backend, sent < bytes.len());
         let credit = self.calls[id as usize].credit_for(sent as u64);
         self.consume(leg.conn, leg.stream, credit);
     }

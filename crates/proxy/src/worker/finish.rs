@@ -12,6 +12,7 @@ use evenkeel_telemetry::ResponseFlag;
 
 use super::Worker;
 use super::call::CallPhase;
+use super::call_timer::Staller;
 use super::conn::{ConnPhase, Side, UpstreamProgress};
 
 /// An end that this proxy decides.
@@ -81,7 +82,7 @@ impl Worker {
             return;
         };
         if conn.http2.send_half(down.stream) != Half::Closed {
-            self.note_stall(now, id, true);
+            self.note_stall(now, id, Staller::Client, true);
             return;
         }
         // The client may still be sending: NO_ERROR asks it to stop, and is not taken for a failure (RFC 9113 8.1).
@@ -96,6 +97,7 @@ impl Worker {
     pub(super) fn release_upstream(&mut self, now: Duration, id: u32, end: Option<AttemptEnd>) {
         let call = &mut self.calls[id as usize];
         let Some(up) = call.up.take() else { return };
+        call.stalls.set(Staller::Backend, None);
         let slot = call.slot;
         let (cluster_id, latency) = (call.cluster, now.saturating_sub(call.attempt_at));
         let end = end.unwrap_or_else(|| call.code.map_or(AttemptEnd::Reset, AttemptEnd::status));
@@ -128,21 +130,49 @@ impl Worker {
                 self.count_load_report(cluster_id, ignored);
             }
         }
-        self.on_attempt_finished(now, id);
+        self.on_attempt_finished(now, id, end.code());
         self.after_release(now, up.conn, cluster_id);
     }
 
     /// A stream of a backend's connection is gone: a connection that only finished its calls may close, and waiting
     /// calls have room.
     pub(super) fn after_release(&mut self, now: Duration, conn: super::ConnId, cluster: u32) {
+        self.shut_if_left(conn);
+        if !self.clusters[cluster as usize].pending.is_empty() {
+            self.serve_waiting(now, cluster);
+        }
+    }
+
+    /// Closes a backend's connection that only finished its calls, once it has none.
+    pub(super) fn shut_if_left(&mut self, conn: super::ConnId) {
         let Some(record) = self.conns.get(conn.index()) else { return };
         let leaving = matches!(&record.side, Side::Upstream(up) if up.progress == UpstreamProgress::Leaving);
         if leaving && record.phase == ConnPhase::Live && record.http2.stream_count() == 0 {
             self.shut_conn(conn, ErrorCode::NO_ERROR, b"");
         }
-        if !self.clusters[cluster as usize].pending.is_empty() {
-            self.serve_waiting(now, cluster);
+    }
+
+    /// Lets calls that wait for a connection of this cluster be served by its timer, at once: there may be room for them, and
+    /// this is no place to begin their attempts.
+    pub(super) fn wake_waiting(&mut self, now: Duration, cluster: u32) {
+        let record = &mut self.clusters[cluster as usize];
+        if !record.pending.is_empty() {
+            record.further_at = Some(now);
+            self.tend_cluster(now, cluster);
         }
+    }
+
+    /// Ends a call that may not go on, for a reason of ours. One that is answered keeps its status: what of it has not left
+    /// cannot leave any more.
+    pub(super) fn cut_off(&mut self, now: Duration, id: u32, flag: ResponseFlag, text: &str) {
+        if self.calls[id as usize].phase == CallPhase::Draining {
+            self.reset_client(id, ErrorCode::INTERNAL_ERROR);
+            self.response_ended(now, id);
+            return;
+        }
+        // It is not the backend that ends it.
+        self.release_upstream(now, id, Some(AttemptEnd::Cancelled));
+        self.fail_attempt(now, id, flag, text);
     }
 
     /// The client reset its stream, or its connection ended: `flag` says which.

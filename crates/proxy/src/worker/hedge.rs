@@ -23,6 +23,7 @@ use evenkeel_telemetry::{Event, Hedged, ResponseFlag};
 use super::Worker;
 use super::attempt::Unwanted;
 use super::call::{Call, CallPhase, Leg};
+use super::call_timer::Staller;
 use super::conn::ConnId;
 use super::finish::Ending;
 use super::retry::denied;
@@ -111,21 +112,22 @@ impl Worker {
 
     /// Makes the attempt whose stream this is the main one of its call. Whether there is such an attempt.
     #[cold]
-    pub(super) fn make_main(&mut self, id: u32, is_it: impl Fn(Leg) -> bool) -> bool {
+    pub(super) fn make_main(&mut self, now: Duration, id: u32, is_it: impl Fn(Leg) -> bool) -> bool {
         let Some(call) = self.calls.get_mut(id as usize) else { return false };
         let Some(hedging) = call.hedging() else { return false };
         let Some(at) = hedging.others.iter().position(|attempt| is_it(attempt.up)) else { return false };
-        self.exchange(id, at);
+        self.exchange(now, id, at);
         true
     }
 
     /// Makes another attempt the main one; the client's credit follows what that one has sent.
-    fn exchange(&mut self, id: u32, at: usize) {
+    fn exchange(&mut self, now: Duration, id: u32, at: usize) {
         let call = &mut self.calls[id as usize];
         call.exchange(at);
         let (down, credit) = (call.down, call.credit_for(0));
         self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);
+        self.note_progress(now, id, Staller::Backend);
     }
 
     /// Notes that queued bytes of an attempt beside the main one have left.
@@ -160,7 +162,7 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         if let Some(newest) = call.hedging().and_then(|hedging| hedging.others.len().checked_sub(1)) {
             call.phase = CallPhase::Sent;
-            self.exchange(id, newest);
+            self.exchange(now, id, newest);
         }
         if let HedgeDecision::Send { attempt } = decision {
             self.send_numbered(now, id, attempt);
@@ -318,6 +320,7 @@ impl Worker {
         }
         let call = &mut self.calls[id as usize];
         (call.up, call.slot, call.is_trial, call.attempt_at) = main;
+        self.note_progress(now, id, Staller::Backend);
         if load.is_some() {
             self.extras(id).load = load;
         }

@@ -219,9 +219,15 @@ impl Worker {
     }
 
     pub(super) fn on_shadow_timer(&mut self, now: Duration, id: u32) {
-        self.shadows[id as usize].timer = None;
-        let code = Code::DeadlineExceeded;
-        self.end_shadow(now, id, &AttemptEnd::status(code), code);
+        let shadow = &mut self.shadows[id as usize];
+        shadow.timer = None;
+        let (end, code) = if shadow.deadline.is_some_and(|deadline| deadline <= now) {
+            (AttemptEnd::DeadlineExceeded, Code::DeadlineExceeded)
+        } else {
+            // Its call is over and it may not go on longer alone: that is no fault of its backend.
+            (AttemptEnd::Cancelled, Code::Cancelled)
+        };
+        self.end_shadow(now, id, &end, code);
     }
 
     /// Something came from a copy's backend.
@@ -295,7 +301,9 @@ impl Worker {
         if let Some(stats) = self.endpoint_stats(shadow.cluster, shadow.slot) {
             stats.call_finished(&CallEnd::new(code, latency, Messages::default()));
         }
-        self.after_release(now, conn, shadow.cluster);
+        // A copy may be given up in the middle of a call's own event: those that wait for its room are served later.
+        self.shut_if_left(conn);
+        self.wake_waiting(now, shadow.cluster);
     }
 }
 

@@ -211,15 +211,12 @@ impl Worker {
         }
     }
 
-    pub(super) fn on_attempt_finished(&mut self, now: Duration, id: u32) {
+    /// An attempt ended, with this code: the call may go on, and end with another.
+    pub(super) fn on_attempt_finished(&mut self, now: Duration, id: u32, code: Code) {
         let call = &self.calls[id as usize];
         let Some(slot) = call.slot else { return };
-        let end = CallEnd::new(
-            call.code.unwrap_or(Code::Unavailable),
-            now.saturating_sub(call.attempt_at),
-            call.messages(),
-        )
-        .after(call.reported);
+        let latency = now.saturating_sub(call.attempt_at);
+        let end = CallEnd::new(code, latency, call.messages()).after(call.reported);
         if let Some(stats) = self.endpoint_stats(call.cluster, slot) {
             stats.call_finished(&end);
         }

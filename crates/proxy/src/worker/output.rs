@@ -7,6 +7,7 @@ use evenkeel_telemetry::{Event, ResponseFlag};
 
 use super::age::Age;
 use super::call::{CallPhase, Leg};
+use super::call_timer::Staller;
 use super::conn::{ConnId, ConnPhase, LINGER_MAX, Side, TransportEnd, UpstreamProgress};
 use super::{Action, TimerKey, Worker};
 
@@ -37,7 +38,7 @@ impl Worker {
     }
 
     /// Moves queued DATA into the output, gives credit back for what has left, and arms the connection's timer.
-    fn settle(&mut self, now: Duration, id: ConnId) {
+    pub(super) fn settle(&mut self, now: Duration, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.index()) else { return };
         conn.http2.flush_queues(&mut self.fields, now);
         while let Some((stream, token, bytes)) =
@@ -67,7 +68,8 @@ impl Worker {
             self.note_hedge_progress(token, here, bytes);
             return;
         }
-        self.note_progress(now, token);
+        let staller = if call.up == Some(here) { Staller::Backend } else { Staller::Client };
+        self.note_progress(now, token, staller);
         let call = &mut self.calls[token as usize];
         if call.up == Some(here) {
             let credit = call.credit_for(u64::from(bytes));
@@ -92,7 +94,7 @@ impl Worker {
         let conn = self.conns.get_mut(id.index())?;
         conn.dirty = false;
         if conn.phase == ConnPhase::Dead {
-            return Some(self.close(id));
+            return Some(self.close(now, id));
         }
         if !conn.output().is_empty() {
             if conn.blocked_since.is_none() {
@@ -240,7 +242,7 @@ impl Worker {
     }
 
     /// Frees a connection's record.
-    fn close(&mut self, id: ConnId) -> Action {
+    fn close(&mut self, now: Duration, id: ConnId) -> Action {
         let mut conn = self.conns.remove(id.index());
         conn.http2.close(&mut self.fields);
         if conn.put_off {
@@ -259,6 +261,8 @@ impl Worker {
                 let cluster = &mut self.clusters[up.cluster as usize];
                 cluster.endpoint_conns(up.slot).total -= 1;
                 cluster.forget_if_gone(up.slot);
+                // Those that only finish their calls count as well: there may be room for a further connection now.
+                self.wake_waiting(now, up.cluster);
             }
         }
         Action::Close { conn: id }

@@ -106,7 +106,6 @@ impl Worker {
             }
             Decision::Retry { at, is_transparent } => {
                 call.phase = CallPhase::Waiting;
-                call.stalled_since = None;
                 if !is_transparent {
                     // A client that counts its own attempts: the backend is told one number.
                     let of_client = Name::GrpcPreviousRpcAttempts;

@@ -11,6 +11,7 @@ use evenkeel_telemetry::ResponseFlag;
 
 use super::affinity::SET_COOKIE;
 use super::call::{CallPhase, Leg};
+use super::call_timer::Staller;
 use super::conn::{Conn, ConnId, ConnPhase, Side, Upstream, UpstreamProgress};
 use super::finish::Ending;
 use super::mirror::shadow_of;
@@ -122,25 +123,25 @@ impl Worker {
             Event::Ready => self.on_upstream_ready(now, id),
             Event::GoAway { .. } => self.retire_upstream(now, id),
             Event::Response { stream, token, status, end, size } => {
-                if self.is_attempt(token, Leg { conn: id, stream }) {
+                if self.is_attempt(now, token, Leg { conn: id, stream }) {
                     self.on_response(now, token, status, end, size);
                 }
             }
             Event::Data { stream, token, bytes, end } => {
                 let leg = Leg { conn: id, stream };
-                if self.is_attempt(token, leg) {
+                if self.is_attempt(now, token, leg) {
                     self.on_response_data(now, token, leg, bytes, end);
                 } else {
                     self.consume(id, stream, bytes.len() as u32);
                 }
             }
             Event::Trailers { stream, token, .. } => {
-                if self.is_attempt(token, Leg { conn: id, stream }) {
+                if self.is_attempt(now, token, Leg { conn: id, stream }) {
                     self.on_response_trailers(now, token);
                 }
             }
             Event::Failed { stream, token, failure } => {
-                if self.is_attempt(token, Leg { conn: id, stream }) {
+                if self.is_attempt(now, token, Leg { conn: id, stream }) {
                     self.on_attempt_failed(now, token, failure);
                 }
             }
@@ -150,9 +151,9 @@ impl Worker {
     }
 
     /// Whether a token names the call whose upstream stream this is; of a hedged call's it becomes the main one.
-    fn is_attempt(&mut self, token: u32, leg: Leg) -> bool {
+    fn is_attempt(&mut self, now: Duration, token: u32, leg: Leg) -> bool {
         let Some(call) = self.calls.get(token as usize) else { return false };
-        call.up == Some(leg) || (call.extras.is_some() && self.make_main(token, |other| other == leg))
+        call.up == Some(leg) || (call.extras.is_some() && self.make_main(now, token, |other| other == leg))
     }
 
     fn on_upstream_ready(&mut self, now: Duration, id: ConnId) {
@@ -242,7 +243,7 @@ impl Worker {
         for call in calls {
             let up = |worker: &Self| worker.calls.get(call as usize).and_then(|call| call.up);
             if up(self).is_none_or(|up| up.conn != id) {
-                self.make_main(call, |leg| leg.conn == id);
+                self.make_main(now, call, |leg| leg.conn == id);
             }
             let Some(up) = up(self).filter(|up| up.conn == id) else { continue };
             if self.end_past_deadline(now, call) {
@@ -280,7 +281,8 @@ impl Worker {
             return;
         }
         if let (true, Some(code)) = (status != 200, grpc_status) {
-            // A status of gRPC's own says more than that of HTTP, which maps to one only where there is none.
+            // The status of HTTP maps to one of gRPC only where there is none: one that is there "must be used", and OK is no
+            // exception (gRPC's http-grpc-status-mapping.md). So the backend is judged by it too.
             if self.follow_up(now, id, self.status_of(code)) {
                 return;
             }
@@ -358,6 +360,10 @@ impl Worker {
     }
 
     fn on_response_data(&mut self, now: Duration, id: u32, leg: Leg, bytes: &[u8], end: bool) {
+        if bytes.is_empty() && !end {
+            // It says nothing: a status that fails the attempt may still follow headers that are held back.
+            return;
+        }
         self.release_held(now, id);
         let call = &mut self.calls[id as usize];
         call.note_active(now);
@@ -368,7 +374,7 @@ impl Worker {
         let http2 = &mut self.conns[down.conn.index()].http2;
         let sent = http2.send_data(now, down.stream, bytes, false).unwrap_or(bytes.len());
         self.consume(leg.conn, leg.stream, sent as u32);
-        self.note_stall(now, id, sent < bytes.len());
+        self.note_stall(now, id, Staller::Client, sent < bytes.len());
         if !end && self.end_overdue(now, id) {
             return;
         }
@@ -416,7 +422,10 @@ impl Worker {
         if self.end_past_deadline(now, id) {
             return;
         }
+        // What was answered with headers was processed, whatever the backend says then: it is not simply sent again.
+        let has_answered = self.calls[id as usize].extra(|extras| extras.held.as_ref().map(|_| ())).is_some();
         let end = match failure {
+            _ if has_answered => AttemptEnd::Reset,
             StreamFailure::GoAway(code) => AttemptEnd::GoAway { is_graceful: code == ErrorCode::NO_ERROR },
             failure if failure.not_processed() => AttemptEnd::RefusedStream,
             _ => AttemptEnd::Reset,
@@ -432,10 +441,12 @@ impl Worker {
             return;
         }
         let (flag, text) = match failure {
-            StreamFailure::PeerReset(ErrorCode::REFUSED_STREAM) | StreamFailure::GoAway(_) => {
+            StreamFailure::PeerReset(ErrorCode::REFUSED_STREAM) | StreamFailure::GoAway(_)
+                if !has_answered =>
+            {
                 (ResponseFlag::UpstreamReset, "upstream refused stream".to_owned())
             }
-            StreamFailure::PeerReset(code) => (
+            StreamFailure::PeerReset(code) | StreamFailure::GoAway(code) => (
                 ResponseFlag::UpstreamReset,
                 format!(
                     "upstream connect error or disconnect/reset before headers. reset reason: remote reset: {code}"
