@@ -25,6 +25,7 @@ import reloading  # noqa: E402, F401
 import observing  # noqa: E402, F401
 import draining  # noqa: E402, F401
 import canaries  # noqa: E402, F401
+import explaining  # noqa: E402, F401
 import tools  # noqa: E402, F401
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Schema,
     /// Shows and commands the canaries of a running proxy
     Canary(CanaryArgs),
+    /// Tells which route, cluster and endpoint a call would get, and why
+    Explain(ExplainArgs),
     /// Shows balancing and recovery live: three backends, the proxy, and a load
     Demo(DemoArgs),
 }
@@ -174,6 +176,56 @@ pub(crate) enum CanaryCommand {
         /// Which canary [default: the only one]
         name: Option<String>,
     },
+}
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  evenkeel explain --method /shop.Orders/Get
+  evenkeel explain --method /shop.Orders/Get --header x-user=anna --authority orders.example
+  evenkeel explain --method /shop.Orders/Get --header x-user=anna --json | jq -r '.clusters[0].endpoint'
+  evenkeel explain --method /shop.Orders/Get --config evenkeel.yaml
+
+A running proxy answers for its state at this moment. A file is explained as if every endpoint could be reached. No call is sent.";
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub(crate) struct ExplainArgs {
+    /// The call's path: /package.Service/Method
+    #[arg(long, value_name = "PATH")]
+    pub(crate) method: String,
+
+    /// Metadata of the call; may be given several times
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    pub(crate) headers: Vec<String>,
+
+    /// The call's authority, with or without a port
+    #[arg(long, value_name = "AUTHORITY", default_value = "")]
+    pub(crate) authority: String,
+
+    /// The client's address, where keys are made of it
+    #[arg(long, value_name = "IP")]
+    pub(crate) peer_ip: Option<String>,
+
+    /// The listener that the call comes in at, as the configuration has it [default: the first]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listener: Option<String>,
+
+    /// Where the proxy's admin interface listens: HOST:PORT, or unix:PATH
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:9901",
+        env = "EVENKEEL_ADMIN",
+        conflicts_with = "config"
+    )]
+    pub(crate) admin: String,
+
+    /// A configuration file, instead of a running proxy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Prints the answer as JSON, nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,10 +1,12 @@
 //! The binary `evenkeel`: arguments, wiring and signals; no logic.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program prints")]
 
+mod admin;
 mod args;
 mod canary;
 mod check;
 mod demo;
+mod explain;
 mod logging;
 mod proxy;
 
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
         args::Command::Check(check) => check::run(&check),
         args::Command::Schema => check::schema(),
         args::Command::Canary(canary) => canary::run(&canary),
+        args::Command::Explain(explain) => explain::run(&explain),
         args::Command::Demo(demo) => demo::run(&demo),
     };
     match result {

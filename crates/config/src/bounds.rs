@@ -47,6 +47,9 @@ pub const MAX_CLUSTERS: usize = 1024;
 /// Routes of one listener. They are tried in order, so a table of thousands would be slow for paths not seen before.
 pub const MAX_ROUTES: usize = 1024;
 
+/// Further names under which the admin interface may be asked.
+pub const MAX_ADMIN_HOSTS: usize = 16;
+
 /// Authorities that one route may list.
 pub const MAX_AUTHORITIES: usize = 64;
 

@@ -43,7 +43,7 @@ pub use errors::{ConfigError, ConfigErrors, Fault, MAX_ERRORS, Place};
 pub use flags::Flags;
 pub use listen::{ListenAddress, ListenAddressError, ListenAddressProblem};
 pub use model::{
-    AccessLog, BinaryValues, CanarySettings, Cluster, ClusterRef, Config, Cookie, DEFAULT_ADMIN_PORT,
+    AccessLog, Admin, BinaryValues, CanarySettings, Cluster, ClusterRef, Config, Cookie, DEFAULT_ADMIN_PORT,
     Destination, DnsRefresh, Drain, FaultInjection, Forwarded, HashBy, Limits, Listener, MAX_REGEX_BYTES,
     MemoryLimit, MetadataChange, MetadataField, MetadataMatch, MetadataRules, Mirror, NamesWithUnderscore,
     Overload, PathMatch, Percent, Profile, Retry, Route, RouteMatch, Share, StateFile, Subset, SubsetKind,

@@ -42,7 +42,7 @@ fn defaults_are_filled_in() {
     assert_eq!(cluster.backoff.min_connect_timeout, cluster.connect_timeout);
     assert_eq!(cluster.backoff.base, Duration::from_secs(1));
     assert_eq!(cluster.dns.unwrap().max_refresh, Duration::from_secs(30));
-    assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9901");
+    assert_eq!(config.admin.unwrap().address.to_string(), "127.0.0.1:9901");
     assert_eq!((config.workers, config.access_log), (None, None));
     assert_eq!(config.drain.grace, Duration::from_secs(30));
     let listener = &config.listeners[0];
@@ -332,7 +332,17 @@ fn the_memory_limit_is_a_share_or_a_size_within_bounds() {
 fn the_admin_interface_and_the_access_log_can_be_off_or_elsewhere() {
     let config = |line: &str| parse("top", &format!("{GOOD}{line}\n")).unwrap();
     assert_eq!(config("admin: off").admin, None);
-    assert_eq!(config("admin: {address: 'unix:/a'}").admin, Some(ListenAddress::Unix("/a".into())));
+    let admin = config("admin: {address: 'unix:/a', hosts: [Admin.Example]}").admin.unwrap();
+    assert_eq!(
+        (admin.address, admin.hosts),
+        (ListenAddress::Unix("/a".into()), vec!["admin.example".into()])
+    );
+    let hosts = |names: &str| faults(&format!("{GOOD}admin: {{address: '127.0.0.1:1', hosts: [{names}]}}\n"));
+    for name in ["''", "'a:1'", "'http://a'", "'*.a'"] {
+        assert_eq!(hosts(name), [("unmatchable", "admin.hosts[0]".into())], "{name}");
+    }
+    assert_eq!(hosts(&["a"; 16].join(",")), []);
+    assert_eq!(hosts(&["a"; 17].join(",")), [("too_many", "admin.hosts".into())]);
     assert_eq!(config("access_log: off").access_log, None);
     assert_eq!(config("access_log: stdout").access_log, Some(AccessLog::Stdout));
     assert_eq!(config("access_log: ./log").access_log, Some(AccessLog::File("./log".into())));

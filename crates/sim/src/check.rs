@@ -14,7 +14,7 @@ pub(crate) fn all_calls_ended(world: &mut World) {
     if let Some(first) = open.first() {
         let record = &world.ledger.calls[*first as usize];
         let usage = world.driver.worker.usage();
-        let views = world.driver.worker.cluster_views();
+        let views = world.driver.worker.cluster_views(world.net.now);
         world.net.violate(|| {
             format!("calls {open:?} have not ended; the first: {record:?}; the worker: {usage:?}; {views:?}")
         });

@@ -54,7 +54,7 @@ pub struct Config {
     pub clusters: Vec<Cluster>,
     /// Where the admin interface listens; `None`: nowhere. Default 127.0.0.1:9901.
     #[serde(serialize_with = "serialize_admin")]
-    pub admin: Option<ListenAddress>,
+    pub admin: Option<Admin>,
     /// Where this proxy runs. `None`, the default: nobody said.
     #[serde(serialize_with = "spread::serialize_node", skip_serializing_if = "Option::is_none")]
     pub node: Option<Locality>,
@@ -70,6 +70,16 @@ pub struct Config {
     pub drain: Drain,
     /// When the proxy begins to give up what it holds for peers.
     pub overload: Overload,
+}
+
+/// The admin interface.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Admin {
+    /// Where it listens.
+    pub address: ListenAddress,
+    /// Names under which it may be asked, besides IP addresses and `localhost`: lower case, without a port; at most
+    /// [`MAX_ADMIN_HOSTS`](crate::bounds::MAX_ADMIN_HOSTS). Default: none.
+    pub hosts: Vec<String>,
 }
 
 /// Where the access log goes.
@@ -162,11 +172,11 @@ fn serialize_duration<S: Serializer>(duration: &Duration, serializer: S) -> Resu
     serializer.serialize_str(&format_duration(*duration))
 }
 
-fn serialize_admin<S: Serializer>(admin: &Option<ListenAddress>, serializer: S) -> Result<S::Ok, S::Error> {
-    let Some(address) = admin else { return serializer.serialize_str("off") };
-    let mut object = serializer.serialize_struct("Admin", 1)?;
-    object.serialize_field("address", address)?;
-    object.end()
+fn serialize_admin<S: Serializer>(admin: &Option<Admin>, serializer: S) -> Result<S::Ok, S::Error> {
+    match admin {
+        None => serializer.serialize_str("off"),
+        Some(admin) => admin.serialize(serializer),
+    }
 }
 
 fn serialize_access_log<S: Serializer>(log: &Option<AccessLog>, serializer: S) -> Result<S::Ok, S::Error> {

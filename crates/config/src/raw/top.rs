@@ -58,7 +58,12 @@ raw_mapping! {
         /// Where it listens: an IP address and port, or `unix:` and a path.
         address: ListenAddress,
     }
-    optional {}
+    optional {
+        /// Names under which it may be asked, besides IP addresses and `localhost`: requests with another `Host` are refused, so
+        /// that no page in an operator's browser reaches it through a name of its own.
+        #[schemars(extend("default" = [], "maxItems" = bounds::MAX_ADMIN_HOSTS))]
+        hosts: List<Text>,
+    }
 }
 
 raw_mapping! {

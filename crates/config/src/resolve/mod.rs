@@ -27,8 +27,8 @@ use std::path::PathBuf;
 use crate::bounds;
 use crate::errors::{Fault, Reports, Span};
 use crate::listen::ListenAddress;
-use crate::model::{AccessLog, Config, DEFAULT_ADMIN_PORT, Drain, Listener, Overload};
-use crate::raw::{Field, Off, RawAdmin, RawConfig, RawDrain, RawOverload, Text};
+use crate::model::{AccessLog, Admin, Config, DEFAULT_ADMIN_PORT, Drain, Listener, Overload};
+use crate::raw::{Field, List, Off, RawAdmin, RawConfig, RawDrain, RawOverload, Text};
 
 pub(crate) use endpoints::resolve_endpoints;
 pub(crate) use fault::STATUS_NAMES;
@@ -58,14 +58,16 @@ fn resolve_admin(
     raw: &Field<Off<RawAdmin>>,
     listeners: &[(Span, Listener)],
     reports: &mut Reports,
-) -> Option<ListenAddress> {
+) -> Option<Admin> {
     let default = || ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)));
+    let mut hosts = Vec::new();
     let (address, span) = match raw {
         Field::Refused => return None,
         Field::Absent => (default(), None),
         Field::Given { value, .. } => match &value.value {
             Off::Off => return None,
             Off::On(admin) => {
+                hosts = resolve_hosts(&admin.hosts, reports);
                 let given = admin.address.given()?;
                 (given.value.clone(), Some(given.span))
             }
@@ -82,7 +84,24 @@ fn resolve_admin(
             None => reports.add(*at, taken(&listener.address, "the admin interface, by default,", &address)),
         }
     }
-    Some(address)
+    Some(Admin { address, hosts })
+}
+
+fn resolve_hosts(raw: &Field<List<Text>>, reports: &mut Reports) -> Vec<String> {
+    let Some(list) = raw.given() else { return Vec::new() };
+    if list.value.written > bounds::MAX_ADMIN_HOSTS {
+        let (count, max) = (list.value.written, bounds::MAX_ADMIN_HOSTS);
+        reports.add(list.span, Fault::TooMany { what: "names", count, max });
+    }
+    let is_host = |name: &str| {
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+    };
+    for name in list.value.entries.iter().filter(|name| !is_host(&name.value.0)) {
+        let help = "write a host name alone, without scheme, port and wildcard";
+        route::report_text(name, "host", "it is no host name", help, reports);
+    }
+    list.value.entries.iter().map(|name| name.value.0.to_ascii_lowercase()).collect()
 }
 
 fn taken(address: &ListenAddress, by: &'static str, other: &ListenAddress) -> Fault {

@@ -90,16 +90,14 @@ impl ClusterRuntime {
         (known.set, known.subset_seed) = (set, subset_seed);
     }
 
+    /// Which of the endpoints that discovery finds are used now.
+    pub(super) fn subset_in_force(&self) -> Subset {
+        self.subset(self.set.lock().unwrap_or_else(PoisonError::into_inner).subset_seed)
+    }
+
     /// Which of the endpoints that discovery finds are used.
     fn subset(&self, seed: u64) -> Subset {
-        let Some(subset) = self.config.subset else { return Subset::All };
-        let size = subset.size;
-        match subset.kind {
-            SubsetKind::Random => Subset::Random { size, seed },
-            SubsetKind::Deterministic { client_index } => {
-                Subset::Deterministic { size, client: client_index }
-            }
-        }
+        subset_of(self.config.subset, seed)
     }
 
     /// Lets this cluster's outlier detection judge endpoints that another runtime's did.
@@ -176,6 +174,15 @@ impl ClusterRuntime {
         self.telemetry.resolver_updated(state.successes.saturating_sub(counted), now);
         let counted = failures.swap(state.failures, Ordering::Relaxed);
         self.telemetry.resolver_failed(state.failures.saturating_sub(counted));
+    }
+}
+
+/// A subset as it is configured; `seed` draws a random one.
+pub(super) fn subset_of(config: Option<evenkeel_config::Subset>, seed: u64) -> Subset {
+    let Some(evenkeel_config::Subset { size, kind }) = config else { return Subset::All };
+    match kind {
+        SubsetKind::Random => Subset::Random { size, seed },
+        SubsetKind::Deterministic { client_index } => Subset::Deterministic { size, client: client_index },
     }
 }
 

@@ -13,6 +13,7 @@ pub mod admin;
 mod canary;
 mod clusters;
 mod drain;
+mod explain;
 mod memory;
 mod reload;
 mod snapshot;
@@ -22,6 +23,7 @@ mod supervisor;
 mod watch;
 
 pub use drain::DrainReport;
+pub use explain::{Explanation, InquiryError, InquiryFields, METADATA_MAX, explain_file};
 pub use reload::{ConfigFile, ConfigSource, ReloadError};
 pub use start::{Handle, Proxy, StartError, StartOptions};
 pub use state::{Lifecycle, State};

@@ -110,7 +110,7 @@ pub(super) fn check(before: &Config, after: &Config) -> Result<(), ReloadError> 
         return needs_restart("the number of workers");
     }
     if before.admin != after.admin {
-        return needs_restart("the admin interface's address");
+        return needs_restart("the admin interface");
     }
     if before.access_log != after.access_log {
         return needs_restart("the access log");

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_config::{
-    BinaryValues, Config, Forwarded, HashBy, Limits as ConfigLimits, Listener as ListenerConfig,
-    MetadataChange as MetadataChangeConfig, MetadataMatch as MetadataCondition,
+    BinaryValues, Cluster as ClusterConfig, Config, Forwarded, HashBy, Limits as ConfigLimits,
+    Listener as ListenerConfig, MetadataChange as MetadataChangeConfig, MetadataMatch as MetadataCondition,
     MetadataRules as ConfigMetadataRules, NamesWithUnderscore, PathMatch as PathCondition, Profile, Retry,
     Route as RouteConfig, ValueMatch as ValueCondition, whole_regex,
 };
@@ -44,9 +44,19 @@ pub(super) fn build_clusters(clusters: &[Arc<ClusterRuntime>], now: Duration) ->
 }
 
 fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
-    let config = &runtime.config;
     let endpoints = runtime.refresh(now);
     let resolver = runtime.resolver();
+    Cluster {
+        outliers: runtime.outliers.clone(),
+        gates: Arc::clone(&runtime.gates),
+        endpoints,
+        resolve_error: resolver.error.map(|error| error.to_string().into()),
+        ..configured(&runtime.config)
+    }
+}
+
+/// A cluster as its configuration has it, with endpoints that are not known yet.
+pub(super) fn configured(config: &ClusterConfig) -> Cluster {
     Cluster {
         name: config.name.as_str().into(),
         policy: config.policy,
@@ -59,10 +69,10 @@ fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
         max_connections_per_endpoint: config.max_connections_per_endpoint as usize,
         max_calls_per_connection: CALLS_PER_CONNECTION_MAX,
         max_endpoints_per_worker: config.max_endpoints_per_worker as usize,
-        outliers: runtime.outliers.clone(),
-        gates: Arc::clone(&runtime.gates),
-        endpoints,
-        resolve_error: resolver.error.map(|error| error.to_string().into()),
+        outliers: None,
+        gates: Arc::default(),
+        endpoints: None,
+        resolve_error: None,
     }
 }
 

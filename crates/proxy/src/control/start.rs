@@ -117,10 +117,10 @@ impl Proxy {
             bound.push(bind(&listener.address, workers, options.reuse_port)?);
         }
         let admin_socket = match &config.admin {
-            Some(address) => Some(
-                admin::bind(address)
+            Some(admin) => Some(
+                admin::bind(&admin.address)
                     .await
-                    .map_err(|source| StartError::Admin { address: address.clone(), source })?,
+                    .map_err(|source| StartError::Admin { address: admin.address.clone(), source })?,
             ),
             None => None,
         };

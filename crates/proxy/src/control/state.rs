@@ -12,6 +12,7 @@ use super::canary::Canaries;
 use super::clusters::ClusterRuntime;
 use crate::driver::Threads;
 use crate::worker::overload::Accountant;
+use crate::worker::snapshot::Snapshot;
 
 /// How far the process has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +50,8 @@ pub struct State {
     pub config: ArcSwap<Config>,
     /// The clusters in force, with what discovery knows of them.
     pub(super) clusters: ArcSwap<Vec<Arc<ClusterRuntime>>>,
+    /// What the workers were told last.
+    pub(super) snapshot: ArcSwap<Snapshot>,
     pub(super) canaries: Mutex<Canaries>,
     pub(super) threads: Threads,
     pub(super) generation: AtomicU64,
@@ -70,6 +73,7 @@ impl State {
             accountant,
             config: ArcSwap::from_pointee(config),
             clusters: ArcSwap::from_pointee(Vec::new()),
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
             canaries: Mutex::default(),
             threads,
             generation: AtomicU64::new(1),

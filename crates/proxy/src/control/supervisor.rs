@@ -89,6 +89,7 @@ impl Supervisor {
         let clusters = self.state.clusters.load();
         let clusters = snapshot::build_clusters(&clusters, self.state.now());
         let snapshot = snapshot::build(&config, clusters, &self.state.canaries(), self.state.generation());
+        self.state.snapshot.store(Arc::clone(&snapshot));
         self.state.threads.apply(&snapshot);
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use crate::worker::ClusterView;
 use crate::worker::snapshot::Snapshot;
+use crate::worker::{ClusterPreview, ClusterView};
 
 /// A command for one worker's thread.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub enum Command {
     },
     /// Describe yourself; the answer may be dropped by the one who asked.
     View(SyncSender<WorkerView>),
+    /// Tell what your balancer of this cluster would pick; no answer if there is no such cluster.
+    Preview(Arc<str>, SyncSender<ClusterPreview>),
 }
 
 /// A worker's description of itself.

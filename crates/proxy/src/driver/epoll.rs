@@ -290,17 +290,23 @@ impl EventLoop {
             }
             Command::View(answer) => {
                 // The one who asked may have given up waiting.
-                let _ = answer.try_send(self.view());
+                let _ = answer.try_send(self.view(now));
+            }
+            Command::Preview(cluster, answer) => {
+                if let Some(preview) = self.worker.preview(&cluster, now) {
+                    // Likewise.
+                    let _ = answer.try_send(preview);
+                }
             }
         }
     }
 
-    fn view(&self) -> WorkerView {
+    fn view(&self, now: Duration) -> WorkerView {
         WorkerView {
             clients: self.worker.client_count(),
             connections: self.worker.conn_count(),
             calls: self.worker.call_count(),
-            clusters: self.worker.cluster_views(),
+            clusters: self.worker.cluster_views(now),
         }
     }
 

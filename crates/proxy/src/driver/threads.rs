@@ -17,7 +17,7 @@ use super::files::ClientSeats;
 use super::listen::{BoundListener, ListenSocket};
 use crate::worker::overload::Accountant;
 use crate::worker::snapshot::Snapshot;
-use crate::worker::{Observer, Worker, WorkerConfig};
+use crate::worker::{ClusterPreview, Observer, Worker, WorkerConfig};
 
 /// How long a worker may take to describe itself before the answer goes on without it.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(1);
@@ -167,13 +167,24 @@ impl Threads {
     /// What each worker says of itself; one that does not answer in time is left out. Blocks for as long.
     #[must_use]
     pub fn view(&self) -> Vec<WorkerView> {
-        let asked: Vec<Receiver<WorkerView>> = self
+        self.ask_all(Command::View)
+    }
+
+    /// What each worker's balancer of a cluster would pick; those that do not answer in time, or have no such cluster, are left
+    /// out. Blocks for as long.
+    #[must_use]
+    pub fn preview(&self, cluster: &Arc<str>) -> Vec<ClusterPreview> {
+        self.ask_all(|answer| Command::Preview(Arc::clone(cluster), answer))
+    }
+
+    fn ask_all<T>(&self, question: impl Fn(SyncSender<T>) -> Command) -> Vec<T> {
+        let asked: Vec<Receiver<T>> = self
             .threads
             .iter()
             .map(|thread| {
                 let (answer, receiver) = sync_channel(1);
                 // Without a place for the question there is no answer.
-                let _ = thread.send(Command::View(answer));
+                let _ = thread.send(question(answer));
                 receiver
             })
             .collect();

@@ -63,6 +63,11 @@ impl HashPlan {
         self.sources.is_empty()
     }
 
+    /// The sources, in their order.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &KeySource> {
+        self.sources.iter()
+    }
+
     /// The key's hash, and the number of a cookie that the client must be given for it. `draw` makes such a number.
     fn key(
         &self,
@@ -71,24 +76,45 @@ impl HashPlan {
         address: Option<IpAddr>,
         mut draw: impl FnMut() -> u64,
     ) -> CallKey {
-        for source in &self.sources {
-            let part = match source {
-                KeySource::Metadata(name) => KeyPart::metadata(each(request, store, name)),
-                KeySource::SourceIp => KeyPart::source_ip(address),
-                KeySource::Cookie(cookie) => {
-                    KeyPart::cookie(each(request, store, b"cookie"), cookie.name.as_bytes())
-                }
-            };
-            if let Some(hash) = hash_of([part]) {
-                return CallKey { hash: Some(hash), cookie: None };
-            }
-            if matches!(source, KeySource::Cookie(CookieSource { attributes: Some(_), .. })) {
-                let number = draw();
-                let hash = hash_bytes(CookieValue::new(number).as_bytes());
-                return CallKey { hash: Some(hash), cookie: Some(number) };
-            }
+        let found = self.sources.iter().find_map(|source| source.key(request, store, address, &mut draw));
+        found.unwrap_or_default()
+    }
+}
+
+impl KeySource {
+    /// The key that this source makes of a request; `None` if it has none.
+    pub(super) fn key(
+        &self,
+        request: &FieldBlock,
+        store: &FieldStore,
+        address: Option<IpAddr>,
+        draw: &mut impl FnMut() -> u64,
+    ) -> Option<CallKey> {
+        let part = match self {
+            Self::Metadata(name) => KeyPart::metadata(each(request, store, name)),
+            Self::SourceIp => KeyPart::source_ip(address),
+            Self::Cookie(cookie) => KeyPart::cookie(each(request, store, b"cookie"), cookie.name.as_bytes()),
+        };
+        if let Some(hash) = hash_of([part]) {
+            return Some(CallKey { hash: Some(hash), cookie: None });
         }
-        CallKey::default()
+        if !matches!(self, Self::Cookie(CookieSource { attributes: Some(_), .. })) {
+            return None;
+        }
+        let number = draw();
+        let hash = hash_bytes(CookieValue::new(number).as_bytes());
+        Some(CallKey { hash: Some(hash), cookie: Some(number) })
+    }
+}
+
+/// As the configuration has it, for people.
+impl core::fmt::Display for KeySource {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Metadata(name) => write!(f, "metadata {}", String::from_utf8_lossy(name)),
+            Self::SourceIp => f.write_str("the client's address"),
+            Self::Cookie(cookie) => write!(f, "cookie {}", cookie.name),
+        }
     }
 }
 
@@ -162,13 +188,23 @@ impl Worker {
     pub(super) fn hash_call(&mut self, id: u32) {
         let cluster = self.calls[id as usize].cluster;
         if !self.clusters[cluster as usize].settings.hash_plan.is_empty() {
-            self.hash_key(id);
+            self.hash_key(id, cluster);
         }
     }
 
-    fn hash_key(&mut self, id: u32) {
+    fn hash_key(&mut self, id: u32, cluster: u32) {
+        let key = self.key_at(id, cluster);
+        let call = &mut self.calls[id as usize];
+        call.hash = key.hash;
+        if key.cookie != call.extra(|extras| extras.cookie) {
+            self.extras(id).cookie = key.cookie;
+        }
+    }
+
+    /// What a call's key is at a cluster that asks for one: its own, or the one that gets a copy of it.
+    pub(super) fn key_at(&mut self, id: u32, cluster: u32) -> CallKey {
         let call = &self.calls[id as usize];
-        let plan = &self.clusters[call.cluster as usize].settings.hash_plan;
+        let plan = &self.clusters[cluster as usize].settings.hash_plan;
         let address = match self.conns.get(call.down.conn.index()).map(|conn| &conn.side) {
             Some(Side::Downstream(down)) => match down.peer {
                 PeerName::Ip(address) => Some(address.ip()),
@@ -178,11 +214,7 @@ impl Worker {
         };
         let given = call.extra(|extras| extras.cookie);
         let draw = || given.unwrap_or_else(|| self.rng.next_u64());
-        let key = plan.key(&call.request, &self.fields.store, address, draw);
-        self.calls[id as usize].hash = key.hash;
-        if key.cookie != given {
-            self.extras(id).cookie = key.cookie;
-        }
+        plan.key(&call.request, &self.fields.store, address, draw)
     }
 
     /// Writes the cookie that a call's client is to be given, in the form of `set-cookie`. Whether there is one.

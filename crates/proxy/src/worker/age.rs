@@ -9,7 +9,7 @@
 use core::time::Duration;
 
 use evenkeel_http2::ErrorCode;
-use evenkeel_telemetry::ResponseFlag;
+use evenkeel_telemetry::{Event, ResponseFlag};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
@@ -61,6 +61,7 @@ impl Worker {
             Some(Age::Young { grace, .. }) => {
                 down.age = Some(Age::Asked { cut_at: grace.map(|grace| now + grace) });
                 conn.http2.start_drain(now, b"max_age");
+                self.count(Event::ConnectionAged);
             }
             Some(Age::Asked { .. }) => {
                 down.age = None;

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Address, Connectivity, GroupLoad};
+use evenkeel_balance::{Address, Connectivity, GroupLoad, Ineligible, SlotStatus, Warming};
 use evenkeel_http2::ErrorCode;
 use evenkeel_telemetry::{Event, ResponseFlag};
 use rand::rngs::SmallRng;
@@ -43,6 +43,10 @@ pub struct EndpointView {
     pub connectivity: Connectivity,
     /// Whether calls can go there now.
     pub is_candidate: bool,
+    /// What keeps calls from it; empty if nothing does.
+    pub ineligible: Vec<Ineligible>,
+    /// How far it is in its slow start, if it is in one.
+    pub warming: Option<Warming>,
     /// Whether discovery lists it; else it only finishes its calls.
     pub is_listed: bool,
     /// Connections that take calls.
@@ -51,6 +55,29 @@ pub struct EndpointView {
     pub connections_left: usize,
     /// Calls in flight, of all workers.
     pub in_flight: u32,
+}
+
+impl WorkerCluster {
+    /// The cluster as its worker sees it.
+    pub(super) fn view(&self, now: Duration) -> ClusterView {
+        let view = |status: SlotStatus<'_>| EndpointView {
+            address: status.endpoint.address().clone(),
+            connectivity: status.connectivity,
+            is_candidate: status.is_candidate,
+            ineligible: self.balancer.ineligible(status.slot),
+            warming: self.balancer.warming(status.slot, now),
+            is_listed: status.is_listed,
+            connections: self.conns_of(status.slot).len(),
+            connections_left: self.conn_count(status.slot),
+            in_flight: status.endpoint.in_flight(),
+        };
+        ClusterView {
+            name: Arc::clone(&self.settings.name),
+            pending: self.pending.len(),
+            groups: self.balancer.group_loads(),
+            endpoints: self.balancer.slots().map(view).collect(),
+        }
+    }
 }
 
 impl Worker {
@@ -174,28 +201,11 @@ impl Worker {
     /// Each cluster as this worker sees it, with those of which only calls are left: a reload may have put another of the
     /// same name in the place of one.
     #[must_use]
-    pub fn cluster_views(&self) -> Vec<ClusterView> {
+    pub fn cluster_views(&self, now: Duration) -> Vec<ClusterView> {
         self.clusters
             .iter()
             .filter(|cluster| cluster.is_configured || cluster.balancer.slots().next().is_some())
-            .map(|cluster| ClusterView {
-                name: Arc::clone(&cluster.settings.name),
-                pending: cluster.pending.len(),
-                groups: cluster.balancer.group_loads(),
-                endpoints: cluster
-                    .balancer
-                    .slots()
-                    .map(|status| EndpointView {
-                        address: status.endpoint.address().clone(),
-                        connectivity: status.connectivity,
-                        is_candidate: status.is_candidate,
-                        is_listed: status.is_listed,
-                        connections: cluster.conns_of(status.slot).len(),
-                        connections_left: cluster.conn_count(status.slot),
-                        in_flight: status.endpoint.in_flight(),
-                    })
-                    .collect(),
-            })
+            .map(|cluster| cluster.view(now))
             .collect()
     }
 

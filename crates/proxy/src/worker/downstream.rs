@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use evenkeel_grpc::{Code, ContentType, Path, parse_timeout};
-use evenkeel_http2::field::Name;
+use evenkeel_http2::field::{FieldBlock, FieldStore, Name};
 use evenkeel_http2::{Event, Fields, ListSize, StreamFailure, StreamKey};
 use evenkeel_telemetry::ResponseFlag;
 use rand::Rng;
@@ -55,10 +55,10 @@ impl PathDecision {
 
 /// The request's header list, as routes look at it.
 #[derive(Debug)]
-struct HeaderFields<'a> {
-    fields: &'a Fields,
+pub(super) struct HeaderFields<'a> {
+    pub(super) fields: &'a Fields,
     /// Fields with one of these are not there.
-    dropped: Traits,
+    pub(super) dropped: Traits,
 }
 
 impl FieldSource for HeaderFields<'_> {
@@ -73,8 +73,23 @@ impl FieldSource for HeaderFields<'_> {
 
 /// The cluster that a call of a split goes to: by its key if there is one, else by chance.
 fn share(split: &Split, fields: &HeaderFields<'_>, rng: &mut SmallRng) -> usize {
-    let key = |name| joined(fields, name, |value| Some(Split::point(value)));
-    split.choose(split.sticky_by().and_then(key).unwrap_or_else(|| rng.next_u64()))
+    split.choose(sticky_point(split, fields).unwrap_or_else(|| rng.next_u64()))
+}
+
+/// The point of a call's key in a sticky split; `None` where chance decides.
+pub(super) fn sticky_point(split: &Split, fields: &HeaderFields<'_>) -> Option<u64> {
+    split.sticky_by().and_then(|name| joined(fields, name, |value| Some(Split::point(value))))
+}
+
+/// Leaves out of a request what its backend is not to see: the client's timeout, which is replaced by what is left of it at
+/// each attempt, `host` if asked for, and what the listener drops.
+pub(super) fn leave_out(block: &mut FieldBlock, store: &mut FieldStore, host: bool, dropped: Traits) {
+    block.retain_fields(store, |field| match field.name_token {
+        Name::GrpcTimeout => false,
+        Name::Host => !host,
+        Name::Other if !dropped.is_empty() => !Traits::of_name(field.name).overlaps(dropped),
+        _ => true,
+    });
 }
 
 impl Worker {
@@ -250,14 +265,8 @@ impl Worker {
         let index = &self.fields.index;
         // `:authority` says what `host` would, and no backend is to choose between two of them (gRFC A41).
         let host = index.contains(Name::Host) && index.contains(Name::Authority);
-        // The client's timeout is replaced by what is left of it at each attempt.
         if host || !dropped.is_empty() || index.contains(Name::GrpcTimeout) {
-            block.retain_fields(&mut self.fields.store, |field| match field.name_token {
-                Name::GrpcTimeout => false,
-                Name::Host => !host,
-                Name::Other if !dropped.is_empty() => !Traits::of_name(field.name).overlaps(dropped),
-                _ => true,
-            });
+            leave_out(&mut block, &mut self.fields.store, host, dropped);
         }
         self.rewrite_request(id, &mut block);
         let call = &mut self.calls[id as usize];

@@ -3,6 +3,8 @@
 //! HTTP/2 without TLS is spoken with prior knowledge only; the Upgrade of RFC 7540 was removed by RFC 9113 and is a way
 //! to smuggle requests (h2csmuggler), so it is never honoured.
 
+use core::time::Duration;
+
 use evenkeel_http2::frame::PREFACE;
 use evenkeel_telemetry::Event;
 
@@ -55,7 +57,7 @@ fn answer(input: &[u8]) -> &'static [u8] {
 impl Worker {
     /// Looks at the first bytes of a client. Whether it speaks HTTP/2. Bytes that do not tell yet are kept for the next read;
     /// the wait for more ends with that for the preface.
-    pub(super) fn begin_downstream(&mut self, id: ConnId, input: &[u8]) -> bool {
+    pub(super) fn begin_downstream(&mut self, now: Duration, id: ConnId, input: &[u8]) -> bool {
         let Some(conn) = self.conns.get_mut(id.index()) else { return false };
         match classify(input) {
             FirstBytes::Http2 => {
@@ -64,6 +66,7 @@ impl Worker {
             }
             FirstBytes::Http1 => {
                 self.count(Event::Http1Request);
+                self.log_http1(now, id, input);
                 let Some(conn) = self.conns.get_mut(id.index()) else { return false };
                 conn.plain_answer = Some(answer(input).to_vec());
                 conn.phase = ConnPhase::Flushing;

@@ -124,18 +124,23 @@ impl Worker {
         if concern.is_empty() || !MAY_MATTER.iter().any(|name| self.fields.index.contains(*name)) {
             return Ok(Traits::NONE);
         }
-        let found = traits(&mut self.fields);
-        let refused = found.both(rules.refused);
-        if refused.is_empty() {
-            return Ok(found.both(rules.dropped));
-        }
-        // INTERNAL with HTTP 400, as grpc-go's server answers metadata that it cannot decode.
-        Err(Refusal::malformed(if refused.overlaps(Traits::NOT_BASE64) {
-            "malformed binary metadata: the value of a field whose name ends in -bin is no base64"
-        } else {
-            "metadata with `_` in a name is refused here: the listener's metadata.names_with_underscore"
-        }))
+        judge(rules, &mut self.fields)
     }
+}
+
+/// What these rules leave out of a header list, or why they refuse it.
+pub(super) fn judge(rules: MetadataRules, fields: &mut Fields) -> Result<Traits, Refusal> {
+    let found = traits(fields);
+    let refused = found.both(rules.refused);
+    if refused.is_empty() {
+        return Ok(found.both(rules.dropped));
+    }
+    // INTERNAL with HTTP 400, as grpc-go's server answers metadata that it cannot decode.
+    Err(Refusal::malformed(if refused.overlaps(Traits::NOT_BASE64) {
+        "malformed binary metadata: the value of a field whose name ends in -bin is no base64"
+    } else {
+        "metadata with `_` in a name is refused here: the listener's metadata.names_with_underscore"
+    }))
 }
 
 /// What all fields of the header list together are.

@@ -135,8 +135,11 @@ impl Worker {
 
     /// Sends the headers of a call's copy. Whether there was a connection with room.
     fn send_shadow(&mut self, now: Duration, id: u32, cluster: u32) -> bool {
+        // A copy belongs to the endpoint of its key as the call does.
+        let asks_for_key = !self.clusters[cluster as usize].settings.hash_plan.is_empty();
+        let hash = if asks_for_key { self.key_at(id, cluster).hash } else { None };
         let balancer = &mut self.clusters[cluster as usize].balancer;
-        let pick = balancer.pick(&Ask { now, hash: None });
+        let pick = balancer.pick(&Ask { now, hash });
         let Some(slot) = pick.slot() else { return false };
         // A cluster may get nothing but copies: then one of them finds out whether an ejected endpoint is back.
         let is_trial = pick == Pick::Trial(slot);

@@ -30,6 +30,7 @@ mod control;
 mod details;
 mod downstream;
 mod duration;
+mod explain;
 mod extras;
 pub mod fault;
 mod finish;
@@ -69,6 +70,7 @@ use self::cluster::WorkerCluster;
 use self::conn::{Conn, ConnPhase, Downstream, Side};
 pub use self::conn::{ConnId, PeerName, TransportEnd};
 pub use self::control::{ClusterView, EndpointView};
+pub use self::explain::{ClusterPreview, Decision, Inquiry, KeyFound, decide, preview_of_reachable};
 use self::extras::Extras;
 pub use self::inspect::Usage;
 use self::mirror::Shadow;
@@ -314,7 +316,7 @@ impl Worker {
         match conn.phase {
             ConnPhase::Live => {}
             ConnPhase::Silent => {
-                if !self.begin_downstream(id, input) {
+                if !self.begin_downstream(now, id, input) {
                     return;
                 }
             }

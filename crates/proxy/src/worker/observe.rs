@@ -14,7 +14,7 @@ use evenkeel_telemetry::{
 use hashbrown::HashMap;
 
 use super::call::Call;
-use super::conn::{PeerName, Side};
+use super::conn::{Downstream, PeerName, Side};
 use super::{ConnId, Worker};
 
 /// Methods that a worker remembers the rows of; beyond the registry's own bound there are no further rows.
@@ -288,6 +288,45 @@ impl Worker {
                 request_bytes: call.sent.bytes,
                 response_bytes: call.received.bytes,
                 user_agent: (!log.user_agent.is_empty()).then_some(&log.user_agent),
+            },
+        );
+    }
+
+    /// Writes a line about a client's first request in HTTP/1, which was answered here. `input` may be a part of it.
+    pub(super) fn log_http1(&mut self, now: Duration, id: ConnId, input: &[u8]) {
+        let peer = match self.conns.get(id.index()).map(|conn| &conn.side) {
+            Some(Side::Downstream(Downstream { peer: PeerName::Ip(address), .. })) => Some(*address),
+            _ => None,
+        };
+        let Some(observer) = &mut self.observer else { return };
+        let Some(access_log) = &mut observer.access_log else { return };
+        // The request line ends at the first CR or LF; its second word is the target (RFC 9112 section 3).
+        let line = input.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+        let (service, method) = split_path(target.strip_prefix(b"/").unwrap_or(target));
+        access_log.record(
+            now,
+            &Entry {
+                start_time: observer.epoch_unix + now,
+                authority: b"",
+                grpc_service: service,
+                grpc_method: method,
+                response_code: Some(505),
+                grpc_status: None,
+                response_flags: ResponseFlags::NONE,
+                details: Some(b"the client speaks HTTP/1, and this port HTTP/2"),
+                downstream_remote_address: peer,
+                upstream_cluster: None,
+                upstream_host: None,
+                attempts: 0,
+                duration: Duration::ZERO,
+                time_to_first_byte: None,
+                timeout: None,
+                request_messages: 0,
+                response_messages: 0,
+                request_bytes: 0,
+                response_bytes: 0,
+                user_agent: None,
             },
         );
     }

@@ -49,7 +49,7 @@ impl MetadataChange {
     }
 
     /// Changes a header list.
-    fn apply(&self, block: &mut FieldBlock, store: &mut FieldStore) {
+    pub(super) fn apply(&self, block: &mut FieldBlock, store: &mut FieldStore) {
         if !self.removed.is_empty() {
             block.retain_fields(store, |field| !self.removes(field));
         }

@@ -88,6 +88,9 @@ events! {
     /// A client's connection was closed at once because of a limit.
     ConnectionRefused(reason: Refused) = "evenkeel_downstream_connections_refused",
         "Connections of clients that a limit closed at once, by limit.";
+    /// A client was asked to go because its connection reached `max_connection_age`.
+    ConnectionAged = "evenkeel_downstream_connections_aged",
+        "Connections whose clients were asked to go because of max_connection_age.";
     /// A client spoke HTTP/1 and was told so.
     Http1Request = "evenkeel_http1_requests", "Connections that began with HTTP/1 instead of HTTP/2.";
     /// A request was not gRPC by its content-type.

@@ -12,6 +12,7 @@ use evenkeel_config::HashBy;
 use evenkeel_grpc::Code;
 use serde::Serialize;
 
+use super::eligibility::{EligibilityBody, SubsetBody, WorkersSay, subset};
 use super::groups::{GroupBody, groups};
 use super::removed::{RemovedBody, removed};
 use super::{Admin, pretty};
@@ -36,6 +37,9 @@ struct ClusterBody {
     resolver: ResolverBody,
     /// Priorities and localities, and the part of the calls that each gets; one where there are neither.
     groups: Vec<GroupBody>,
+    /// Which of the endpoints that discovery found are used; absent where all are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subset: Option<SubsetBody>,
     endpoints: Vec<EndpointBody>,
     removed: Vec<RemovedBody>,
 }
@@ -61,6 +65,9 @@ struct EndpointBody {
     state: &'static str,
     /// Connections that take calls, over all workers.
     connections: usize,
+    /// Whether it gets calls, and why not.
+    #[serde(flatten)]
+    eligibility: EligibilityBody,
     /// Why it gets no new calls while others can take them; empty in service.
     withheld: Vec<&'static str>,
     /// What outlier detection found; absent where the cluster has none, or while the endpoint is in service.
@@ -131,15 +138,9 @@ fn describe(state: &State) -> Clusters {
         let name = runtime.config.name.as_str();
         let of_workers: Vec<_> =
             views.iter().flat_map(|view| &view.clusters).filter(|view| &*view.name == name).collect();
-        let connections = |endpoint: &Endpoint| {
-            of_workers
-                .iter()
-                .flat_map(|view| &view.endpoints)
-                .filter(|view| view.address == *endpoint.address())
-                .map(|view| view.connections)
-                .sum()
-        };
+        let say = WorkersSay::new(&of_workers, views.len());
         let resolver = runtime.resolver();
+        let found = resolver.endpoints.as_deref().unwrap_or_default();
         let endpoints = runtime.set().map_or_else(Vec::new, |set| {
             set.endpoints()
                 .iter()
@@ -147,7 +148,7 @@ fn describe(state: &State) -> Clusters {
                 .map(|(place, endpoint)| EndpointBody {
                     priority: set.priority(place),
                     locality: set.locality(place).map(ToString::to_string),
-                    ..describe_endpoint(runtime, endpoint, connections(endpoint), state.now())
+                    ..describe_endpoint(runtime, endpoint, &say, state.now())
                 })
                 .collect()
         });
@@ -157,6 +158,7 @@ fn describe(state: &State) -> Clusters {
             policy: evenkeel_config::policy_name(runtime.config.policy).to_owned(),
             hash_by: runtime.config.hash_by.clone(),
             pending: of_workers.iter().map(|view| view.pending).sum(),
+            subset: subset(runtime.config.subset, &runtime.subset_in_force(), found),
             resolver: ResolverBody {
                 last_success_age_seconds: resolver.last_success.map(|at| at.elapsed().as_secs_f64()),
                 changes: resolver.changes(),
@@ -173,7 +175,7 @@ fn describe(state: &State) -> Clusters {
 fn describe_endpoint(
     runtime: &ClusterRuntime,
     endpoint: &Endpoint,
-    connections: usize,
+    say: &WorkersSay<'_>,
     now: Duration,
 ) -> EndpointBody {
     let address = endpoint.address().to_string();
@@ -184,7 +186,8 @@ fn describe_endpoint(
         priority: 0,
         locality: None,
         state: endpoint.connectivity().map_or(Connectivity::Idle.name(), Connectivity::name),
-        connections,
+        connections: say.connections(endpoint.address()),
+        eligibility: say.eligibility(endpoint.address()),
         withheld: Withheld::ALL
             .into_iter()
             .filter(|reason| endpoint.is_withheld_as(*reason))

@@ -1,13 +1,17 @@
 //! The admin interface: what operators and their tools ask a running proxy.
 //!
-//! Rules: loopback by default; only POST changes anything, so that no link and no prefetch can (Envoy answers GET on such
-//! paths with 400 for the same reason); connections are few and none lasts for ever, so that whoever scrapes too much, or
-//! holds them open, harms the admin interface only.
+//! Rules: loopback by default; asked by address or by a name that is known, so that no name of somebody else's leads here;
+//! only POST changes anything, so that no link and no prefetch can (Envoy answers GET on such paths with 400 for the same
+//! reason); connections are few and none lasts for ever, so that whoever scrapes too much, or holds them open, harms the
+//! admin interface only.
 
 mod canary;
 mod clusters;
 mod connections;
+mod eligibility;
+mod explain;
 mod groups;
+mod hosts;
 mod metrics;
 mod process;
 mod removed;
@@ -27,6 +31,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::Sender;
 
 use self::connections::Bounds;
+pub(super) use self::eligibility::{EligibilityBody, WorkersSay};
+use self::hosts::Allowed;
 use super::state::{Lifecycle, State};
 use super::supervisor::Request;
 
@@ -38,6 +44,7 @@ GET  /live      200 while all workers run
 GET  /metrics   Prometheus metrics
 GET  /clusters  clusters and endpoints: state, in flight, outcomes, latency (JSON)
 GET  /config    the configuration in force (JSON)
+GET  /explain   what a call would get, and why: ?method=/pkg.Service/Method&header=name%3Dvalue (JSON)
 GET  /canary    canaries: state, weight, what both versions did (JSON)
 POST /drain     go away without losing a call, then exit; a second POST cuts calls off
 POST /reload    read the configuration file again
@@ -70,7 +77,15 @@ pub(super) async fn bind(address: &ListenAddress) -> io::Result<Socket> {
 
 /// Serves the admin interface until the runtime ends; returns its TCP address.
 pub(super) fn serve(socket: Socket, state: Arc<State>, requests: Sender<Request>) -> Option<SocketAddr> {
-    let router = router(Admin { state, requests });
+    let allowed = match &socket {
+        Socket::Tcp(_) => {
+            let config = state.config.load();
+            Allowed::names(config.admin.as_ref().map_or(&[], |admin| &admin.hosts))
+        }
+        // No browser reaches it.
+        Socket::Unix(_) => Allowed::any(),
+    };
+    let router = router(Admin { state, requests }, allowed);
     match socket {
         Socket::Tcp(listener) => {
             let address = listener.local_addr().ok();
@@ -84,7 +99,7 @@ pub(super) fn serve(socket: Socket, state: Arc<State>, requests: Sender<Request>
     }
 }
 
-fn router(admin: Admin) -> Router {
+fn router(admin: Admin, allowed: Allowed) -> Router {
     Router::new()
         .route("/", get(|| async { HELP }))
         .route("/ready", get(ready))
@@ -92,12 +107,14 @@ fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/clusters", get(clusters::clusters))
         .route("/config", get(config))
+        .route("/explain", get(explain::explain))
         .route("/canary", get(canary::status))
         .route("/canary/{name}/{command}", post(canary::command))
         .route("/drain", post(drain))
         .route("/reload", post(reload))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such path; GET / lists them\n") })
         .layer(axum::middleware::from_fn(refuse_other_sites))
+        .layer(axum::middleware::from_fn_with_state(allowed, hosts::refuse_other_names))
         .with_state(admin)
 }
 

@@ -49,6 +49,8 @@ mod tests {
             address: Address::Tcp(([127, 0, 0, 1], port).into()),
             connectivity: Connectivity::Ready,
             is_candidate: is_listed,
+            ineligible: Vec::new(),
+            warming: None,
             is_listed,
             connections: 0,
             connections_left,

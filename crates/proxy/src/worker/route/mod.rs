@@ -13,6 +13,7 @@ use regex::bytes::Regex;
 
 mod actions;
 mod metadata;
+mod mismatch;
 mod split;
 
 use super::snapshot::{HedgeSettings, RetrySettings};
@@ -20,6 +21,7 @@ use super::snapshot::{HedgeSettings, RetrySettings};
 pub use actions::RouteActions;
 pub(crate) use metadata::joined;
 pub use metadata::{MetadataMatch, ValueMatch};
+pub use mismatch::Mismatch;
 pub use split::{Split, Versions};
 
 /// Routes that one listener may have: positions are cached in 16 bits, and more would want an index.
@@ -126,15 +128,6 @@ impl PathMatch {
     }
 }
 
-impl RouteMatch {
-    fn accepts(&self, asked: &Asked<'_>) -> bool {
-        self.path.accepts(asked)
-            && (self.authorities.is_empty()
-                || self.authorities.iter().any(|wanted| same_authority(wanted, asked.authority)))
-            && self.metadata.iter().all(|condition| condition.holds(asked.fields))
-    }
-}
-
 impl RouteTable {
     /// A table of these routes. Those beyond [`ROUTES_MAX`] are dropped: the configuration refuses them.
     #[must_use]
@@ -163,7 +156,7 @@ impl RouteTable {
     /// The position of the route that takes a call.
     #[must_use]
     pub fn find(&self, asked: &Asked<'_>) -> Option<usize> {
-        self.routes.iter().position(|route| route.conditions.accepts(asked))
+        self.routes.iter().position(|route| route.conditions.mismatch(asked).is_none())
     }
 
     /// Whether the path alone decides.

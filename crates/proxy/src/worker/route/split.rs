@@ -88,6 +88,14 @@ impl Split {
         }
     }
 
+    /// The clusters with their weights.
+    pub fn weights(&self) -> impl Iterator<Item = (usize, u64)> {
+        let mut before = 0;
+        self.shares
+            .iter()
+            .map(move |(cluster, until)| (*cluster, until - std::mem::replace(&mut before, *until)))
+    }
+
     /// The field whose value is the key of a sticky split.
     #[must_use]
     pub fn sticky_by(&self) -> Option<&[u8]> {
@@ -129,6 +137,7 @@ mod tests {
         println!("figure: calls to the second of a split 90/10, of 10,000 | 900 to 1,100 | {}", calls[7]);
         assert!((900..=1100).contains(&calls[7]), "{calls:?}");
         assert_eq!((split.choose(0), split.choose(u64::MAX)), (4, 7));
+        assert_eq!(split.weights().collect::<Vec<_>>(), [(4, 90), (7, 10), (9, 0)]);
     }
 
     #[test]

@@ -1,0 +1,184 @@
+//! The answer, as it is written in JSON.
+
+use evenkeel_balance::canary::Version;
+use serde::Serialize;
+
+use crate::control::admin::EligibilityBody;
+use crate::worker::snapshot::Listener;
+use crate::worker::{Decision, Inquiry};
+
+/// What a call would meet, and why. Serializes to the answer of `GET /explain`.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// What was asked: the running proxy, or a file.
+    source: &'static str,
+    method: String,
+    authority: String,
+    headers: Vec<(String, String)>,
+    peer_ip: Option<String>,
+    listener: String,
+    /// Listeners that were not asked about.
+    pub(super) other_listeners: Vec<String>,
+    /// Why no backend sees the call; absent if one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<RefusedBody>,
+    /// Every route that was looked at, in order.
+    routes: Vec<RouteBody>,
+    /// How the cluster is chosen; absent where the route has but one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    split: Option<SplitBody>,
+    /// Where copies go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<MirrorBody>,
+    /// The clusters that may get the call.
+    pub(super) clusters: Vec<ClusterBody>,
+}
+
+/// Why no backend sees the call.
+#[derive(Debug, Serialize)]
+pub(super) struct RefusedBody {
+    status: &'static str,
+    message: String,
+}
+
+/// A route that was looked at.
+#[derive(Debug, Serialize)]
+pub(super) struct RouteBody {
+    /// Its place in the listener's list, from 0.
+    number: usize,
+    /// Its clusters.
+    to: Vec<String>,
+    matched: bool,
+    /// The first condition that does not hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+/// How the cluster is chosen.
+#[derive(Debug, Serialize)]
+pub(super) struct SplitBody {
+    /// The metadata that decides, if the split is sticky.
+    sticky_by: Option<String>,
+    /// The call's value of it.
+    key: Option<String>,
+    /// What the key decides; absent where chance does.
+    chosen: Option<String>,
+    shares: Vec<SplitShare>,
+}
+
+/// A cluster of a split.
+#[derive(Debug, Serialize)]
+pub(super) struct SplitShare {
+    cluster: String,
+    weight: u64,
+    percent: f64,
+    /// `stable` or `canary`, if the split has a canary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'static str>,
+}
+
+/// Where copies go.
+#[derive(Debug, Serialize)]
+pub(super) struct MirrorBody {
+    cluster: String,
+    percent: f64,
+}
+
+/// A cluster that may get the call.
+#[derive(Debug, Serialize)]
+pub(super) struct ClusterBody {
+    pub(super) name: String,
+    /// The part of such calls that it gets.
+    pub(super) percent: f64,
+    pub(super) policy: String,
+    /// What the call's key is made of, under a policy that hashes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key_hash: Option<String>,
+    /// The endpoint that gets the call, where nothing is left to chance.
+    pub(super) endpoint: Option<String>,
+    /// The outcome in a sentence.
+    pub(super) outcome: String,
+    /// Something about its endpoints that is to be known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) note: Option<String>,
+    pub(super) endpoints: Vec<EndpointBody>,
+}
+
+/// An endpoint of a cluster.
+#[derive(Debug, Serialize)]
+pub(super) struct EndpointBody {
+    pub(super) address: String,
+    /// The part of the cluster's calls like this that it would get now.
+    pub(super) percent: f64,
+    pub(super) in_flight: u32,
+    pub(super) weight: u32,
+    #[serde(flatten)]
+    pub(super) eligibility: EligibilityBody,
+}
+
+impl Explanation {
+    /// What was decided before an endpoint is chosen. `name` gives a cluster's name by its position.
+    pub(super) fn new(
+        source: &'static str,
+        inquiry: &Inquiry,
+        listener: &Listener,
+        decision: &Decision<'_>,
+        name: impl Fn(usize) -> String,
+    ) -> Self {
+        let looked_at = decision.considered.iter().zip(listener.routes.iter()).enumerate();
+        let routes = looked_at.map(|(number, (mismatch, route))| RouteBody {
+            number,
+            to: route.destination.weights().map(|(cluster, _)| name(cluster)).collect(),
+            matched: mismatch.is_none(),
+            why: mismatch.as_ref().map(ToString::to_string),
+        });
+        let refused = decision.refused.clone();
+        let route = decision.route.and_then(|at| listener.routes.get(at));
+        let mirror = route.and_then(|route| route.actions.as_ref()?.mirror);
+        Self {
+            source,
+            method: inquiry.path.clone(),
+            authority: inquiry.authority.clone(),
+            headers: inquiry.metadata.clone(),
+            peer_ip: inquiry.peer.map(|peer| peer.to_string()),
+            listener: listener.name.to_string(),
+            other_listeners: Vec::new(),
+            refused: refused.map(|(code, message)| RefusedBody { status: code.metric_name(), message }),
+            routes: routes.collect(),
+            split: route.and_then(|route| split(&route.destination, decision, &name)),
+            mirror: mirror.map(|mirror| MirrorBody {
+                cluster: name(mirror.cluster),
+                percent: f64::from(mirror.part) / 10_000.0,
+            }),
+            clusters: Vec::new(),
+        }
+    }
+}
+
+fn split(
+    split: &crate::worker::route::Split,
+    decision: &Decision<'_>,
+    name: &impl Fn(usize) -> String,
+) -> Option<SplitBody> {
+    if split.only().is_some() {
+        return None;
+    }
+    let sum: u64 = split.weights().map(|(_, weight)| weight).sum();
+    let share = |(cluster, weight)| SplitShare {
+        cluster: name(cluster),
+        weight,
+        percent: 100.0 * weight as f64 / sum.max(1) as f64,
+        version: split.version_of(cluster).map(|version| match version {
+            Version::Stable => "stable",
+            Version::Canary => "canary",
+        }),
+    };
+    Some(SplitBody {
+        sticky_by: split.sticky_by().map(|name| String::from_utf8_lossy(name).into_owned()),
+        key: split.sticky_by().filter(|_| decision.point.is_some()).and_then(|name| decision.value_of(name)),
+        chosen: decision.point.map(|point| name(split.choose(point))),
+        shares: split.weights().map(share).collect(),
+    })
+}

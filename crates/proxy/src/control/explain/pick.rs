@@ -1,0 +1,162 @@
+//! The choice of an endpoint: what the balancers of all workers would pick, put together.
+
+use std::collections::BTreeMap;
+
+use evenkeel_balance::{Address, Ask, Shares};
+use std::time::Duration;
+
+use super::answer::{ClusterBody, EndpointBody};
+use crate::control::admin::WorkersSay;
+use crate::worker::snapshot::Cluster;
+use crate::worker::{ClusterPreview, Decision};
+
+/// Picks of which shares are made: one part in a thousand shows.
+const PICKS: usize = 10_000;
+
+/// Looks at candidates that all picks together may take: with thousands of endpoints a pick may look at all.
+const LOOKS_MAX: usize = 10_000_000;
+
+/// Picks that were made by all workers, by endpoint.
+#[derive(Default)]
+struct Tally {
+    by_address: BTreeMap<Address, f64>,
+    queued: f64,
+    failed: f64,
+    workers: usize,
+    /// No pick left anything to chance.
+    is_certain: bool,
+}
+
+pub(super) fn explain_cluster(
+    settings: &Cluster,
+    percent: f64,
+    decision: &Decision<'_>,
+    mut previews: Vec<ClusterPreview>,
+    note: Option<String>,
+    now: Duration,
+) -> ClusterBody {
+    let key = decision.key(settings);
+    let ask = Ask { now, hash: key.and_then(|key| key.hash) };
+    let tally = Tally::of(&mut previews, &ask);
+    let views: Vec<_> = previews.iter().map(|one| &one.view).collect();
+    let say = WorkersSay::new(&views, previews.len());
+    let listed = settings.endpoints.as_ref().map_or(&[][..], |set| set.endpoints());
+    let endpoints = listed.iter().map(|endpoint| EndpointBody {
+        address: endpoint.address().to_string(),
+        percent: 100.0 * tally.share(endpoint.address()),
+        in_flight: endpoint.in_flight(),
+        weight: endpoint.weight(),
+        eligibility: say.eligibility(endpoint.address()),
+    });
+    let policy = evenkeel_config::policy_name(settings.policy).to_owned();
+    let has_plan = !settings.hash_plan.is_empty();
+    ClusterBody {
+        name: settings.name.to_string(),
+        percent,
+        key: has_plan.then(|| match key {
+            Some(found) if found.hash.is_some() => found.source.to_string(),
+            Some(found) => format!("{}: the client gets a new one", found.source),
+            None => "none: the call has nothing that `hash_by` names".to_owned(),
+        }),
+        key_hash: ask.hash.map(|hash| format!("{hash:016x}")),
+        endpoint: tally.only().map(ToString::to_string),
+        outcome: tally.outcome(&policy),
+        policy,
+        note,
+        endpoints: endpoints.collect(),
+    }
+}
+
+impl Tally {
+    fn of(previews: &mut [ClusterPreview], ask: &Ask) -> Self {
+        let mut tally = Self { workers: previews.len(), is_certain: true, ..Self::default() };
+        for one in previews {
+            tally.is_certain &= one.preview.leaves_nothing_to_chance(ask);
+            let picks = PICKS.min(LOOKS_MAX / one.view.endpoints.len().max(1)).max(1);
+            let shares = one.preview.shares(ask, picks);
+            tally.add(&shares, |slot| one.preview.endpoint(slot).address().clone());
+        }
+        tally
+    }
+
+    fn add(&mut self, shares: &Shares, address: impl Fn(evenkeel_balance::Slot) -> Address) {
+        let part = |count: usize| count as f64 / shares.picks().max(1) as f64;
+        for (slot, count) in &shares.endpoints {
+            *self.by_address.entry(address(*slot)).or_default() += part(*count);
+        }
+        self.queued += part(shares.queued);
+        self.failed += part(shares.failed);
+    }
+
+    /// The part of the calls that an endpoint gets, if all workers get as many.
+    fn share(&self, address: &Address) -> f64 {
+        self.by_address.get(address).map_or(0.0, |sum| sum / self.workers.max(1) as f64)
+    }
+
+    /// The endpoint that gets every such call.
+    fn only(&self) -> Option<&Address> {
+        let mut addresses = self.by_address.keys();
+        let first = addresses.next().filter(|_| self.queued + self.failed == 0.0)?;
+        addresses.next().is_none().then_some(first)
+    }
+
+    fn outcome(&self, policy: &str) -> String {
+        if self.workers == 0 {
+            return "no worker answered in time; ask again".to_owned();
+        }
+        if let Some(only) = self.only() {
+            return if self.is_certain {
+                format!("{policy} sends it to {only}")
+            } else {
+                format!("{only} gets it: no other endpoint can take it")
+            };
+        }
+        if self.by_address.is_empty() && self.failed == 0.0 {
+            return "it waits: no endpoint is ready yet".to_owned();
+        }
+        if self.by_address.is_empty() && self.queued == 0.0 {
+            return "it fails with UNAVAILABLE: no endpoint can take it".to_owned();
+        }
+        let mut text = match self.by_address.len() {
+            0 => "no endpoint gets it".to_owned(),
+            count if self.is_certain => format!("one of {count}: the workers differ in what they can reach"),
+            count => format!("{policy}: any of {count}, with these shares"),
+        };
+        if self.queued > 0.0 {
+            text += &format!("; it waits in {:.0} %", 100.0 * self.queued / self.workers as f64);
+        }
+        if self.failed > 0.0 {
+            text += &format!("; it fails in {:.0} %", 100.0 * self.failed / self.workers as f64);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(parts: &[(u16, f64)], queued: f64, failed: f64, workers: usize, is_certain: bool) -> Tally {
+        let address = |port: u16| Address::Tcp(([127, 0, 0, 1], port).into());
+        let by_address = parts.iter().map(|(port, part)| (address(*port), *part)).collect();
+        Tally { by_address, queued, failed, workers, is_certain }
+    }
+
+    #[test]
+    fn every_outcome_has_its_sentence() {
+        let told = |parts: &[_], queued, failed, workers, is_certain| {
+            tally(parts, queued, failed, workers, is_certain).outcome("maglev")
+        };
+        assert_eq!(told(&[(1, 2.0)], 0.0, 0.0, 2, true), "maglev sends it to 127.0.0.1:1");
+        let alone = "127.0.0.1:1 gets it: no other endpoint can take it";
+        assert_eq!(told(&[(1, 2.0)], 0.0, 0.0, 2, false), alone);
+        assert_eq!(told(&[(1, 1.5), (2, 0.5)], 0.0, 0.0, 2, false), "maglev: any of 2, with these shares");
+        assert_eq!(told(&[], 2.0, 0.0, 2, true), "it waits: no endpoint is ready yet");
+        assert_eq!(told(&[], 0.0, 2.0, 2, true), "it fails with UNAVAILABLE: no endpoint can take it");
+        let half = "maglev: any of 1, with these shares; it waits in 50 %";
+        assert_eq!(told(&[(1, 1.0)], 1.0, 0.0, 2, false), half);
+        assert_eq!(told(&[], 0.0, 0.0, 0, true), "no worker answered in time; ask again");
+        let shares = tally(&[(1, 1.5), (2, 0.5)], 0.0, 0.0, 2, false);
+        assert_eq!(shares.share(&Address::Tcp(([127, 0, 0, 1], 1).into())), 0.75);
+    }
+}
