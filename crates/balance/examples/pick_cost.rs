@@ -158,8 +158,11 @@ fn median(figures: &mut [f64]) -> f64 {
     figures[figures.len() / 2]
 }
 
-#[expect(clippy::print_stdout, reason = "the figures are the example's output")]
-fn main() {
+/// How an endpoint's weight is drawn.
+type Weigh = fn(&mut SmallRng) -> u32;
+
+/// The policies that are measured, with a name and the weights of their endpoints.
+fn cases() -> Vec<(&'static str, Policy, Weigh)> {
     let sample = |count| {
         Policy::LeastRequest(Choice::Sample(SampleSize::try_from(count).expect("at least two are drawn")))
     };
@@ -167,10 +170,10 @@ fn main() {
     let maglev = |affinity| Policy::Maglev { size: TableSize::default(), affinity };
     let own = PrequalConfig { source: ProbeSource::Own, ..PrequalConfig::default() };
     let bounded = Affinity::Bounded(BoundedLoad::default());
-    let equal: fn(&mut SmallRng) -> u32 = |_| 1;
-    let mixed: fn(&mut SmallRng) -> u32 = |rng| rng.random_range(1..=1_000);
-    let skewed: fn(&mut SmallRng) -> u32 = |rng| if rng.random_ratio(1, 1_000) { 1_000 } else { 1 };
-    let policies = [
+    let equal: Weigh = |_| 1;
+    let mixed: Weigh = |rng| rng.random_range(1..=1_000);
+    let skewed: Weigh = |rng| if rng.random_ratio(1, 1_000) { 1_000 } else { 1 };
+    vec![
         ("pick_first", Policy::PickFirst { shuffle: false }, equal),
         ("round_robin", Policy::RoundRobin, equal),
         ("weighted_round_robin, equal weights", Policy::WeightedRoundRobin, equal),
@@ -193,9 +196,13 @@ fn main() {
         ("maglev", maglev(Affinity::Rehash), equal),
         ("maglev, bounded load", maglev(bounded), equal),
         ("maglev, bounded load, weights", maglev(bounded), mixed),
-    ];
+    ]
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are the example's output")]
+fn main() {
     let part = std::env::args().nth(1).unwrap_or_default();
-    let policies = || policies.into_iter().filter(|(name, ..)| name.contains(&part));
+    let policies = || cases().into_iter().filter(|(name, ..)| name.contains(&part));
     println!(
         "{:<46}{:>36}{:>36}\n{:<46}{:>18}{:>18}{:>18}{:>18}",
         "ns, the least (and the median)",

@@ -23,7 +23,7 @@ pub fn config_parse(data: &[u8]) {
         Err(errors) => check_errors(&text, &errors),
     }
     match parse_endpoints("fuzz", &text) {
-        Ok(list) => assert!(list.iter().all(|(_, weight)| *weight > 0), "weight 0 gets no calls"),
+        Ok(list) => assert!(list.iter().all(|listed| listed.weight > 0), "weight 0 gets no calls"),
         Err(errors) => check_errors(&text, &errors),
     }
 }
