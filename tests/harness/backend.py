@@ -9,6 +9,7 @@ It answers any service; the method's name says the kind of call, and a request i
 - `Download`: `messages` messages of `bytes` bytes.
 - `Upload`: any messages; answers with how many they were and how many bytes.
 - `Echo`, `Chat`: the same bytes back, unary and bidirectional.
+- `Report`: with `--health`, from now on the health service says `status` of `service`.
 
 Of each call that is held, standard output tells `began KEY`, and `cancelled KEY` if it was cancelled.
 """
@@ -21,6 +22,7 @@ import sys
 import threading
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 # Calls that are served at once; each needs a thread.
 THREADS = 64
@@ -36,8 +38,9 @@ SERVER_OPTIONS = [
 class Behaviour(grpc.GenericRpcHandler):
     """The handlers of all methods."""
 
-    def __init__(self, name):
+    def __init__(self, name, servicer=None):
         self._name = name
+        self._health = servicer
         self._gates = {}
         self._code = None
         self._lock = threading.Lock()
@@ -48,6 +51,7 @@ class Behaviour(grpc.GenericRpcHandler):
             "Unary": (grpc.unary_unary_rpc_method_handler, self._unary),
             "Become": (grpc.unary_unary_rpc_method_handler, self._become),
             "Release": (grpc.unary_unary_rpc_method_handler, self._release),
+            "Report": (grpc.unary_unary_rpc_method_handler, self._report),
             "Echo": (grpc.unary_unary_rpc_method_handler, lambda request, _context: request),
             "Download": (grpc.unary_stream_rpc_method_handler, self._download),
             "Upload": (grpc.stream_unary_rpc_method_handler, self._upload),
@@ -97,6 +101,12 @@ class Behaviour(grpc.GenericRpcHandler):
         self._gate(_ask(request)["hold"]).set()
         return b"{}"
 
+    def _report(self, request, _context):
+        ask = _ask(request)
+        status = health_pb2.HealthCheckResponse.ServingStatus.Value(ask["status"])
+        self._health.set(ask.get("service", ""), status)
+        return b"{}"
+
     def _download(self, request, _context):
         ask = _ask(request)
         message = b"x" * ask["bytes"]
@@ -129,9 +139,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listen", default="127.0.0.1:0")
     parser.add_argument("--name", default="backend")
+    parser.add_argument("--health", action="store_true", help="have the standard health service, which says SERVING")
     arguments = parser.parse_args()
     pool = concurrent.futures.ThreadPoolExecutor(THREADS)
-    server = grpc.server(pool, handlers=[Behaviour(arguments.name)], options=SERVER_OPTIONS)
+    servicer = None
+    if arguments.health:
+        # Streams of watchers must not keep threads.
+        watchers = concurrent.futures.ThreadPoolExecutor(THREADS)
+        servicer = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=watchers)
+    server = grpc.server(pool, options=SERVER_OPTIONS)
+    if servicer:
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    server.add_generic_rpc_handlers((Behaviour(arguments.name, servicer),))
     port = server.add_insecure_port(arguments.listen)
     server.start()
     is_path = arguments.listen.startswith("unix:")

@@ -28,9 +28,10 @@ CHANNEL_OPTIONS = (
 class Backend(Program):
     """A running `backend.py`."""
 
-    def __init__(self, name, listen="127.0.0.1:0"):
+    def __init__(self, name, listen="127.0.0.1:0", *, health=False):
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "backend.py")
-        super().__init__([sys.executable, "-u", script, "--listen", listen, "--name", name], title=f"backend {name}")
+        command = [sys.executable, "-u", script, "--listen", listen, "--name", name]
+        super().__init__(command + (["--health"] if health else []), title=f"backend {name}")
         self.name = name
         self._address = None
 
@@ -45,15 +46,21 @@ class Backend(Program):
         with Client(self.address) as client:
             client.call({"code": code} if code else {}, method="Become")
 
+    def report(self, status, service=""):
+        """Lets its health service say this of a service from now on, without the proxy."""
+        with Client(self.address) as client:
+            client.call({"status": status, "service": service}, method="Report")
+
     def release(self, key):
         """Lets calls go that are held under this key, without the proxy."""
         with Client(self.address) as client:
             client.call({"hold": key}, method="Release")
 
 
-def start_backends(stage, count, prefix="b"):
-    """Starts so many backends, called b1, b2 and so on."""
-    backends = [stage.add_program(Backend(f"{prefix}{number + 1}")) for number in range(count)]
+def start_backends(stage, count, prefix="b", *, health=False):
+    """Starts so many backends, called b1, b2 and so on, with the standard health service or without it."""
+    names = [f"{prefix}{number + 1}" for number in range(count)]
+    backends = [stage.add_program(Backend(name, health=health)) for name in names]
     for backend in backends:
         # They start side by side, and are ready when this is over.
         assert backend.address

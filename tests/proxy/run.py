@@ -13,6 +13,7 @@ import balancing  # noqa: E402, F401
 import affinity  # noqa: E402, F401
 import deadlines  # noqa: E402, F401
 import resilience  # noqa: E402, F401
+import health  # noqa: E402, F401
 import routing  # noqa: E402, F401
 import route_actions  # noqa: E402, F401
 import discovery  # noqa: E402, F401

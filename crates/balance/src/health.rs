@@ -116,13 +116,14 @@ pub(crate) enum Class {
     Available,
     /// It failed, or is withheld.
     Unavailable,
-    /// It asked for no calls: not an endpoint that could be out.
+    /// It asked for no calls, or nothing is known of it yet: not an endpoint that could be out.
     Excluded,
 }
 
 impl Class {
     pub(crate) fn of(standing: Standing, endpoint: &Endpoint) -> Self {
-        if endpoint.is_withheld_as(Withheld::Draining) {
+        if [Withheld::Draining, Withheld::Unchecked].into_iter().any(|reason| endpoint.is_withheld_as(reason))
+        {
             Self::Excluded
         } else if standing == Standing::Failing || endpoint.is_withheld() {
             Self::Unavailable

@@ -12,7 +12,8 @@
 //!
 //! When does the window begin? When the endpoint becomes ready for the first time, or after an attempt to connect failed.
 //! A connection that ended and was made anew at the first attempt says nothing about the process behind it: servers close
-//! connections because of their age.
+//! connections because of their age. Where active checks are configured it begins again when they find the endpoint healthy
+//! after they had not, as Envoy has it.
 //!
 //! Invariant: when all endpoints are equally new, as after the proxy's own start, all factors are equal and nothing
 //! changes. Source: Envoy, "Slow start mode", and `SlowStartConfig` in `cluster.proto`.

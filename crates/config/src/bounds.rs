@@ -308,6 +308,25 @@ pub const OUTLIER_SHARE_REQUEST_VOLUME: Bounds<u32> = count(1, 1_000_000, 50);
 /// Calls that bring an ejected endpoint back.
 pub const OUTLIER_TRIAL_SUCCESSES: Bounds<u32> = count(1, 100, 3);
 
+/// From one health check to the next (Envoy's documentation and its users' examples: 5 s). More than a hundred checks a second
+/// and endpoint are an attack.
+pub const HEALTH_INTERVAL: Bounds<Duration> = millis(10, HOUR, 5 * SECOND);
+
+/// How long a health check may take (Envoy's examples: 1 s).
+pub const HEALTH_TIMEOUT: Bounds<Duration> = millis(10, MINUTE, SECOND);
+
+/// Share by which the interval of health checks differs at random (gRPC's backoffs: 0.2).
+pub const HEALTH_JITTER: Bounds<f64> = Bounds { min: 0.0, max: 1.0, default: 0.2 };
+
+/// Failed health checks in a row that make an endpoint unhealthy (Envoy's examples: 2).
+pub const HEALTH_UNHEALTHY_THRESHOLD: Bounds<u32> = count(1, 100, 2);
+
+/// Good health checks in a row that make it healthy again (Envoy's examples: 1).
+pub const HEALTH_HEALTHY_THRESHOLD: Bounds<u32> = count(1, 100, 1);
+
+/// Bytes of the service's name that a health check asks about.
+pub const MAX_HEALTH_SERVICE_BYTES: usize = 256;
+
 /// Attempts of one call, the first one included (gRFC A6, whose limit is 5 as well).
 pub const RETRY_MAX_ATTEMPTS: Bounds<u32> = count(2, 5, 2);
 

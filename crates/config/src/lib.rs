@@ -21,6 +21,7 @@
 pub mod bounds;
 mod errors;
 mod flags;
+mod health;
 mod listen;
 mod model;
 mod outlier;

@@ -69,6 +69,23 @@ fn outlier_detection_is_as_in_the_reference() {
 }
 
 #[test]
+fn health_checks_are_as_in_the_reference() {
+    plain("unhealthy_threshold", bounds::HEALTH_UNHEALTHY_THRESHOLD);
+    plain("healthy_threshold", bounds::HEALTH_HEALTHY_THRESHOLD);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let reference = fs::read_to_string(path).unwrap();
+    let section = reference.split("### `health_check`").nth(1).unwrap().split("\n### ").next().unwrap();
+    for (key, default, range) in
+        [("interval", "5s", "10ms to 1h"), ("timeout", "1s", "10ms to 1m"), ("jitter", "0.2", "0 to 1")]
+    {
+        let line = section.lines().find(|line| line.starts_with(&format!("| `{key}` |"))).unwrap();
+        assert!(line.contains(&format!("| {default}")) && line.ends_with(&format!("| {range} |")), "{line}");
+    }
+    assert_eq!(bounds::HEALTH_INTERVAL.min, Duration::from_millis(10));
+    assert_eq!(bounds::HEALTH_TIMEOUT.max, Duration::from_secs(60));
+}
+
+#[test]
 fn counts_are_as_in_the_reference() {
     plain("max_concurrent_streams", bounds::EDGE_MAX_CONCURRENT_STREAMS);
     assert_eq!(cells("max_concurrent_streams").0, "100; `mesh`: 1024");

@@ -281,7 +281,7 @@ impl Balancer {
             endpoint: Arc::clone(&entry.endpoint),
             slot,
             weight: entry.weight,
-            warming_since: entry.warming_since.unwrap_or_default(),
+            warming_since: entry.warms_since().unwrap_or_default(),
         };
         let position = list.push(candidate);
         if eligibility == Eligibility::Candidate {

@@ -66,6 +66,11 @@ impl Entry {
         }
     }
 
+    /// Since when the endpoint warms up, its connection and its health considered; `None` while it was never ready.
+    pub(crate) fn warms_since(&self) -> Option<Duration> {
+        self.warming_since.map(|since| since.max(self.endpoint.healthy_since()))
+    }
+
     pub(crate) fn standing(&self) -> Standing {
         Standing::of(self.connectivity, self.failed)
     }

@@ -74,7 +74,7 @@ impl Balancer {
     #[must_use]
     pub fn warming(&self, slot: Slot, now: Duration) -> Option<Warming> {
         let slow_start = self.config.slow_start?;
-        let age = now.saturating_sub(self.slots.get(slot).warming_since?);
+        let age = now.saturating_sub(self.slots.get(slot).warms_since()?);
         let remaining = slow_start.window.checked_sub(age).filter(|remaining| !remaining.is_zero())?;
         Some(Warming { share: slow_start.factor(age), remaining })
     }

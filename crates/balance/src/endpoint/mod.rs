@@ -16,6 +16,7 @@ use twox_hash::XxHash64;
 
 use crate::address::Address;
 use crate::connectivity::{Connectivity, Standing, Tally};
+use crate::health_check::HealthStatus;
 use crate::outlier::OutlierRecord;
 use crate::policy::ProbeAnswer;
 
@@ -63,6 +64,8 @@ struct Hot {
     others_in_flight: AtomicU32,
     reported_latency_us: AtomicU32,
     reported_at_ms: AtomicU64,
+    /// When active checks last found it healthy after they had not, in microseconds; 0 before that.
+    healthy_since_us: AtomicU64,
 }
 
 /// Why an endpoint gets no new calls while others can take them.
@@ -75,11 +78,13 @@ pub enum Withheld {
     Unhealthy = 2,
     /// Outlier detection ejected it.
     Ejected = 4,
+    /// Active checks are configured, and none has had a result yet.
+    Unchecked = 8,
 }
 
 impl Withheld {
-    /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Draining, Self::Unhealthy, Self::Ejected];
+    /// Every reason, in the order in which they are shown.
+    pub const ALL: [Self; 4] = [Self::Draining, Self::Unhealthy, Self::Ejected, Self::Unchecked];
 
     /// The reason as logs and the admin interface name it.
     #[must_use]
@@ -88,6 +93,7 @@ impl Withheld {
             Self::Draining => "draining",
             Self::Unhealthy => "unhealthy",
             Self::Ejected => "ejected",
+            Self::Unchecked => "unchecked",
         }
     }
 
@@ -98,9 +104,13 @@ impl Withheld {
             Self::Draining => "it asked for no new calls: it terminates, or reports NOT_SERVING",
             Self::Unhealthy => "its active health checks fail",
             Self::Ejected => "outlier detection ejected it",
+            Self::Unchecked => "active checks have not had a result yet",
         }
     }
 }
+
+/// The reasons that active checks give.
+const HEALTH: [Withheld; 2] = [Withheld::Unchecked, Withheld::Unhealthy];
 
 /// What is written once per finished call and read for statistics only; apart from [`Hot`] so that it slows no pick.
 #[derive(Debug, Default)]
@@ -126,6 +136,7 @@ impl Endpoint {
             others_in_flight: AtomicU32::new(0),
             reported_latency_us: AtomicU32::new(0),
             reported_at_ms: AtomicU64::new(0),
+            healthy_since_us: AtomicU64::new(0),
         };
         Self { hot, totals: Totals::default(), outlier: OutlierRecord::default(), address, hash }
     }
@@ -252,6 +263,40 @@ impl Endpoint {
         }
     }
 
+    /// Takes over what active checks say of the endpoint, for all workers at once. To be told before the endpoint is in any
+    /// set, and then at each [`Transition`](crate::health_check::Transition), by one thread at a time.
+    pub fn note_health(&self, status: HealthStatus, now: Duration) {
+        let reason = match status {
+            HealthStatus::Unknown => Some(Withheld::Unchecked),
+            HealthStatus::Unhealthy(_) => Some(Withheld::Unhealthy),
+            HealthStatus::Healthy => None,
+        };
+        if reason.is_none() && HEALTH.into_iter().any(|reason| self.is_withheld_as(reason)) {
+            let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+            self.hot.healthy_since_us.store(now_us, Relaxed);
+        }
+        // First what holds: there is no moment without a reason while one takes the place of another.
+        if let Some(reason) = reason {
+            self.set_withheld(reason, true);
+        }
+        for other in HEALTH.into_iter().filter(|other| Some(*other) != reason) {
+            self.set_withheld(other, false);
+        }
+    }
+
+    /// Puts the endpoint back into rotation as far as active checks took it out: its cluster has none any more.
+    pub fn end_health_checks(&self) {
+        for reason in HEALTH {
+            self.set_withheld(reason, false);
+        }
+    }
+
+    /// When active checks last found the endpoint healthy after they had not; zero if they never did.
+    #[must_use]
+    pub fn healthy_since(&self) -> Duration {
+        Duration::from_micros(self.hot.healthy_since_us.load(Relaxed))
+    }
+
     /// What outlier detection knows of the endpoint.
     #[must_use]
     pub fn outlier(&self) -> &OutlierRecord {
@@ -305,6 +350,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::health_check::UnhealthyReason;
 
     fn endpoint(weight: u32) -> Endpoint {
         Endpoint::new(Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 50051))), weight)
@@ -327,6 +373,30 @@ mod tests {
             assert!(!endpoint.is_withheld_as(reason));
         }
         assert!(!endpoint.is_withheld());
+    }
+
+    #[test]
+    fn active_checks_withhold_an_endpoint_until_they_find_it_healthy_and_remember_when() {
+        let withheld = |endpoint: &Endpoint| -> Vec<Withheld> {
+            Withheld::ALL.into_iter().filter(|reason| endpoint.is_withheld_as(*reason)).collect()
+        };
+        let endpoint = endpoint(1);
+        endpoint.set_withheld(Withheld::Ejected, true);
+        let unhealthy = HealthStatus::Unhealthy(UnhealthyReason::Failed);
+        for (second, status, expected) in [
+            (1, HealthStatus::Unknown, vec![Withheld::Ejected, Withheld::Unchecked]),
+            (2, unhealthy, vec![Withheld::Unhealthy, Withheld::Ejected]),
+            (3, HealthStatus::Healthy, vec![Withheld::Ejected]),
+            (4, HealthStatus::Healthy, vec![Withheld::Ejected]),
+        ] {
+            endpoint.note_health(status, Duration::from_secs(second));
+            assert_eq!(withheld(&endpoint), expected, "{status:?}");
+        }
+        assert_eq!(endpoint.healthy_since(), Duration::from_secs(3));
+        endpoint.note_health(unhealthy, Duration::from_secs(5));
+        endpoint.end_health_checks();
+        assert_eq!(withheld(&endpoint), [Withheld::Ejected], "the other reasons are not theirs");
+        assert_eq!(endpoint.healthy_since(), Duration::from_secs(3));
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub enum Probe {
 pub struct HealthCheckConfig {
     /// What is asked. Default `Check` of the whole server.
     pub probe: Probe,
-    /// From the start of one check to that of the next; at least 10 ms. Default 5 s. Has no effect on `Watch`.
+    /// From the start of one check to that of the next; at least 10 ms. Default 5 s. For `Watch`, the longest delay before a
+    /// stream that ended is opened again.
     pub interval: Duration,
     /// Share by which the interval is randomly shorter or longer, 0 to 1; more counts as 1. Default 0.2, as in gRPC's
     /// backoffs.

@@ -7,7 +7,8 @@
 //! - **Check** ([`HealthCheck`]): an answer to `grpc.health.v1.Health/Check`, or a TCP connection, every `interval`, from
 //!   start to start, randomly shorter or longer. One at a time; without an answer within `timeout` it failed.
 //! - **Watch** ([`HealthWatch`]): one `Health/Watch` stream per connection (gRFC A17). It tells each change at once and costs
-//!   nothing in between. When it ends it is opened again, with gRPC's connection backoff, which any message starts over.
+//!   nothing in between. When it ends it is opened again, with gRPC's connection backoff, which any message starts over; but
+//!   after `interval` at the latest, so that an endpoint that was gone for long is back as soon as with Check.
 //! - UNIMPLEMENTED is healthy: the server answers, and has no health service.
 //! - The first result decides. Later, `unhealthy_threshold` failures in a row make an endpoint unhealthy, and
 //!   `healthy_threshold` successes healthy again. What the server says of itself, NOT_SERVING or SERVICE_UNKNOWN, needs no

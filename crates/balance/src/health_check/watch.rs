@@ -11,8 +11,9 @@ use crate::backoff::{BackoffConfig, Growth};
 
 /// The health stream of one endpoint, by [`Probe::Watch`](super::Probe::Watch).
 ///
-/// It lives with the connection: [`HealthWatch::connected`] and [`HealthWatch::disconnected`] begin and end it. While there is
-/// none the status is unknown, as connectivity then says all there is to say.
+/// Where it uses the connection of the calls it lives with it: [`HealthWatch::connected`] and [`HealthWatch::disconnected`]
+/// begin and end it. While there is none the status is unknown, as connectivity then says all there is to say. Where it has a
+/// connection of its own it is always connected, and a connection that cannot be made is an end of the stream.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct HealthWatch {
     judge: Judge,
@@ -33,7 +34,7 @@ enum Phase {
         /// Until when the first message must come; then there is no such time.
         answer_by: Option<Duration>,
     },
-    /// The server has no health service: this connection does without.
+    /// The server has no health service: this connection does without until it ends.
     Unimplemented,
 }
 
@@ -66,10 +67,10 @@ impl HealthWatch {
         }
     }
 
-    /// The endpoint's connection is ready: the stream is due at once.
-    pub fn connected(&mut self, now: Duration) {
+    /// The endpoint's connection is ready: the stream is due at this time, mostly at once.
+    pub fn connected(&mut self, at: Duration) {
         self.growth.reset();
-        self.phase = Phase::Waiting { at: now };
+        self.phase = Phase::Waiting { at };
     }
 
     /// The connection is gone, and the stream with it.
@@ -87,7 +88,7 @@ impl HealthWatch {
                 Due::Start(self.id)
             }
             Phase::Open { answer_by: Some(answer_by) } if answer_by <= now => {
-                self.wait(now, rng);
+                self.wait(config, now, rng);
                 Due::Cancel { check: self.id, transition: self.judge.timed_out(config) }
             }
             _ => Due::Nothing,
@@ -104,7 +105,8 @@ impl HealthWatch {
         self.judge.decide(result)
     }
 
-    /// Takes the end of the stream: UNIMPLEMENTED, or else a failure, also where the status was OK.
+    /// Takes the end of the stream: UNIMPLEMENTED, or else a failure, also where the status was OK. After UNIMPLEMENTED the
+    /// end of a connection of its own is told as another end of the same stream.
     pub fn ended(
         &mut self,
         config: &HealthCheckConfig,
@@ -113,14 +115,16 @@ impl HealthWatch {
         now: Duration,
         rng: &mut impl Rng,
     ) -> Option<Transition> {
-        if !self.is_open(stream) {
+        let does_without = self.phase == Phase::Unimplemented && stream == self.id;
+        if !self.is_open(stream) && !does_without {
             return None;
         }
         if result == CheckResult::Unimplemented {
             self.phase = Phase::Unimplemented;
+            self.growth.reset();
             return self.judge.decide(result);
         }
-        self.wait(now, rng);
+        self.wait(config, now, rng);
         self.judge.observe(config, CheckResult::Failed)
     }
 
@@ -128,8 +132,11 @@ impl HealthWatch {
         matches!(self.phase, Phase::Open { .. }) && stream == self.id
     }
 
-    fn wait(&mut self, now: Duration, rng: &mut impl Rng) {
-        let delay = self.growth.next(&BackoffConfig::default(), rng);
+    fn wait(&mut self, config: &HealthCheckConfig, now: Duration, rng: &mut impl Rng) {
+        let gently = BackoffConfig::default();
+        let backoff =
+            BackoffConfig { max: config.interval, base: gently.base.min(config.interval), ..gently };
+        let delay = self.growth.next(&backoff, rng);
         self.phase = Phase::Waiting { at: now.saturating_add(delay) };
     }
 }

@@ -21,6 +21,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use evenkeel_balance::health_check::HealthCheckConfig;
 use evenkeel_balance::outlier::OutlierConfig;
 use evenkeel_balance::retry::{RetryBudgetConfig, RetryThrottleConfig};
 use evenkeel_balance::{BackoffConfig, Locality, Policy, SlowStart, SpreadConfig};
@@ -137,6 +138,9 @@ pub struct Cluster {
     /// When to try again to connect. Its `min_connect_timeout` is `connect_timeout`.
     #[serde(serialize_with = "serialize_backoff")]
     pub backoff: BackoffConfig,
+    /// How each endpoint is asked whether it wants calls. `None`, the default: it is not.
+    #[serde(serialize_with = "crate::health::serialize")]
+    pub health_check: Option<HealthCheckConfig>,
     /// When an endpoint whose calls fail is taken out of rotation. `None`, the default: never.
     #[serde(serialize_with = "crate::outlier::serialize")]
     pub outlier_detection: Option<OutlierConfig>,

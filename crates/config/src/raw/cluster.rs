@@ -1,6 +1,7 @@
 //! Clusters: their connections and their names.
 
 use super::affinity::{RawHashBy, RawSubset};
+use super::health::RawHealthCheck;
 use super::leaf::Flag;
 use super::outlier::RawOutlierDetection;
 use super::policy::{RawPolicy, RawSlowStart};
@@ -76,6 +77,10 @@ raw_mapping! {
         /// When to try again to connect.
         #[schemars(extend("default" = {}))]
         backoff: RawBackoff,
+
+        /// Asks each endpoint whether it wants calls, or `off`: no endpoint is asked. `{}` is on with all defaults.
+        #[schemars(extend("default" = "off"))]
+        health_check: Off<RawHealthCheck>,
 
         /// When an endpoint whose calls fail is taken out of rotation, or `off`: never. `{}` is on with all defaults.
         #[schemars(extend("default" = "off"))]

@@ -11,6 +11,7 @@ mod canary;
 mod cluster;
 mod endpoint;
 mod fault;
+mod health;
 mod leaf;
 mod listener;
 mod outlier;
@@ -32,6 +33,7 @@ pub(crate) use canary::{RawCanary, RawCanaryStep};
 pub(crate) use cluster::{RawBackoff, RawCluster, RawDns};
 pub(crate) use endpoint::{RawEndpoint, RawWeighted};
 pub(crate) use fault::{RawFault, RawMirror};
+pub(crate) use health::RawHealthCheck;
 pub(crate) use leaf::{Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, Text};
 pub(crate) use listener::{
     RawLimitValues, RawLimits, RawListener, RawMatch, RawMetadataMatch, RawMetadataRules, RawRoute, RawShare,

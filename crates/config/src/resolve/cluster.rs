@@ -111,6 +111,7 @@ fn resolve_cluster(
         connect_timeout,
         stall_timeout: value::duration(&raw.stall_timeout, bounds::STALL_TIMEOUT, reports),
         backoff,
+        health_check: super::health::resolve_health_check(&raw.health_check, reports),
         outlier_detection: super::outlier::resolve_outliers(&raw.outlier_detection, reports),
         retry_budget: super::retry::resolve_budget(&raw.retry_budget, reports),
         retry_throttling: super::retry::resolve_throttling(&raw.retry_throttling, reports),

@@ -9,6 +9,7 @@ mod cluster;
 mod destination;
 mod endpoints;
 mod fault;
+mod health;
 mod listener;
 mod metadata;
 mod outlier;

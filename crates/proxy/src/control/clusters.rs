@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use evenkeel_balance::health_check::HealthStatus;
 use evenkeel_balance::outlier::OutlierDetector;
 use evenkeel_balance::retry::{RetryBudget, RetryThrottle};
 use evenkeel_balance::{EndpointSet, EndpointSpec, MAX_GROUPS, Policy, SpreadConfig, Subset};
@@ -17,6 +18,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch::Receiver;
 
+use super::health::{CHECKS_IN_FLIGHT_MAX, HealthChecks, Setup};
 use super::supervisor::Request;
 use crate::worker::snapshot::RetryGates;
 
@@ -29,6 +31,8 @@ pub(super) struct ClusterRuntime {
     set: Mutex<Known>,
     /// Outlier detection, shared by all workers.
     pub(super) outliers: Option<Arc<OutlierDetector>>,
+    /// Active checks, whose verdict all workers share.
+    pub(super) health: Option<HealthChecks>,
     /// What bounds retries, shared by all workers.
     pub(super) gates: Arc<RetryGates>,
     counted: (AtomicU64, AtomicU64),
@@ -71,16 +75,41 @@ impl ClusterRuntime {
         }
         let forwarder = tokio::spawn(forward(watch.subscribe(), changes)).abort_handle();
         let outliers = config.outlier_detection.map(|config| Arc::new(OutlierDetector::new(config, 0, now)));
+        let health = config.health_check.as_ref().map(|checks| {
+            HealthChecks::start(&Setup {
+                config: checks,
+                cluster: &config.name,
+                target: &config.target,
+                telemetry: Arc::clone(&telemetry),
+                in_flight_max: CHECKS_IN_FLIGHT_MAX,
+                now,
+                seed,
+            })
+        });
         let gates = Arc::new(RetryGates {
             budget: RetryBudget::new(config.retry_budget),
             throttle: config.retry_throttling.map(RetryThrottle::new),
         });
         let set = Mutex::new(Known { subset_seed: seed, ..Known::default() });
-        Self { config, watch, telemetry, set, outliers, gates, counted: Default::default(), forwarder }
+        Self {
+            config,
+            watch,
+            telemetry,
+            set,
+            outliers,
+            health,
+            gates,
+            counted: Default::default(),
+            forwarder,
+        }
     }
 
     /// Continues another runtime's endpoints, so that their counters survive a reload that changed the target.
     pub(super) fn inherit(&self, before: &Self) {
+        // From here on only this runtime's checks have a say; those before may still have an answer under way.
+        if let Some(health) = &before.health {
+            health.stop();
+        }
         let set = before.set();
         if let Some(set) = &set {
             self.judge(set);
@@ -100,7 +129,7 @@ impl ClusterRuntime {
         subset_of(self.config.subset, seed)
     }
 
-    /// Lets this cluster's outlier detection judge endpoints that another runtime's did.
+    /// Lets this cluster's outlier detection and checks judge endpoints that another runtime's did.
     fn judge(&self, set: &EndpointSet) {
         let endpoints = set.endpoints();
         match &self.outliers {
@@ -109,6 +138,9 @@ impl ClusterRuntime {
                 outliers.set_endpoints(endpoints.len() as u32);
             }
             None => endpoints.iter().for_each(|endpoint| endpoint.end_outlier_detection()),
+        }
+        if self.health.is_none() {
+            endpoints.iter().for_each(|endpoint| endpoint.end_health_checks());
         }
     }
 
@@ -152,8 +184,14 @@ impl ClusterRuntime {
             if let Some(outliers) = &self.outliers {
                 retire(outliers, known.set.as_deref(), &next);
             }
+            if self.health.is_some() {
+                withhold_new(known.set.as_deref(), &next, now);
+            }
             known.set = Some(Arc::new(next));
             known.generation = Some(state.generation);
+        }
+        if let (Some(health), Some(set)) = (&self.health, &known.set) {
+            health.follow(set);
         }
         known.set.clone()
     }
@@ -218,6 +256,14 @@ fn retire(outliers: &OutlierDetector, before: Option<&EndpointSet>, next: &Endpo
         }
     }
     outliers.set_endpoints(next.endpoints().len() as u32);
+}
+
+/// Lets new endpoints wait for their first check.
+fn withhold_new(before: Option<&EndpointSet>, next: &EndpointSet, now: Duration) {
+    let stays: HashSet<_> = before.into_iter().flat_map(EndpointSet::endpoints).map(Arc::as_ptr).collect();
+    for endpoint in next.endpoints().iter().filter(|endpoint| !stays.contains(&Arc::as_ptr(endpoint))) {
+        endpoint.note_health(HealthStatus::Unknown, now);
+    }
 }
 
 /// Tells the supervisor of each state of discovery, until either ends. Most answers are the same as before. They are

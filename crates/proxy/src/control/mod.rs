@@ -14,6 +14,7 @@ mod canary;
 mod clusters;
 mod drain;
 mod explain;
+mod health;
 mod memory;
 mod reload;
 mod snapshot;

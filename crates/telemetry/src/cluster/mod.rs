@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::call::{CallEnd, CallRow, CallTotals, Messages};
 use crate::counter::{Counter, SharedCounter};
+use crate::event::HealthCheckResult;
 use crate::shards::{Attached, Shards, lock};
 
 /// Endpoints with series of their own, over all clusters; up to 40 lines of metrics each.
@@ -183,7 +184,12 @@ pub struct ClusterTelemetry {
     places: Arc<Places>,
     endpoints: Mutex<Endpoints>,
     resolver: Mutex<ResolverTotals>,
+    /// By [`HealthCheckResult`].
+    health_checks: [SharedCounter; HEALTH_RESULTS],
 }
+
+/// How many kinds of [`HealthCheckResult`] there are.
+const HEALTH_RESULTS: usize = HealthCheckResult::ALL.len();
 
 #[derive(Debug, Default)]
 struct Endpoints {
@@ -223,7 +229,12 @@ pub struct ResolverTotals {
 
 impl ClusterTelemetry {
     fn new(places: Arc<Places>) -> Self {
-        Self { places, endpoints: Mutex::default(), resolver: Mutex::default() }
+        Self {
+            places,
+            endpoints: Mutex::default(),
+            resolver: Mutex::default(),
+            health_checks: Default::default(),
+        }
     }
 
     /// The endpoint of this address (the `endpoint` label), new if there is none.
@@ -262,6 +273,11 @@ impl ClusterTelemetry {
         resolver.failures = resolver.failures.wrapping_add(count);
     }
 
+    /// Counts a result of an endpoint's active checks.
+    pub fn health_checked(&self, result: HealthCheckResult) {
+        self.health_checks[result as usize].add(1);
+    }
+
     /// What this cluster's resolver did.
     #[must_use]
     pub fn resolver(&self) -> ResolverTotals {
@@ -282,7 +298,12 @@ impl ClusterTelemetry {
             }
         }
         samples.extend(other.map(|totals| EndpointSample { address: OTHER.into(), totals }));
-        ClusterSample { name: name.into(), resolver: self.resolver(), endpoints: samples }
+        ClusterSample {
+            name: name.into(),
+            resolver: self.resolver(),
+            health_checks: self.health_checks.each_ref().map(SharedCounter::get),
+            endpoints: samples,
+        }
     }
 }
 
@@ -293,6 +314,8 @@ pub struct ClusterSample {
     pub name: Box<str>,
     /// What its resolver did.
     pub resolver: ResolverTotals,
+    /// Results of its endpoints' active checks, by [`HealthCheckResult`].
+    pub health_checks: [u64; HEALTH_RESULTS],
     /// Its endpoints in the order of their addresses; then, if there are such, the sum of those beyond the bound.
     pub endpoints: Vec<EndpointSample>,
 }

@@ -294,6 +294,24 @@ impl std::fmt::Display for ResponseFlags {
     }
 }
 
+labels! {
+    /// How an active check of an endpoint ended, or what a stream that watches it said.
+    HealthCheckResult {
+        /// It serves, or its connection opened.
+        Serving = "serving",
+        /// It says that it does not serve.
+        NotServing = "not_serving",
+        /// It does not know the service.
+        ServiceUnknown = "service_unknown",
+        /// It has no health service, which counts as healthy.
+        Unimplemented = "unimplemented",
+        /// No connection, another status, or the end of a stream.
+        Failed = "failed",
+        /// No answer in time.
+        TimedOut = "timed_out",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -11,10 +11,10 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::Scrape;
+use super::{EndpointState, Scrape};
 use crate::call::CallTotals;
 use crate::cluster::{EndpointTotals, MAX_CLUSTER_SERIES, OTHER};
-use crate::event::{FAMILIES, Reload};
+use crate::event::{FAMILIES, HealthCheckResult, Reload};
 use crate::histogram::{LATENCY_BOUNDS, LatencyTotals};
 use crate::method::MethodId;
 use crate::telemetry::Snapshot;
@@ -132,10 +132,11 @@ impl Metrics {
     }
 
     fn encode_clusters(&self, families: &mut Families<'_, '_>) -> fmt::Result {
-        let states = self.endpoint_states();
+        let states = by_state(&self.scrape.endpoint_states);
         let states =
             states.iter().map(|((cluster, state), n)| ([("cluster", *cluster), ("state", *state)], *n));
         families.gauges("evenkeel_endpoints", "Endpoints by state.", states)?;
+        self.encode_health(families)?;
 
         // A cluster whose endpoints are written in the configuration has nothing to resolve.
         let resolving =
@@ -161,18 +162,21 @@ impl Metrics {
         families.gauges("evenkeel_resolver_last_success_age_seconds", help, ages)
     }
 
-    /// Numbers of endpoints by cluster and state, with a bounded number of clusters.
-    fn endpoint_states(&self) -> BTreeMap<(&str, &'static str), u64> {
-        let names: BTreeSet<_> =
-            self.scrape.endpoint_states.iter().map(|state| state.cluster.as_str()).collect();
-        let kept: BTreeSet<_> = names.into_iter().take(MAX_CLUSTER_SERIES).collect();
-        let mut states = BTreeMap::new();
-        for state in &self.scrape.endpoint_states {
-            let cluster = state.cluster.as_str();
-            let cluster = if kept.contains(cluster) { cluster } else { OTHER };
-            *states.entry((cluster, state.state)).or_default() += state.endpoints;
-        }
-        states
+    /// What active checks found; nothing of clusters that have none.
+    fn encode_health(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let health = by_state(&self.scrape.endpoint_health);
+        let health =
+            health.iter().map(|((cluster, health), n)| ([("cluster", *cluster), ("health", *health)], *n));
+        families.gauges("evenkeel_endpoints_by_health", "Endpoints by what active checks say.", health)?;
+        let checked =
+            self.snapshot.clusters.iter().filter(|cluster| cluster.health_checks.iter().any(|n| *n > 0));
+        let results = checked.flat_map(|cluster| {
+            HealthCheckResult::ALL
+                .iter()
+                .zip(cluster.health_checks)
+                .map(|(result, count)| ([("cluster", &*cluster.name), ("result", result.as_str())], count))
+        });
+        families.counters("evenkeel_health_checks", "Active checks of endpoints, by result.", results)
     }
 
     /// The table of events, protocol errors, and the gauges that follow from them.
@@ -255,6 +259,19 @@ impl Metrics {
         families.gauge("process_start_time_seconds", help, process.start_time_seconds)?;
         families.gauge("process_threads", "Number of OS threads in the process.", process.threads)
     }
+}
+
+/// Numbers of endpoints by cluster and state, with a bounded number of clusters.
+fn by_state(states: &[EndpointState]) -> BTreeMap<(&str, &'static str), u64> {
+    let names: BTreeSet<_> = states.iter().map(|state| state.cluster.as_str()).collect();
+    let kept: BTreeSet<_> = names.into_iter().take(MAX_CLUSTER_SERIES).collect();
+    let mut sums = BTreeMap::new();
+    for state in states {
+        let cluster = state.cluster.as_str();
+        let cluster = if kept.contains(cluster) { cluster } else { OTHER };
+        *sums.entry((cluster, state.state)).or_default() += state.endpoints;
+    }
+    sums
 }
 
 /// The codes that were seen, and OK.

@@ -28,6 +28,8 @@ pub struct Scrape {
     /// How many endpoints of which cluster are in which state. Equal labels are added up; clusters beyond
     /// [`crate::MAX_CLUSTER_SERIES`] are added up under `cluster="other"`.
     pub endpoint_states: Vec<EndpointState>,
+    /// How many endpoints of which cluster are what by active checks; only of clusters that have them. Bounded likewise.
+    pub endpoint_health: Vec<EndpointState>,
     /// What the system says about the process; `None` leaves its metrics out.
     pub process: Option<ProcessSample>,
     /// What is buffered for peers.

@@ -4,8 +4,9 @@ use evenkeel_grpc::Code;
 
 use super::*;
 use crate::{
-    CallEnd, ClusterTelemetry, EndpointStats, Event, MAX_CLUSTER_SERIES, MAX_METHODS, Messages, MethodId,
-    Options, Refused, Reload, ResponseFlag, Shed, Side, Telemetry, TransparentRetry, WorkerStats,
+    CallEnd, ClusterTelemetry, EndpointStats, Event, HealthCheckResult, MAX_CLUSTER_SERIES, MAX_METHODS,
+    Messages, MethodId, Options, Refused, Reload, ResponseFlag, Shed, Side, Telemetry, TransparentRetry,
+    WorkerStats,
 };
 
 const RULES: &[&str] = &["stream_id", "abuse", "stream_id"];
@@ -64,6 +65,9 @@ fn busy() -> Busy {
     let cluster = telemetry.cluster("orders");
     cluster.resolver_updated(1, Duration::from_secs(10));
     cluster.resolver_failed(1);
+    cluster.health_checked(HealthCheckResult::Serving);
+    cluster.health_checked(HealthCheckResult::Serving);
+    cluster.health_checked(HealthCheckResult::TimedOut);
     let (one, two) = (cluster.endpoint("127.0.0.2:50051"), cluster.endpoint("127.0.0.3:50051"));
     let (one_by_a, one_by_b, two_by_b) = (one.attach(), one.attach(), two.attach());
     for stats in [&one_by_a, &one_by_b] {
@@ -100,6 +104,7 @@ fn scrape() -> Scrape {
     Scrape {
         now: Duration::from_millis(12_500),
         endpoint_states,
+        endpoint_health: vec![state("healthy", 2), state("unhealthy", 1)],
         process: Some(process),
         buffered,
         canaries: Vec::new(),

@@ -2,6 +2,7 @@
 
 mod connecting;
 pub(crate) mod fixture;
+mod health;
 mod model;
 mod outliers;
 mod preview;

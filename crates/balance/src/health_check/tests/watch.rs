@@ -68,6 +68,17 @@ fn a_server_without_health_service_is_healthy_and_not_asked_again() {
 }
 
 #[test]
+fn the_end_of_a_connection_without_health_service_opens_the_stream_again() {
+    let (mut world, stream) = World::open();
+    world.ends(stream, CheckResult::Unimplemented);
+    assert_eq!(world.watch.message(stream, CheckResult::NotServing), None, "there is no stream");
+    assert_eq!(world.ends(stream, CheckResult::Failed), None, "forgiven once");
+    let (stream, waited) = world.reopens();
+    assert!((MS * 800..=MS * 1_200).contains(&waited), "{waited:?}");
+    assert_eq!(world.ends(stream, CheckResult::Failed), change(HEALTHY, FAILED));
+}
+
+#[test]
 fn one_end_of_a_stream_is_forgiven_and_the_second_is_not() {
     let (mut world, stream) = World::open();
     world.watch.message(stream, CheckResult::Serving);
@@ -84,14 +95,15 @@ fn one_end_of_a_stream_is_forgiven_and_the_second_is_not() {
 }
 
 #[test]
-fn the_backoff_grows_to_two_minutes() {
+fn the_backoff_grows_to_the_interval() {
     let (mut world, mut stream) = World::open();
+    world.config.interval = Duration::from_secs(30);
     let mut waited = Duration::ZERO;
     for _ in 0..20 {
         world.ends(stream, CheckResult::Failed);
         (stream, waited) = world.reopens();
     }
-    assert!((MS * 96_000..=MS * 144_000).contains(&waited), "{waited:?}");
+    assert!((MS * 24_000..=MS * 36_000).contains(&waited), "{waited:?}");
     // A new connection starts anew.
     world.watch.disconnected();
     world.watch.connected(world.now);

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::eligibility::{EligibilityBody, SubsetBody, WorkersSay, subset};
 use super::groups::{GroupBody, groups};
+use super::health::{HealthBody, describe_health};
 use super::removed::{RemovedBody, removed};
 use super::{Admin, pretty};
 use crate::control::clusters::ClusterRuntime;
@@ -70,6 +71,9 @@ struct EndpointBody {
     eligibility: EligibilityBody,
     /// Why it gets no new calls while others can take them; empty in service.
     withheld: Vec<&'static str>,
+    /// What active checks found; absent where the cluster has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthBody>,
     /// What outlier detection found; absent where the cluster has none, or while the endpoint is in service.
     #[serde(skip_serializing_if = "Option::is_none")]
     outlier: Option<OutlierBody>,
@@ -193,6 +197,7 @@ fn describe_endpoint(
             .filter(|reason| endpoint.is_withheld_as(*reason))
             .map(Withheld::name)
             .collect(),
+        health: describe_health(runtime, endpoint, now),
         outlier: runtime.outliers.as_ref().and_then(|_| describe_outlier(endpoint, now)),
         in_flight: endpoint.in_flight(),
         outcomes: outcomes.map(|(code, count)| (code.metric_name(), count)).collect(),

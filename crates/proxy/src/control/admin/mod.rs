@@ -11,6 +11,7 @@ mod connections;
 mod eligibility;
 mod explain;
 mod groups;
+mod health;
 mod hosts;
 mod metrics;
 mod process;
@@ -125,7 +126,7 @@ async fn refuse_other_sites(request: axum::extract::Request, next: axum::middlew
     let headers = request.headers();
     let is_by_page = headers.contains_key("origin")
         || headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() != b"none");
-    if is_by_page && request.method() != axum::http::Method::GET {
+    if is_by_page && request.method() != http::Method::GET {
         let text = "changes are for programs, not for pages in a browser: use curl or the command line\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
