@@ -113,7 +113,9 @@ impl Balancer {
         let of_groups = |rng: &mut SmallRng, fits: fn(&Candidate) -> bool| {
             self.groups.iter().find_map(|group| untried(&group.candidates, tried, rng, fits))
         };
-        let untried = of_groups(rng, |one| !one.endpoint.is_withheld())
+        let is_free: fn(&Candidate) -> bool = |one| !one.endpoint.is_withheld();
+        let untried = of_groups(rng, is_free)
+            .or_else(|| untried(&self.last_resort, tried, rng, is_free)) // Free again, but not noticed yet.
             .or_else(|| untried(&self.last_resort, tried, rng, |_| true))
             .or_else(|| of_groups(rng, |_| true)); // Withheld, but not noticed yet.
         match untried {

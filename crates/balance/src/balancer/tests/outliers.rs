@@ -261,3 +261,17 @@ fn another_detector_takes_over_who_is_out_and_none_brings_all_back() {
     fixture.set.endpoints().iter().for_each(|endpoint| endpoint.end_outlier_detection());
     assert!((0..10).any(|_| fixture.pick() == 1));
 }
+
+#[test]
+fn a_retry_finds_the_endpoint_that_just_came_back_among_those_that_are_withheld() {
+    for back in 1..8 {
+        let mut fixture = Fixture::ready(Policy::RoundRobin, &[1; 8], 7);
+        (1..8).for_each(|number| fixture.endpoint(number).set_draining(true));
+        for _ in 0..16 {
+            assert_eq!(fixture.pick(), 0);
+        }
+        fixture.endpoint(back).set_draining(false);
+        let tried = [fixture.slot(0)];
+        assert_eq!(fixture.balancer.pick_excluding(&ASK, &tried), Pick::Endpoint(fixture.slot(back)));
+    }
+}

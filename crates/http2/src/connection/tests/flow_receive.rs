@@ -52,19 +52,19 @@ fn the_connections_window_may_be_filled_and_not_exceeded() {
 }
 
 #[test]
-fn credit_comes_back_in_halves_of_a_window_when_the_owner_is_done() {
+fn credit_comes_back_when_the_owner_is_done_with_as_much_as_the_peer_has_left() {
     let mut server = keeping(Limits::edge(), 1);
     server.feed(bytes(1, 40_000));
-    server.consume(1, STREAM / 2 - 1);
+    server.consume(1, STREAM - 40_000 - 1);
     assert_eq!(server.sent(), []);
     server.consume(1, 1);
-    assert_eq!(server.sent(), [Sent::WindowUpdate(1, STREAM / 2)]);
-    server.consume(1, 40_000 - STREAM / 2);
+    assert_eq!(server.sent(), [Sent::WindowUpdate(1, STREAM - 40_000)]);
+    server.consume(1, 2 * 40_000 - STREAM);
     assert_eq!(server.sent(), []);
-    // What is left of the 40 000 is 7 233 bytes; 25 535 more make a half of the window.
+    // What is left of the 40 000 is 14 465 bytes; 25 535 more are again more than the peer has left.
     server.feed(bytes(1, 25_535));
     server.consume(1, 25_535);
-    assert_eq!(server.sent(), [Sent::WindowUpdate(1, 32_768)]);
+    assert_eq!(server.sent(), [Sent::WindowUpdate(1, 40_000)]);
 }
 
 #[test]
@@ -185,10 +185,10 @@ fn credit_comes_back_once_when_a_consumer_is_slower_than_the_peers_reset() {
     assert_eq!(server.sent(), []);
     assert_eq!((server.http2.window.held(), server.http2.window.available()), (0, 40_000));
     server.feed(wire().open(3));
-    server.feed(bytes(3, 7_232));
-    server.consume(3, 7_232);
-    // 25 535 of stream 1 and 7 232 of stream 3 are a half of the window.
-    assert_eq!(server.sent(), [Sent::WindowUpdate(0, 32_767)]);
+    server.feed(bytes(3, 7_233));
+    server.consume(3, 7_233);
+    // 25 535 of stream 1 and 7 233 of stream 3 are more than the other half of the window.
+    assert_eq!(server.sent(), [Sent::WindowUpdate(0, 32_768)]);
 }
 
 #[test]
