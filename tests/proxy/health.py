@@ -163,8 +163,12 @@ def a_backend_without_a_health_service_is_healthy(stage):
     for kind in ("grpc", "grpc_watch"):
         running, client, _ = start(stage, backends, kind=kind)
         assert calls.shares(client, 10) == {"b1": 5, "b2": 5}
-        results = {one["health"]["last"]["result"] for one in running.endpoints().values()}
-        assert results == {"unimplemented"}, results
+
+        def are_told():
+            checks = [one["health"]["last"] for one in running.endpoints().values()]
+            return all(checks) and {check["result"] for check in checks} == {"unimplemented"}
+
+        eventually(are_told, "both have been asked, and said that there is no such service")
 
 
 @test
