@@ -12,6 +12,7 @@ from harness import suite  # noqa: E402
 import balancing  # noqa: E402, F401
 import affinity  # noqa: E402, F401
 import deadlines  # noqa: E402, F401
+import limiting  # noqa: E402, F401
 import resilience  # noqa: E402, F401
 import health  # noqa: E402, F401
 import routing  # noqa: E402, F401

@@ -104,7 +104,9 @@ pub fn hash_of(parts: impl IntoIterator<Item = KeyPart>) -> Option<u64> {
     hash
 }
 
-fn cookie_value<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+/// The value of a cookie in the value of one `cookie` field, without quotes around it; `None` if it is not there.
+#[must_use]
+pub fn cookie_value<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     field.split(|byte| *byte == b';').find_map(|pair| {
         let equals = pair.iter().position(|byte| *byte == b'=')?;
         let (found, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());

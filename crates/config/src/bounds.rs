@@ -266,6 +266,57 @@ pub const SUBSET_CLIENT_INDEX: Bounds<u32> = count(0, 1_000_000, 0);
 /// Calls of one worker that may wait for a connection to a cluster: Envoy's `max_pending_requests`.
 pub const MAX_PENDING: Bounds<u32> = count(1, 65_536, 1_024);
 
+/// Connections that a circuit breaker allows. The default is not used: without a number there is no bound. None at all would
+/// be no cluster.
+pub const BREAKER_MAX_CONNECTIONS: Bounds<u32> = count(1, 1_000_000, 1_024);
+
+/// Attempts or retries under way that a circuit breaker allows. 0: a cluster in maintenance, or without retries. The default is
+/// not used: without a number there is no bound, as Envoy's 1,024 and 3 of a cluster cut off healthy ones (envoyproxy/envoy#29762).
+pub const BREAKER_PLACES: Bounds<u32> = count(0, 1_000_000, 1_024);
+
+/// Calls of all workers that wait, as a circuit breaker allows them: Envoy's 1,024.
+pub const BREAKER_MAX_PENDING: Bounds<u32> = count(0, 1_000_000, 1_024);
+
+/// Attempts under way at one endpoint that a circuit breaker allows: what Envoy and gRPC (gRFC A32) allow a whole cluster.
+pub const BREAKER_ENDPOINT_MAX_REQUESTS: Bounds<u32> = count(0, 1_000_000, 1_024);
+
+/// Windows of adaptive concurrency (Envoy's example: 100 ms). Shorter ones have no calls, in longer ones a queue builds up.
+pub const ADAPTIVE_SAMPLE_INTERVAL: Bounds<Duration> = millis(10, MINUTE, 100);
+
+/// The lowest limit of adaptive concurrency (Envoy: 3).
+pub const ADAPTIVE_MIN_LIMIT: Bounds<u32> = count(1, 1_000_000, 3);
+
+/// The highest limit of adaptive concurrency (Envoy: 1,000).
+pub const ADAPTIVE_MAX_LIMIT: Bounds<u32> = count(1, 1_000_000, 1_000);
+
+/// The first limit of adaptive concurrency (Netflix concurrency-limits: 20).
+pub const ADAPTIVE_INITIAL_LIMIT: Bounds<u32> = count(1, 1_000_000, 20);
+
+/// How much slower than without a queue is no sign of one, in percent (Envoy: 25).
+pub const ADAPTIVE_BUFFER_PERCENT: Bounds<u32> = count(0, 1_000, 25);
+
+/// The latency without a queue. The default is not used: without it, it is measured.
+pub const ADAPTIVE_MIN_RTT: Bounds<Duration> = millis(1, MINUTE, 10);
+
+/// Time between two measurements of it (Envoy's example: 60 s).
+pub const ADAPTIVE_MEASURE_INTERVAL: Bounds<Duration> = millis(SECOND, DAY, MINUTE);
+
+/// Share of that by which it is longer at random, in percent (Envoy: 15).
+pub const ADAPTIVE_MEASURE_JITTER_PERCENT: Bounds<u32> = count(0, 100, 15);
+
+/// Successes that make a measurement (Envoy: 50).
+pub const ADAPTIVE_MEASURE_REQUESTS: Bounds<u32> = count(1, 10_000, 50);
+
+/// Calls that a rate limit lets through in its time, or at once. They must be given; the default is not used.
+pub const RATE_REQUESTS: Bounds<u32> = count(1, 1_000_000_000, 100);
+
+/// The time of a rate limit.
+pub const RATE_PER: Bounds<Duration> = millis(1, DAY, SECOND);
+
+/// Clients that a rate limit tells apart: 272 KiB of buckets by default, 17 MiB at most.
+pub const RATE_MAX_KEYS: Bounds<u32> =
+    count(8, evenkeel_balance::limit::MAX_KEYS, evenkeel_balance::limit::DEFAULT_KEYS);
+
 /// Connections of one worker to one endpoint; another is opened when all have as many streams as the endpoint allows.
 pub const MAX_CONNECTIONS_PER_ENDPOINT: Bounds<u32> = count(1, 64, 4);
 

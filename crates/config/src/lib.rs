@@ -44,11 +44,11 @@ pub use errors::{ConfigError, ConfigErrors, Fault, MAX_ERRORS, Place};
 pub use flags::Flags;
 pub use listen::{ListenAddress, ListenAddressError, ListenAddressProblem};
 pub use model::{
-    AccessLog, Admin, BinaryValues, CanarySettings, Cluster, ClusterRef, Config, Cookie, DEFAULT_ADMIN_PORT,
-    Destination, DnsRefresh, Drain, FaultInjection, Forwarded, HashBy, Limits, Listener, MAX_REGEX_BYTES,
-    MemoryLimit, MetadataChange, MetadataField, MetadataMatch, MetadataRules, Mirror, NamesWithUnderscore,
-    Overload, PathMatch, Percent, Profile, Retry, Route, RouteMatch, Share, StateFile, Subset, SubsetKind,
-    ValueMatch, whole_regex,
+    AccessLog, AdaptiveConcurrency, Admin, BinaryValues, CanarySettings, CircuitBreakers, ClientRate,
+    Cluster, ClusterRef, Config, Cookie, DEFAULT_ADMIN_PORT, Destination, DnsRefresh, Drain, FaultInjection,
+    Forwarded, HashBy, Limits, Listener, MAX_REGEX_BYTES, MemoryLimit, MetadataChange, MetadataField,
+    MetadataMatch, MetadataRules, Mirror, NamesWithUnderscore, Overload, PathMatch, Percent, Profile, Rate,
+    Retry, Route, RouteMatch, RouteRateLimit, Share, StateFile, Subset, SubsetKind, ValueMatch, whole_regex,
 };
 pub use policy::{UnknownPolicy, policy_from_str, policy_name};
 pub use schema::{endpoints_schema, schema};

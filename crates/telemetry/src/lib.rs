@@ -38,7 +38,7 @@ pub use cluster::{
 };
 pub use counter::SharedCounter;
 pub use event::{
-    Ejected, Event, HealthCheckResult, Hedged, Injected, LoadReported, Mirrored, Refused, Reload,
+    Ejected, Event, HealthCheckResult, Hedged, Injected, Limited, LoadReported, Mirrored, Refused, Reload,
     ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side, TransparentRetry,
 };
 pub use exposition::{BufferedSample, CanarySample, EndpointState, Format, ProcessSample, Scrape, render};

@@ -17,6 +17,7 @@ use twox_hash::XxHash64;
 use crate::address::Address;
 use crate::connectivity::{Connectivity, Standing, Tally};
 use crate::health_check::HealthStatus;
+use crate::limit::{BreakerLimits, CircuitBreaker, Scope};
 use crate::outlier::OutlierRecord;
 use crate::policy::ProbeAnswer;
 
@@ -46,6 +47,7 @@ pub struct Endpoint {
     hot: Hot,
     totals: Totals,
     outlier: OutlierRecord,
+    breaker: CircuitBreaker,
     address: Address,
     /// XXH64 of the address: a place on a ring that is the same in every worker and after every restart.
     hash: u64,
@@ -138,7 +140,8 @@ impl Endpoint {
             reported_at_ms: AtomicU64::new(0),
             healthy_since_us: AtomicU64::new(0),
         };
-        Self { hot, totals: Totals::default(), outlier: OutlierRecord::default(), address, hash }
+        let breaker = CircuitBreaker::new(Scope::Endpoint, &BreakerLimits::default());
+        Self { hot, totals: Totals::default(), outlier: OutlierRecord::default(), breaker, address, hash }
     }
 
     /// Where the endpoint listens.
@@ -303,6 +306,12 @@ impl Endpoint {
         &self.outlier
     }
 
+    /// Its circuit breaker, without bounds unless some were set. It counts what its cluster's limits let it count.
+    #[must_use]
+    pub fn breaker(&self) -> &CircuitBreaker {
+        &self.breaker
+    }
+
     /// Puts the endpoint back into rotation as far as outlier detection took it out: its cluster has none any more.
     pub fn end_outlier_detection(&self) {
         self.outlier.reset();
@@ -458,6 +467,6 @@ mod tests {
         assert_eq!(align_of::<Endpoint>(), 64);
         assert_eq!(size_of::<Hot>(), 64);
         assert_eq!(size_of::<Totals>(), 64);
-        assert_eq!(size_of::<Endpoint>(), 256, "the bound of a set's memory counts on it");
+        assert_eq!(size_of::<Endpoint>(), 384, "the bound of a set's memory counts on it");
     }
 }

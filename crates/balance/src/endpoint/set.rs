@@ -18,7 +18,7 @@ use crate::spread::{GroupKey, Localities, PanicCounts, SpreadConfig};
 /// Endpoints a set can hold. Those beyond it are left out, the last first; see [`EndpointSet::left_out`].
 ///
 /// More than one DNS answer can hold (a message has at most 65,535 bytes), and a bound on what a broken source can make us
-/// keep: at 256 bytes each, 16 MiB.
+/// keep: at 384 bytes each, 24 MiB.
 pub const MAX_ENDPOINTS: usize = 65_536;
 
 /// Groups a set can have: priorities times the localities of each. With more, localities are not looked at; see

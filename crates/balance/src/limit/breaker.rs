@@ -7,6 +7,8 @@
 //! Why not Envoy's defaults? 1,024 requests and 3 retries for a whole cluster cut off healthy clusters that are merely busy
 //! (envoyproxy/envoy#29762, aws/aws-app-mesh-roadmap#229). The default bound of requests is one per endpoint, so that it
 //! grows with the capacity; retries are bounded by their budget, connections by each worker's share of the endpoints.
+//!
+//! An endpoint has no [`Resource::Pending`]: calls wait for a cluster, not for one of its endpoints.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -143,7 +145,12 @@ impl CircuitBreaker {
         }
     }
 
-    /// Gives back what [`CircuitBreaker::acquire`] took.
+    /// Takes a place whether there is one or not, for what must not be refused. [`CircuitBreaker::release`] must follow, once.
+    pub fn force(&self, resource: Resource) {
+        self.used[resource as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Gives back what [`CircuitBreaker::acquire`] or [`CircuitBreaker::force`] took.
     pub fn release(&self, resource: Resource) {
         let before = self.used[resource as usize].fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "{resource:?} was released that was never acquired");
@@ -161,11 +168,16 @@ impl CircuitBreaker {
         self.used[resource as usize].load(Relaxed)
     }
 
+    /// The bound, if there is one.
+    #[must_use]
+    pub fn limit(&self, resource: Resource) -> Option<u32> {
+        Some(self.limits[resource as usize].load(Relaxed)).filter(|limit| *limit != NO_LIMIT)
+    }
+
     /// Places left; `None` where there is no bound.
     #[must_use]
     pub fn remaining(&self, resource: Resource) -> Option<u32> {
-        let limit = self.limits[resource as usize].load(Relaxed);
-        (limit != NO_LIMIT).then(|| limit.saturating_sub(self.used(resource)))
+        self.limit(resource).map(|limit| limit.saturating_sub(self.used(resource)))
     }
 
     /// Refusals so far.
@@ -219,6 +231,16 @@ mod tests {
         assert_eq!(breaker.acquire(Resource::Requests), Err(overflow));
         breaker.release(Resource::Requests);
         assert_eq!(breaker.acquire(Resource::Requests), Ok(()));
+    }
+
+    #[test]
+    fn what_must_not_be_refused_counts_all_the_same() {
+        let breaker = CircuitBreaker::new(Scope::Cluster, &limits(1));
+        breaker.force(Resource::Connections);
+        breaker.force(Resource::Connections);
+        assert_eq!((breaker.used(Resource::Connections), breaker.limit(Resource::Connections)), (2, Some(1)));
+        breaker.release(Resource::Connections);
+        assert!(breaker.acquire(Resource::Connections).is_err());
     }
 
     #[test]

@@ -13,11 +13,13 @@
 //! one; if there are none, the new one is turned away: calls that have waited are worth more.
 //!
 //! The mean time between departures is an EWMA over the departures while calls wait, and not believed before
-//! [`TRUSTED_DEPARTURES`] of them: with nothing known, every call may wait.
+//! [`TRUSTED_DEPARTURES`] of them: with nothing known, every call may wait. Time in which nobody could be served, since no
+//! endpoint was there, is left out ([`PendingQueue::unblock`]): it says nothing about the pace at which calls leave.
 //!
 //! One worker owns a queue. All operations cost O(log n), but the search for hopeless calls, which is O(n), and made once
 //! per arrival at a full queue at most.
 
+use core::ops::Bound;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +58,17 @@ pub enum Refused {
         /// How long it would wait.
         retry_after: Duration,
     },
+}
+
+/// A call whose turn may have come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Turn<'a, T> {
+    /// Its name in the queue, where it still is.
+    pub key: PendingKey,
+    /// What its owner keeps of it.
+    pub call: &'a T,
+    /// Why it is to be taken out instead, if it is too late for it.
+    pub too_late: Option<Dropped>,
 }
 
 /// Calls of one worker and cluster that wait, with what their owner keeps of each.
@@ -143,6 +156,39 @@ impl<T> PendingQueue<T> {
         Ok(key)
     }
 
+    /// Changes how many calls may wait. Those that are too many by then stay.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
+    /// From now on calls can be served again: the time until now does not count as one between two departures.
+    pub fn unblock(&mut self, now: Duration) {
+        self.departures.begin(now);
+    }
+
+    /// The first call behind this one, or of all: whoever looks tries to send it, and then says [`PendingQueue::depart`] if
+    /// it was sent, or leaves it where it is.
+    #[must_use]
+    pub fn next_turn(
+        &self,
+        behind: Option<PendingKey>,
+        now: Duration,
+        attempt: Duration,
+    ) -> Option<Turn<'_, T>> {
+        let start = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let (key, waiting) = self.calls.range((start, Bound::Unbounded)).next()?;
+        let late = waiting.deadline.filter(|deadline| is_late(now, Duration::ZERO, attempt, *deadline));
+        let too_late = late.map(|deadline| self.reason(now, deadline));
+        Some(Turn { key: *key, call: &waiting.call, too_late })
+    }
+
+    /// Takes a call out that was sent.
+    pub fn depart(&mut self, key: PendingKey, now: Duration) -> Option<T> {
+        let call = self.remove(key)?;
+        self.departures.departed(now);
+        Some(call)
+    }
+
     /// Takes the call whose turn it is out of the queue, to be sent now. `dropped` is told those before it that are too late.
     pub fn pop(
         &mut self,
@@ -150,17 +196,11 @@ impl<T> PendingQueue<T> {
         attempt: Duration,
         mut dropped: impl FnMut(T, Dropped),
     ) -> Option<T> {
-        while let Some((key, waiting)) = self.calls.pop_first() {
-            self.forget_deadline(key, waiting.deadline);
-            match waiting.deadline {
-                Some(deadline) if is_late(now, Duration::ZERO, attempt, deadline) => {
-                    let reason = self.reason(now, deadline);
-                    dropped(waiting.call, reason);
-                }
-                _ => {
-                    self.departures.departed(now);
-                    return Some(waiting.call);
-                }
+        while let Some(turn) = self.next_turn(None, now, attempt) {
+            let (key, too_late) = (turn.key, turn.too_late);
+            let Some(reason) = too_late else { return self.depart(key, now) };
+            if let Some(call) = self.remove(key) {
+                dropped(call, reason);
             }
         }
         None

@@ -8,6 +8,7 @@ mod affinity;
 mod canary;
 mod destination;
 mod fault;
+mod limits;
 mod listener;
 mod metadata;
 mod overload;
@@ -36,6 +37,7 @@ pub use affinity::{Cookie, HashBy, Subset, SubsetKind};
 pub use canary::{CanarySettings, StateFile};
 pub use destination::{Destination, Share};
 pub use fault::{FaultInjection, Mirror, Percent};
+pub use limits::{AdaptiveConcurrency, CircuitBreakers, ClientRate, Rate, RouteRateLimit};
 pub use listener::{Limits, Listener, Profile};
 pub use metadata::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
 pub use overload::{MemoryLimit, Overload};
@@ -150,10 +152,18 @@ pub struct Cluster {
     /// Stops retries while too many attempts fail (gRFC A6). `None`, the default: never.
     #[serde(serialize_with = "crate::retry::serialize_throttling")]
     pub retry_throttling: Option<RetryThrottleConfig>,
+    /// Bounds of what may be under way. `None`, the default: none but the ones of each worker below.
+    #[serde(serialize_with = "limits::serialize_breakers")]
+    pub circuit_breakers: Option<CircuitBreakers>,
+    /// A limit of what is under way that follows the latency. `None`, the default: off.
+    #[serde(serialize_with = "limits::serialize_adaptive")]
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+    /// Whether calls wait for an endpoint where there is none that could take them. Default false: they fail.
+    pub wait_for_ready: bool,
     /// How often a name is resolved. `None` if the target has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsRefresh>,
-    /// Calls of one worker that may wait for a connection. Default 1024.
+    /// Calls of one worker that may wait for an endpoint or a place. Default 1024.
     pub max_pending: u32,
     /// Connections of one worker to one endpoint. Default 4.
     pub max_connections_per_endpoint: u32,

@@ -10,7 +10,7 @@ use evenkeel_balance::retry::{HedgingPolicy, RetryPolicy};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{Destination, FaultInjection, MetadataChange, MetadataMatch, Mirror};
+use super::{Destination, FaultInjection, MetadataChange, MetadataMatch, Mirror, RouteRateLimit};
 use crate::units::format_duration;
 
 /// Where calls go, and which.
@@ -34,6 +34,8 @@ pub struct Route {
     pub mirror: Option<Mirror>,
     /// Faults that are injected into its calls; `None`, the default: none.
     pub fault: Option<FaultInjection>,
+    /// How often its calls are let through; `None`, the default: as often as they come.
+    pub rate_limit: Option<RouteRateLimit>,
     /// What is changed in the metadata of requests on their way to the backend.
     pub request_metadata: MetadataChange,
     /// What is changed in the metadata with which an answer begins, on its way to the client.
@@ -89,6 +91,9 @@ impl Serialize for Route {
         }
         if let Some(fault) = &self.fault {
             map.serialize_entry("fault", fault)?;
+        }
+        if let Some(limit) = &self.rate_limit {
+            map.serialize_entry("rate_limit", limit)?;
         }
         for (key, change) in [
             ("request_metadata", &self.request_metadata),

@@ -3,6 +3,7 @@
 use super::affinity::{RawHashBy, RawSubset};
 use super::health::RawHealthCheck;
 use super::leaf::Flag;
+use super::limits::{RawAdaptiveConcurrency, RawCircuitBreakers};
 use super::outlier::RawOutlierDetection;
 use super::policy::{RawPolicy, RawSlowStart};
 use super::retry::{RawRetryBudget, RawRetryThrottling};
@@ -94,11 +95,25 @@ raw_mapping! {
         #[schemars(extend("default" = "off"))]
         retry_throttling: Off<RawRetryThrottling>,
 
+        /// Bounds of what may be under way, or `off`. `{}` is on with all defaults.
+        #[schemars(extend("default" = "off"))]
+        circuit_breakers: Off<RawCircuitBreakers>,
+
+        /// As many calls under way as the latency of the answers allows, or `off`. `{}` is on with all defaults. For calls that
+        /// end soon, not for streams.
+        #[schemars(extend("default" = "off"))]
+        adaptive_concurrency: Off<RawAdaptiveConcurrency>,
+
+        /// Whether calls wait for an endpoint, up to their deadline, where there is none that could take them. If not, they fail
+        /// at once with UNAVAILABLE and `no healthy upstream`.
+        #[schemars(extend("default" = false))]
+        wait_for_ready: Flag,
+
         /// How often a name is resolved. Only for `dns` and `dns+srv` targets.
         #[schemars(extend("default" = {}))]
         dns: RawDns,
 
-        /// Calls of one worker that may wait for a connection; more are answered with UNAVAILABLE. 1 to 65536.
+        /// Calls of one worker that may wait for an endpoint or a place; more are answered with UNAVAILABLE. 1 to 65536.
         #[schemars(range(min = bounds::MAX_PENDING.min, max = bounds::MAX_PENDING.max))]
         #[schemars(extend("default" = bounds::MAX_PENDING.default))]
         max_pending: Integer,

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::leaf::Flag;
+use super::limits::RawRateLimit;
 use super::retry::{RawHedge, RawRetry};
 use super::{
     Integer, List, Off, OneOrMany, RawCanary, RawDuration, RawFault, RawMetadataChange, RawMirror, RawSize,
@@ -115,6 +116,9 @@ raw_mapping! {
 
         /// Faults that are injected into its calls, to see how their clients bear them. Without it none is.
         fault: RawFault,
+
+        /// How often its calls are let through; more are answered with RESOURCE_EXHAUSTED. Without it as often as they come.
+        rate_limit: RawRateLimit,
 
         /// What is changed in the metadata of requests on their way to the backend.
         request_metadata: RawMetadataChange,

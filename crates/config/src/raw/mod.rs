@@ -13,6 +13,7 @@ mod endpoint;
 mod fault;
 mod health;
 mod leaf;
+mod limits;
 mod listener;
 mod outlier;
 mod policy;
@@ -35,6 +36,9 @@ pub(crate) use endpoint::{RawEndpoint, RawWeighted};
 pub(crate) use fault::{RawFault, RawMirror};
 pub(crate) use health::RawHealthCheck;
 pub(crate) use leaf::{Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, Text};
+pub(crate) use limits::{
+    RawAdaptiveConcurrency, RawCircuitBreakers, RawClientRateLimit, RawEndpointBreakers, RawRateLimit,
+};
 pub(crate) use listener::{
     RawLimitValues, RawLimits, RawListener, RawMatch, RawMetadataMatch, RawMetadataRules, RawRoute, RawShare,
 };

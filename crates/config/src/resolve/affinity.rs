@@ -35,7 +35,7 @@ pub(super) fn resolve_hash_by(raw: &RawCluster, policy: Policy, reports: &mut Re
     sources
 }
 
-fn resolve_sources(list: &At<List<RawHashBy>>, reports: &mut Reports) -> Vec<HashBy> {
+pub(super) fn resolve_sources(list: &At<List<RawHashBy>>, reports: &mut Reports) -> Vec<HashBy> {
     let count = list.value.written;
     if count > MAX_HASH_BY {
         let what = "sources of a key";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::BackoffConfig;
 
-use super::{affinity, policy, value};
+use super::{affinity, limits, policy, value};
 use crate::bounds::{self, MAX_CLUSTERS, MAX_NAME_CHARS};
 use crate::errors::{Fault, Reports, Span};
 use crate::model::{Cluster, ClusterRef, DnsRefresh};
@@ -115,6 +115,9 @@ fn resolve_cluster(
         outlier_detection: super::outlier::resolve_outliers(&raw.outlier_detection, reports),
         retry_budget: super::retry::resolve_budget(&raw.retry_budget, reports),
         retry_throttling: super::retry::resolve_throttling(&raw.retry_throttling, reports),
+        circuit_breakers: limits::resolve_breakers(&raw.circuit_breakers, reports),
+        adaptive_concurrency: limits::resolve_adaptive(&raw.adaptive_concurrency, reports),
+        wait_for_ready: raw.wait_for_ready.given().is_some_and(|flag| flag.value.0),
         dns,
         max_pending,
         max_connections_per_endpoint,

@@ -10,6 +10,7 @@ mod destination;
 mod endpoints;
 mod fault;
 mod health;
+mod limits;
 mod listener;
 mod metadata;
 mod outlier;

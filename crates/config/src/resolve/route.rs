@@ -6,7 +6,7 @@ use super::cluster::ClusterNames;
 use super::listener::check_length;
 use super::reach::Reach;
 use super::value;
-use super::{destination, fault, metadata, rewrite};
+use super::{destination, fault, limits, metadata, rewrite};
 use crate::bounds::{self, MAX_AUTHORITIES, MAX_ROUTES};
 use crate::errors::{Fault, Reports};
 use crate::model::{PathMatch, Route, RouteMatch};
@@ -29,6 +29,7 @@ pub(super) fn resolve_routes(
         let hedge = super::retry::resolve_hedge(&route.value, reports);
         let mirror = fault::resolve_mirror(&route.value.mirror, destination.as_ref(), clusters, reports);
         let fault = fault::resolve_fault(&route.value.fault, reports);
+        let rate_limit = limits::resolve_rate_limit(&route.value.rate_limit, reports);
         let mut change = |key, field| rewrite::resolve_change(key, field, reports);
         let request_metadata = change("request_metadata", &route.value.request_metadata);
         let response_metadata = change("response_metadata", &route.value.response_metadata);
@@ -49,6 +50,7 @@ pub(super) fn resolve_routes(
             stream_idle_timeout,
             mirror,
             fault,
+            rate_limit,
             request_metadata,
             response_metadata,
             response_trailers,

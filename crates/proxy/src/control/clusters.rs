@@ -19,7 +19,9 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch::Receiver;
 
 use super::health::{CHECKS_IN_FLIGHT_MAX, HealthChecks, Setup};
+use super::limits::cluster_limits;
 use super::supervisor::Request;
+use crate::worker::limit::ClusterLimits;
 use crate::worker::snapshot::RetryGates;
 
 /// A cluster at run time.
@@ -35,6 +37,8 @@ pub(super) struct ClusterRuntime {
     pub(super) health: Option<HealthChecks>,
     /// What bounds retries, shared by all workers.
     pub(super) gates: Arc<RetryGates>,
+    /// What bounds the calls of all workers.
+    pub(super) limits: Option<Arc<ClusterLimits>>,
     counted: (AtomicU64, AtomicU64),
     forwarder: tokio::task::AbortHandle,
 }
@@ -91,6 +95,7 @@ impl ClusterRuntime {
             throttle: config.retry_throttling.map(RetryThrottle::new),
         });
         let set = Mutex::new(Known { subset_seed: seed, ..Known::default() });
+        let limits = cluster_limits(&config, None, now);
         Self {
             config,
             watch,
@@ -99,13 +104,17 @@ impl ClusterRuntime {
             outliers,
             health,
             gates,
+            limits,
             counted: Default::default(),
             forwarder,
         }
     }
 
     /// Continues another runtime's endpoints, so that their counters survive a reload that changed the target.
-    pub(super) fn inherit(&self, before: &Self) {
+    pub(super) fn inherit(&mut self, before: &Self, now: Duration) {
+        if let Some(limits) = &before.limits {
+            self.limits = cluster_limits(&self.config, Some((&before.config, limits)), now);
+        }
         // From here on only this runtime's checks have a say; those before may still have an answer under way.
         if let Some(health) = &before.health {
             health.stop();
@@ -113,6 +122,7 @@ impl ClusterRuntime {
         let set = before.set();
         if let Some(set) = &set {
             self.judge(set);
+            self.bound(set);
         }
         let subset_seed = before.set.lock().unwrap_or_else(PoisonError::into_inner).subset_seed;
         let mut known = self.set.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,6 +152,12 @@ impl ClusterRuntime {
         if self.health.is_none() {
             endpoints.iter().for_each(|endpoint| endpoint.end_health_checks());
         }
+    }
+
+    /// Gives each endpoint the bounds that the cluster has for it.
+    fn bound(&self, set: &EndpointSet) {
+        let limits = self.config.circuit_breakers.map(|breakers| breakers.endpoint).unwrap_or_default();
+        set.endpoints().iter().for_each(|endpoint| endpoint.breaker().set_limits(&limits));
     }
 
     /// The newest set of endpoints; `None` before the first answer.
@@ -187,6 +203,7 @@ impl ClusterRuntime {
             if self.health.is_some() {
                 withhold_new(known.set.as_deref(), &next, now);
             }
+            self.bound(&next);
             known.set = Some(Arc::new(next));
             known.generation = Some(state.generation);
         }
@@ -364,8 +381,8 @@ mod tests {
         assert_eq!(used(&first).len(), 20);
         let other = start_with(&target, 2, subset);
         assert_ne!(used(&other), used(&first));
-        let reloaded = start_with(&target, 2, subset);
-        reloaded.inherit(&first);
+        let mut reloaded = start_with(&target, 2, subset);
+        reloaded.inherit(&first, NOW);
         assert_eq!(used(&reloaded), used(&first));
     }
 

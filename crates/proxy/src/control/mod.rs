@@ -15,6 +15,7 @@ mod clusters;
 mod drain;
 mod explain;
 mod health;
+mod limits;
 mod memory;
 mod reload;
 mod snapshot;

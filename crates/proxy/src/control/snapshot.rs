@@ -15,8 +15,10 @@ use regex::bytes::Regex;
 
 use super::canary::Canaries;
 use super::clusters::ClusterRuntime;
+use super::limits::RateLimits;
 use crate::worker::affinity::{CookieSource, HashPlan, KeySource};
 use crate::worker::fault::Fault;
+use crate::worker::limit::rate::RouteRateLimit;
 use crate::worker::metadata::{MetadataRules, Traits};
 use crate::worker::mirror::Mirror;
 use crate::worker::rewrite::{MetadataChange, Rewrite};
@@ -32,10 +34,14 @@ pub(super) fn build(
     config: &Config,
     clusters: Vec<Arc<Cluster>>,
     canaries: &Canaries,
+    rates: &mut RateLimits,
     generation: u64,
 ) -> Arc<Snapshot> {
-    let listeners = config.listeners.iter().map(|listener| Arc::new(build_listener(listener, canaries)));
-    Arc::new(Snapshot { generation: generation as u32, listeners: listeners.collect(), clusters })
+    let listeners =
+        config.listeners.iter().map(|listener| Arc::new(build_listener(listener, canaries, rates)));
+    let listeners = listeners.collect();
+    rates.settle();
+    Arc::new(Snapshot { generation: generation as u32, listeners, clusters })
 }
 
 /// Builds the clusters, which may take seconds: large tables of ring_hash and maglev are made here.
@@ -49,6 +55,7 @@ fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
     Cluster {
         outliers: runtime.outliers.clone(),
         gates: Arc::clone(&runtime.gates),
+        limits: runtime.limits.clone(),
         endpoints,
         resolve_error: resolver.error.map(|error| error.to_string().into()),
         ..configured(&runtime.config)
@@ -71,12 +78,15 @@ pub(super) fn configured(config: &ClusterConfig) -> Cluster {
         max_endpoints_per_worker: config.max_endpoints_per_worker as usize,
         outliers: None,
         gates: Arc::default(),
+        limits: None,
+        wait_for_ready: config.wait_for_ready,
         endpoints: None,
         resolve_error: None,
     }
 }
 
-fn build_listener(listener: &ListenerConfig, canaries: &Canaries) -> Listener {
+fn build_listener(listener: &ListenerConfig, canaries: &Canaries, rates: &mut RateLimits) -> Listener {
+    let address = listener.address.to_string();
     let routes = listener.routes.iter().map(|route| Route {
         name: route.destination.shares[0].cluster.name.as_str().into(),
         conditions: RouteMatch {
@@ -88,11 +98,11 @@ fn build_listener(listener: &ListenerConfig, canaries: &Canaries) -> Listener {
         timeout: route.timeout,
         retry: route.retry.as_ref().map(build_retry),
         hedge: route.hedge.map(|policy| Arc::new(HedgeSettings { policy })),
-        actions: build_actions(route),
+        actions: build_actions(route, rates.of_route(&address, route)),
     });
     let limits = &listener.limits;
     Listener {
-        name: listener.address.to_string().into(),
+        name: address.as_str().into(),
         limits: build_limits(limits),
         max_connections: limits.max_connections_per_worker,
         stall_timeout: limits.stall_timeout,
@@ -102,7 +112,7 @@ fn build_listener(listener: &ListenerConfig, canaries: &Canaries) -> Listener {
     }
 }
 
-fn build_actions(route: &RouteConfig) -> Option<Arc<RouteActions>> {
+fn build_actions(route: &RouteConfig, rate_limit: Option<Arc<RouteRateLimit>>) -> Option<Arc<RouteActions>> {
     let rewrite = Rewrite {
         request: build_change(&route.request_metadata),
         response: build_change(&route.response_metadata),
@@ -119,6 +129,7 @@ fn build_actions(route: &RouteConfig) -> Option<Arc<RouteActions>> {
             abort: fault.abort.map(|(code, part)| (code, part.millionths())),
             by_header: fault.by_header,
         }),
+        rate_limit,
         max_stream_duration: route.max_stream_duration,
         stream_idle_timeout: route.stream_idle_timeout,
     };
@@ -153,7 +164,7 @@ fn build_limits(limits: &ConfigLimits) -> Limits {
     }
 }
 
-fn build_key_source(source: &HashBy) -> KeySource {
+pub(super) fn build_key_source(source: &HashBy) -> KeySource {
     match source {
         HashBy::Metadata(name) => KeySource::Metadata(name.as_bytes().into()),
         HashBy::SourceIp => KeySource::SourceIp,

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::admin;
 use super::drain::DrainReport;
+use super::limits::RateLimits;
 use super::reload::{ConfigSource, ReloadError};
 use super::state::State;
 use super::supervisor::{REQUESTS_MAX, Request, ResolveHandles, Supervisor};
@@ -151,6 +152,7 @@ impl Proxy {
             outbox: requests.clone(),
             resolve_handles,
             access_log,
+            rates: Mutex::new(RateLimits::new(seed)),
             seed,
         };
         supervisor.place_clusters(&state.config.load());

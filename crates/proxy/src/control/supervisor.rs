@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use super::canary::CanaryRequest;
 use super::clusters::ClusterRuntime;
 use super::drain::{self, DrainReport};
+use super::limits::RateLimits;
 use super::reload::{self, ConfigSource, ReloadError};
 use super::snapshot;
 use super::state::{Lifecycle, State};
@@ -52,6 +53,7 @@ pub(super) struct Supervisor {
     pub(super) outbox: Sender<Request>,
     pub(super) resolve_handles: ResolveHandles,
     pub(super) access_log: Option<Writer>,
+    pub(super) rates: Mutex<RateLimits>,
     pub(super) seed: u64,
 }
 
@@ -88,7 +90,9 @@ impl Supervisor {
         let config = self.state.config.load();
         let clusters = self.state.clusters.load();
         let clusters = snapshot::build_clusters(&clusters, self.state.now());
-        let snapshot = snapshot::build(&config, clusters, &self.state.canaries(), self.state.generation());
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.state.generation();
+        let snapshot = snapshot::build(&config, clusters, &self.state.canaries(), &mut rates, generation);
         self.state.snapshot.store(Arc::clone(&snapshot));
         self.state.threads.apply(&snapshot);
     }
@@ -114,9 +118,10 @@ impl Supervisor {
                         let telemetry = self.state.telemetry.cluster(&cluster.name);
                         let seed = self.seed.wrapping_add(number);
                         let (now, changes) = (self.state.now(), self.outbox.clone());
-                        let started = ClusterRuntime::start(cluster.clone(), telemetry, seed, now, changes);
+                        let mut started =
+                            ClusterRuntime::start(cluster.clone(), telemetry, seed, now, changes);
                         if let Some(known) = known {
-                            started.inherit(known);
+                            started.inherit(known, now);
                         }
                         Arc::new(started)
                     }

@@ -20,7 +20,7 @@ use evenkeel_http2::field::{FieldBlock, FieldStore};
 use rand::Rng;
 
 use super::Worker;
-use super::conn::{PeerName, Side};
+use super::conn::{Downstream, PeerName, Side};
 
 /// The name of the field that gives a client a cookie.
 pub(super) const SET_COOKIE: &[u8] = b"set-cookie";
@@ -119,7 +119,7 @@ impl core::fmt::Display for KeySource {
 }
 
 /// The values of a field, in their order.
-fn each<'a>(
+pub(super) fn each<'a>(
     request: &'a FieldBlock,
     store: &'a FieldStore,
     name: &'a [u8],
@@ -128,6 +128,11 @@ fn each<'a>(
 }
 
 impl CookieSource {
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The cookie of this name, which clients are not given.
     #[must_use]
     pub fn of_client(name: &str) -> Self {
@@ -203,18 +208,20 @@ impl Worker {
 
     /// What a call's key is at a cluster that asks for one: its own, or the one that gets a copy of it.
     pub(super) fn key_at(&mut self, id: u32, cluster: u32) -> CallKey {
+        let address = self.client_address(id);
         let call = &self.calls[id as usize];
         let plan = &self.clusters[cluster as usize].settings.hash_plan;
-        let address = match self.conns.get(call.down.conn.index()).map(|conn| &conn.side) {
-            Some(Side::Downstream(down)) => match down.peer {
-                PeerName::Ip(address) => Some(address.ip()),
-                PeerName::Unix => None,
-            },
-            _ => None,
-        };
         let given = call.extra(|extras| extras.cookie);
         let draw = || given.unwrap_or_else(|| self.rng.next_u64());
         plan.key(&call.request, &self.fields.store, address, draw)
+    }
+
+    /// The address of a call's client; a client on a Unix socket has none.
+    pub(super) fn client_address(&self, id: u32) -> Option<IpAddr> {
+        match &self.conns.get(self.calls[id as usize].down.conn.index())?.side {
+            Side::Downstream(Downstream { peer: PeerName::Ip(address), .. }) => Some(address.ip()),
+            _ => None,
+        }
     }
 
     /// Writes the cookie that a call's client is to be given, in the form of `set-cookie`. Whether there is one.

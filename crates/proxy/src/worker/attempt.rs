@@ -7,15 +7,16 @@ use std::sync::Arc;
 use evenkeel_balance::{Ask, Balancer, Pick, Slot};
 use evenkeel_grpc::{Code, print_timeout};
 use evenkeel_http2::OpenError;
-use evenkeel_telemetry::{Event, ResponseFlag};
+use evenkeel_telemetry::ResponseFlag;
 
 use super::Worker;
 use super::call::{CallPhase, Leg, REPLAY_BYTES_MAX};
 use super::call_timer::Staller;
-use super::cluster::{Waiting, WorkerCluster};
+use super::cluster::WorkerCluster;
 use super::conn::ConnId;
 use super::extras::TRIED_MAX;
 use super::hedge::Hedging;
+use super::limit::Full;
 use super::reply::Refusal;
 
 /// Endpoints without room that one attempt passes over, besides those that the call was tried on. More would make the
@@ -73,27 +74,46 @@ impl Worker {
             pick = balancer.pick(&ask);
         }
         if pick == Pick::Fail {
+            if self.clusters[cluster_id as usize].settings.wait_for_ready {
+                return self.wait_for_place(now, id);
+            }
             let refusal = self.no_endpoint(cluster_id);
             self.refuse(now, id, refusal);
             return;
         }
+        // Why the newest endpoint did not take it, if a limit said so; an endpoint without room comes before all of them.
+        let (mut full, mut has_no_room) = (None, false);
         while let Some(slot) = pick.slot() {
             let is_trial = pick == Pick::Trial(slot);
-            if let Some(conn) = self.conn_with_room(now, cluster_id, slot) {
-                self.calls[id as usize].is_trial = is_trial;
-                self.send_request(now, id, slot, conn);
-                return;
+            match self.conn_with_room(now, cluster_id, slot) {
+                Some(conn) => match self.take_places(id, slot) {
+                    Ok(()) => {
+                        self.calls[id as usize].is_trial = is_trial;
+                        self.send_request(now, id, slot, conn);
+                        return;
+                    }
+                    Err(refused) => full = Some(refused),
+                },
+                None => has_no_room = true,
             }
             if is_trial {
                 self.clusters[cluster_id as usize].balancer.drop_trial(slot);
             }
+            if full.is_some_and(Full::is_of_cluster) {
+                break;
+            }
             // Its calls may be long ones: this call must not wait for their ends while another endpoint idles.
             if !unwanted.add(slot) {
+                has_no_room = true;
                 break;
             }
             pick = unwanted.pick(&mut self.clusters[cluster_id as usize].balancer, &ask);
         }
-        self.wait_for_conn(now, id);
+        match full {
+            Some(full) if full.is_of_cluster() || !has_no_room => self.refused_by(now, id, full),
+            Some(_) => self.wait_for_place(now, id),
+            None => self.wait_for_conn(now, id),
+        }
     }
 
     /// A ready connection of this endpoint that may open one more stream. Without one, another connection is begun if
@@ -126,75 +146,13 @@ impl Worker {
             if conns.connecting.is_empty() && in_use < most && conns.total < most * LEAVING_FACTOR {
                 let at = conns.further_not_before;
                 if at <= now {
-                    self.connect(now, cluster, slot);
+                    self.connect_further(now, cluster, slot);
                 } else {
                     owner.further_at = Some(owner.further_at.map_or(at, |other| other.min(at)));
                 }
             }
         }
         found
-    }
-
-    fn wait_for_conn(&mut self, now: Duration, id: u32) {
-        let call = &mut self.calls[id as usize];
-        call.phase = CallPhase::Waiting;
-        let waiting = Waiting { call: id, serial: call.serial };
-        let cluster_id = call.cluster;
-        let cluster = &mut self.clusters[cluster_id as usize];
-        if cluster.pending.len() >= cluster.settings.max_pending {
-            self.drop_ended_waiters(cluster_id);
-        }
-        let cluster = &mut self.clusters[cluster_id as usize];
-        if cluster.pending.len() >= cluster.settings.max_pending {
-            self.count(Event::PendingOverflow);
-            let cluster = &self.clusters[cluster_id as usize];
-            let refusal = Refusal::grpc(
-                Code::Unavailable,
-                ResponseFlag::UpstreamOverflow,
-                &format!(
-                    "upstream overflow: max_pending ({}) calls of cluster {} wait already",
-                    cluster.pending.len(),
-                    cluster.settings.name
-                ),
-            );
-            self.refuse(now, id, refusal);
-            return;
-        }
-        cluster.pending.push_back(waiting);
-        self.tend_cluster(now, cluster_id);
-    }
-
-    /// Takes calls that ended while they waited out of the queue.
-    fn drop_ended_waiters(&mut self, cluster: u32) {
-        let calls = &self.calls;
-        self.clusters[cluster as usize].pending.retain(|waiting| waiting.is_live(calls));
-    }
-
-    /// Gives waiting calls another try: a connection became ready or has room again, or all endpoints fail.
-    pub(super) fn serve_waiting(&mut self, now: Duration, cluster: u32) {
-        // Each waiting call is looked at once; those that must go on waiting queue again behind.
-        let mut kept = 0;
-        for _ in 0..self.clusters[cluster as usize].pending.len() {
-            let Some(waiting) = self.clusters[cluster as usize].pending.pop_front() else { break };
-            let Some(call) = self.calls.get(waiting.call as usize) else { continue };
-            if call.serial != waiting.serial || call.phase != CallPhase::Waiting {
-                continue;
-            }
-            let has_key = call.hash.is_some();
-            self.attempt(now, waiting.call);
-            if self.clusters[cluster as usize].pending.back() != Some(&waiting) {
-                continue;
-            }
-            kept += 1;
-            // When a call that may go anywhere cannot go, those behind it cannot either. A key leads to an endpoint of its
-            // own, and that of the next one may have room.
-            if !has_key {
-                break;
-            }
-        }
-        // The order of arrival is kept: those that queued again stand before those that were not looked at.
-        let pending = &mut self.clusters[cluster as usize].pending;
-        pending.rotate_right(kept.min(pending.len()));
     }
 
     /// Opens a stream on a connection with room and sends what there is of the request.
@@ -206,6 +164,8 @@ impl Worker {
             if core::mem::take(&mut call.is_trial) {
                 self.clusters[call.cluster as usize].balancer.drop_trial(slot);
             }
+            call.slot = Some(slot);
+            self.give_places_back(now, id, None);
             self.wait_for_conn(now, id);
             return;
         };
@@ -258,6 +218,7 @@ impl Worker {
             self.charge_call(id);
         }
         if self.calls[id as usize].extras.is_some() {
+            self.leave_queue(id, Some(now));
             self.note_hedged(now, id);
             self.arm_call(id);
         }
@@ -266,14 +227,14 @@ impl Worker {
 
     /// A reload may have put another record in the place of the call's cluster: the call goes on there.
     fn follow_cluster(&mut self, id: u32) {
-        let call = &mut self.calls[id as usize];
-        let old = &self.clusters[call.cluster as usize];
+        let old = &self.clusters[self.calls[id as usize].cluster as usize];
         if old.is_configured {
             return;
         }
         let same = |other: &WorkerCluster| other.is_configured && other.settings.name == old.settings.name;
         if let Some(place) = self.clusters.iter().position(same) {
-            call.cluster = place as u32;
+            self.change_cluster(id, place as u32);
+            let call = &mut self.calls[id as usize];
             call.slot = None;
             if let Some(extras) = call.extras.as_deref_mut() {
                 extras.tried = [None; TRIED_MAX];

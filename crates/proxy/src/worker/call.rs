@@ -86,8 +86,6 @@ impl Traffic {
 /// A call.
 #[derive(Debug)]
 pub(super) struct Call {
-    /// Tells this call from others that had its place before.
-    pub(super) serial: u32,
     pub(super) phase: CallPhase,
     pub(super) down: Leg,
     pub(super) up: Option<Leg>,
@@ -143,9 +141,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(serial: u32, down: Leg, listener: u32, now: Duration) -> Self {
+    pub(super) fn new(down: Leg, listener: u32, now: Duration) -> Self {
         Self {
-            serial,
             phase: CallPhase::Waiting,
             down,
             up: None,

@@ -1,33 +1,17 @@
 //! A worker's side of one cluster: its balancer, its connections to each endpoint, and the calls that wait.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use evenkeel_balance::limit::PendingQueue;
 use evenkeel_balance::{Balancer, BalancerConfig, EndpointSet, Slot, WorkerShare};
 use evenkeel_telemetry::EndpointStats;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use slab::Slab;
 
-use super::call::Call;
 use super::conn::ConnId;
 use super::snapshot::Cluster;
 use super::timer::TimerId;
-
-/// A call that waits for a connection: its place among the worker's calls, and its serial number against reuse.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Waiting {
-    pub(super) call: u32,
-    pub(super) serial: u32,
-}
-
-impl Waiting {
-    /// Whether the call still exists.
-    pub(super) fn is_live(&self, calls: &Slab<Call>) -> bool {
-        calls.get(self.call as usize).is_some_and(|call| call.serial == self.serial)
-    }
-}
 
 /// The connections of one worker to one endpoint.
 #[derive(Debug, Default)]
@@ -62,9 +46,11 @@ pub(super) struct WorkerCluster {
     conns: Vec<EndpointConns>,
     /// Endpoints that discovery dropped and that still have connections.
     pub(super) removed: Vec<Slot>,
-    pub(super) pending: VecDeque<Waiting>,
+    /// Calls that wait, by their places among the worker's calls.
+    pub(super) pending: PendingQueue<u32>,
     pub(super) timer: Option<(TimerId, Duration)>,
-    /// When waiting calls may begin a further connection to an endpoint whose connections are full.
+    /// When waiting calls are looked at again without anything having happened: they may begin a further connection to an
+    /// endpoint whose connections are full, or find a place that another worker gave back.
     pub(super) further_at: Option<Duration>,
     /// Whether the newest configuration has this cluster; without, it only finishes its calls.
     pub(super) is_configured: bool,
@@ -85,12 +71,13 @@ impl WorkerCluster {
         };
         let mut balancer = Balancer::with_config(config, SmallRng::seed_from_u64(seed));
         balancer.detect_outliers(settings.outliers.clone());
+        let pending = PendingQueue::new(settings.max_pending);
         Self {
             settings,
             balancer,
             conns: Vec::new(),
             removed: Vec::new(),
-            pending: VecDeque::new(),
+            pending,
             timer: None,
             further_at: None,
             is_configured: true,

@@ -6,6 +6,7 @@ use evenkeel_balance::Slot;
 use evenkeel_http2::Connection;
 
 use super::age::Age;
+use super::limit::CountedConn;
 use super::overload::Account;
 use super::timer::TimerId;
 
@@ -126,6 +127,8 @@ pub(super) struct Upstream {
     pub(super) cluster: u32,
     pub(super) slot: Slot,
     pub(super) progress: UpstreamProgress,
+    /// Where it counts under limits, if it does.
+    pub(super) counted: Option<CountedConn>,
     pub(super) stall_timeout: Duration,
 }
 

@@ -109,6 +109,7 @@ impl Worker {
             cluster.balancer.detect_outliers(settings.outliers.clone());
             cluster.settings = Arc::clone(settings);
             cluster.is_configured = true;
+            self.bound_queue(place);
             return place as u32;
         }
         let seed = self.config.seed.wrapping_add(self.clusters.len() as u64 + 1);

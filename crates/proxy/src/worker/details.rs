@@ -27,6 +27,13 @@ const DOMAIN: &str = "evenkeel";
 /// so that not all come back at once.
 const PUSHBACK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1500));
 
+/// The shortest pushback: it is said in whole milliseconds, and none would invite to come back at once. Where it is known when
+/// there is room, it is that at the soonest and twice that at the latest, so that not all come back together.
+const PUSHBACK_MIN: Duration = Duration::from_millis(1);
+
+/// The longest soonest pushback; beyond an hour nobody waits.
+const PUSHBACK_MAX: Duration = Duration::from_secs(3600);
+
 /// The reason that stands for a flag: at most 63 of `A-Z 0-9 _` (google.rpc.ErrorInfo). Never changed once published.
 fn reason(flag: ResponseFlag) -> &'static str {
     match flag {
@@ -61,7 +68,14 @@ fn is_full(flag: ResponseFlag) -> bool {
 
 impl Worker {
     /// Adds to an answer of our own, beside its status and message, what programs read.
-    pub(super) fn push_details(&mut self, block: &mut FieldBlock, id: u32, code: Code, text: &str) {
+    pub(super) fn push_details(
+        &mut self,
+        block: &mut FieldBlock,
+        id: u32,
+        code: Code,
+        text: &str,
+        pushback: Option<Pushback>,
+    ) {
         let call = &self.calls[id as usize];
         let Some(flag) = call.flag else { return };
         let cluster = self.clusters.get(call.cluster as usize).filter(|_| call.method != UNKNOWN);
@@ -72,9 +86,18 @@ impl Worker {
         let info = ErrorInfo { reason: reason(flag), domain: DOMAIN, metadata: &metadata };
         let details = encode_status_details(code, text, &info);
         block.push_literal(STATUS_DETAILS_BIN.as_bytes(), details.as_bytes(), false);
-        if is_full(flag) {
-            let delay = self.rng.random_range(PUSHBACK.0..=PUSHBACK.1);
-            let pushback = Pushback::RetryAfter(delay).print();
+        let pushback = match pushback {
+            Some(Pushback::RetryAfter(soonest)) => {
+                let soonest = soonest.clamp(PUSHBACK_MIN, PUSHBACK_MAX);
+                Some(Pushback::RetryAfter(self.rng.random_range(soonest..=soonest * 2)))
+            }
+            Some(never) => Some(never),
+            None => {
+                is_full(flag).then(|| Pushback::RetryAfter(self.rng.random_range(PUSHBACK.0..=PUSHBACK.1)))
+            }
+        };
+        if let Some(pushback) = pushback {
+            let pushback = pushback.print();
             block.push_literal(RETRY_PUSHBACK_MS.as_bytes(), pushback.as_bytes(), false);
         }
     }
@@ -112,6 +135,7 @@ mod tests {
         ResponseFlag::MaxDuration,
         ResponseFlag::FaultInjected,
         ResponseFlag::OverloadManager,
+        ResponseFlag::RateLimited,
     ];
 
     #[test]

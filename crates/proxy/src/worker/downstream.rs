@@ -128,8 +128,7 @@ impl Worker {
     fn on_request(&mut self, now: Duration, leg: Leg, end: bool, size: ListSize) {
         let Side::Downstream(down) = &self.conns[leg.conn.index()].side else { return };
         let listener = down.listener;
-        self.serial = self.serial.wrapping_add(1);
-        let mut call = Call::new(self.serial, leg, listener, now);
+        let mut call = Call::new(leg, listener, now);
         call.request_ended = end;
         let entry = self.calls.vacant_entry();
         let id = entry.key() as u32;
@@ -271,6 +270,9 @@ impl Worker {
         self.rewrite_request(id, &mut block);
         let call = &mut self.calls[id as usize];
         call.request = block;
+        if self.is_rate_limited(now, id) {
+            return;
+        }
         self.hash_call(id);
         self.charge_call(id);
         self.begin_shadow(now, id);
@@ -294,7 +296,7 @@ impl Worker {
         call.request_ended |= end;
         call.note_active(now);
         call.sent.scan(bytes);
-        self.on_messages(id);
+        self.on_messages(now, id);
         self.take_request_data(now, leg, id, bytes, end);
         // Last: a copy that is given up here changes other calls' room, and the call itself is done with these bytes.
         self.copy_to_shadow(now, id, bytes, end);

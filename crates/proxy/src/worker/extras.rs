@@ -1,7 +1,7 @@
 //! What most calls do without, kept apart from [`Call`] so that a live call stays small.
 //!
 //! A stream that does nothing for hours costs its record, and a worker holds tens of thousands of them: what only a call with
-//! a retry policy, a fault, a cookie, a limit of its duration or an answer of our own has is boxed. The boxes are kept for later
+//! a retry policy, a fault, a cookie, a cluster with limits, a limit of its duration or an answer of our own has is boxed. The boxes are kept for later
 //! calls, so that a route whose every call has one allocates nothing either.
 
 use core::time::Duration;
@@ -14,6 +14,7 @@ use super::Worker;
 use super::call::Call;
 use super::canary::VersionMark;
 use super::hedge::Hedging;
+use super::limit::CallLimits;
 use super::retry::Retrying;
 use super::timer::TimerId;
 
@@ -55,6 +56,8 @@ pub(super) struct Extras {
     pub(super) cookie: Option<u64>,
     /// The load that the backend reported with its answer.
     pub(super) load: Option<LoadReport>,
+    /// What it has to do with limits.
+    pub(super) limits: CallLimits,
     /// The HTTP status of an answer of our own.
     pub(super) http_status: Option<u16>,
     /// Why it ends otherwise than by the backend's answer, in words; for the access log.

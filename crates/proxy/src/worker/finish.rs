@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use evenkeel_balance::{AttemptEnd, CallReport, Outcome};
-use evenkeel_grpc::Code;
+use evenkeel_grpc::{Code, Pushback};
 use evenkeel_http2::{ErrorCode, Half};
 use evenkeel_telemetry::ResponseFlag;
 
@@ -21,11 +21,17 @@ pub(super) struct Ending {
     code: Code,
     flag: ResponseFlag,
     text: String,
+    /// When the client is told to come again, where that is known.
+    pushback: Option<Pushback>,
 }
 
 impl Ending {
     pub(super) fn local(code: Code, flag: ResponseFlag, text: &str) -> Self {
-        Self { code, flag, text: text.to_owned() }
+        Self { code, flag, text: text.to_owned(), pushback: None }
+    }
+
+    pub(super) fn with_pushback(self, pushback: Option<Pushback>) -> Self {
+        Self { pushback, ..self }
     }
 }
 
@@ -40,7 +46,7 @@ impl Worker {
         let is_their_deadline = ending.code == Code::DeadlineExceeded && call.own_deadline;
         self.note_details(id, &ending.text);
         match phase {
-            CallPhase::Waiting | CallPhase::Sent => self.answer(id, 200, &ending.text),
+            CallPhase::Waiting | CallPhase::Sent => self.answer(id, 200, &ending.text, ending.pushback),
             CallPhase::Answering if at_boundary && !self.is_held_up_too_long(id) => {
                 self.answer_trailers(id, &ending.text);
             }
@@ -68,6 +74,7 @@ impl Worker {
     /// The response is complete on our side. What is left of the request is not needed; the call is gone once the
     /// last bytes have left for the client.
     pub(super) fn response_ended(&mut self, now: Duration, id: u32) {
+        self.leave_queue(id, None);
         let call = &mut self.calls[id as usize];
         call.phase = CallPhase::Draining;
         if call.extras.is_some() {
@@ -129,6 +136,9 @@ impl Worker {
             if load.is_some() {
                 self.count_load_report(cluster_id, ignored);
             }
+        }
+        if self.calls[id as usize].extras.is_some() {
+            self.give_places_back(now, id, Some(&end));
         }
         self.on_attempt_finished(now, id, end.code());
         self.after_release(now, up.conn, cluster_id);
@@ -192,6 +202,10 @@ impl Worker {
             self.decide_hedges(now, id);
         }
         self.release_upstream(now, id, None);
+        if self.calls[id as usize].extras.is_some() {
+            self.leave_queue(id, None);
+            self.end_retry(id);
+        }
         self.on_call_finished(now, id);
         let mut call = self.calls.remove(id as usize);
         self.memory.charge(call.charged, 0);
@@ -214,13 +228,6 @@ impl Worker {
         self.give_buffer(call.replay);
         if let Some(conn) = self.conns.get_mut(call.down.conn.index()) {
             conn.http2.release(&mut self.fields, call.down.stream);
-        }
-        // A call that ended while it waited is still in the queue; once no call waits, nothing is.
-        let (calls, cluster) = (&self.calls, self.clusters.get_mut(call.cluster as usize));
-        if let Some(cluster) = cluster {
-            while cluster.pending.front().is_some_and(|first| !first.is_live(calls)) {
-                cluster.pending.pop_front();
-            }
         }
     }
 }

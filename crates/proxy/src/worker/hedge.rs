@@ -26,6 +26,7 @@ use super::call::{Call, CallPhase, Leg};
 use super::call_timer::Staller;
 use super::conn::ConnId;
 use super::finish::Ending;
+use super::limit::Places;
 use super::retry::denied;
 use super::snapshot::{HedgeSettings, RetryGates};
 
@@ -53,6 +54,8 @@ struct Attempt {
     is_trial: bool,
     sent_at: Duration,
     forwarded: u64,
+    /// What it holds of its cluster's limits.
+    places: Option<Places>,
 }
 
 impl Hedging {
@@ -83,14 +86,16 @@ impl Call {
     fn exchange(&mut self, at: usize) {
         let (up, slot, is_trial) = (self.up.take(), self.slot, self.is_trial);
         let (sent_at, forwarded) = (self.attempt_at, self.forwarded);
+        let places = self.take_extra(|extras| &mut extras.limits.places);
         let Some(hedging) = self.hedging() else { return };
         let other = hedging.others.swap_remove(at);
         let number = core::mem::replace(&mut hedging.main, other.number);
         if let (Some(up), Some(slot)) = (up, slot) {
-            hedging.others.push(Attempt { number, up, slot, is_trial, sent_at, forwarded });
+            hedging.others.push(Attempt { number, up, slot, is_trial, sent_at, forwarded, places });
         }
         (self.up, self.slot, self.is_trial) = (Some(other.up), Some(other.slot), other.is_trial);
         (self.attempt_at, self.forwarded) = (other.sent_at, other.forwarded);
+        self.hold_places(other.places);
     }
 
     fn moment(&self, now: Duration) -> Moment {
@@ -225,9 +230,16 @@ impl Worker {
     /// Sends an attempt beside the main one. Whether an endpoint had room.
     fn send_beside(&mut self, now: Duration, id: u32, number: u8) -> bool {
         let Some((slot, conn)) = self.pick_beside(now, id) else { return false };
+        if !self.take_retry(id) {
+            return false;
+        }
+        let Ok(places) = self.take_places_beside(id, slot) else { return false };
         self.touch(conn);
         let http2 = &mut self.conns[conn.index()].http2;
-        let Ok(stream) = http2.open(now, id) else { return false };
+        let Ok(stream) = http2.open(now, id) else {
+            self.drop_places(now, id, slot, places);
+            return false;
+        };
         let call = &mut self.calls[id as usize];
         call.attempts = call.attempts.saturating_add(1);
         let left = call.deadline.map(|deadline| print_timeout(deadline.saturating_sub(now)));
@@ -247,8 +259,15 @@ impl Worker {
         if !is_empty {
             forwarded = http2.send_data(now, stream, &call.replay, true).unwrap_or(call.replay.len()) as u64;
         }
-        let attempt =
-            Attempt { number, up: Leg { conn, stream }, slot, is_trial: false, sent_at: now, forwarded };
+        let attempt = Attempt {
+            number,
+            up: Leg { conn, stream },
+            slot,
+            is_trial: false,
+            sent_at: now,
+            forwarded,
+            places,
+        };
         let cluster = call.cluster;
         if let Some(hedging) = call.hedging() {
             hedging.others.push(attempt);
@@ -312,14 +331,17 @@ impl Worker {
         gates.budget.call_finished();
         let load = call.take_extra(|extras| &mut extras.load);
         let main = (call.up.take(), call.slot, call.is_trial, call.attempt_at);
+        let places = call.take_extra(|extras| &mut extras.limits.places);
         for attempt in others {
             let call = &mut self.calls[id as usize];
             (call.up, call.slot, call.is_trial) = (Some(attempt.up), Some(attempt.slot), attempt.is_trial);
             call.attempt_at = attempt.sent_at;
+            call.hold_places(attempt.places);
             self.release_upstream(now, id, Some(AttemptEnd::Cancelled));
         }
         let call = &mut self.calls[id as usize];
         (call.up, call.slot, call.is_trial, call.attempt_at) = main;
+        call.hold_places(places);
         self.note_progress(now, id, Staller::Backend);
         if load.is_some() {
             self.extras(id).load = load;

@@ -37,6 +37,7 @@ mod finish;
 mod hedge;
 mod http1;
 mod inspect;
+pub mod limit;
 mod load;
 pub mod metadata;
 pub mod mirror;
@@ -175,7 +176,6 @@ pub struct Worker {
     spare_blocks: Vec<FieldBlock>,
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     spare_extras: Vec<Box<Extras>>,
-    serial: u32,
     /// A cookie on its way to a client; kept for its room.
     cookie: String,
     draining: bool,
@@ -230,7 +230,6 @@ impl Worker {
             spare_buffers: Vec::new(),
             spare_blocks: Vec::new(),
             spare_extras: Vec::new(),
-            serial: 0,
             cookie: String::new(),
             draining: false,
             lost: Vec::new(),

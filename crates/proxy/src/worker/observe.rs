@@ -192,7 +192,7 @@ impl Worker {
     /// Messages passed. Those of a call that streams are counted as they pass, so that a stream of hours shows; the one
     /// message each way of a unary call is counted at its end. A call that may still be tried again waits, since its
     /// attempts are counted apart.
-    pub(super) fn on_messages(&mut self, id: u32) {
+    pub(super) fn on_messages(&mut self, now: Duration, id: u32) {
         let call = &mut self.calls[id as usize];
         let seen = call.messages();
         if seen == call.reported || call.replayable || seen.request.max(seen.response) < 2 {
@@ -200,6 +200,7 @@ impl Worker {
         }
         let fresh = seen.since(call.reported);
         call.reported = seen;
+        let is_limited = call.extras.is_some();
         let (cluster, slot, method) = (call.cluster, call.slot, call.method);
         if let Some(observer) = &self.observer {
             observer.stats.call_progressed(observer.methods[usize::from(method)], fresh);
@@ -208,6 +209,9 @@ impl Worker {
             && let Some(stats) = self.endpoint_stats(cluster, slot)
         {
             stats.call_progressed(fresh);
+        }
+        if is_limited {
+            self.leave_adaptive(now, id);
         }
     }
 

@@ -258,6 +258,9 @@ impl Worker {
                 self.count(Event::ConnectionClosed);
             }
             Side::Upstream(up) => {
+                if let Some(counted) = &up.counted {
+                    self.forget_connection(up.cluster, up.slot, counted);
+                }
                 let cluster = &mut self.clusters[up.cluster as usize];
                 cluster.endpoint_conns(up.slot).total -= 1;
                 cluster.forget_if_gone(up.slot);

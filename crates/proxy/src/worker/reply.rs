@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 
-use evenkeel_grpc::{Code, encode_message};
+use evenkeel_grpc::{Code, Pushback, encode_message};
 use evenkeel_http2::ErrorCode;
 use evenkeel_telemetry::{Event, ResponseFlag};
 
@@ -52,7 +52,7 @@ impl Worker {
                 call.code = Some(Code::Internal);
                 call.flag = Some(ResponseFlag::DownstreamProtocolError);
                 self.note_details(id, &text);
-                self.answer(id, 400, &text);
+                self.answer(id, 400, &text, None);
                 self.response_ended(now, id);
             }
             Refusal::NotGrpc => {
@@ -76,7 +76,7 @@ impl Worker {
     }
 
     /// A trailers-only answer with the call's code.
-    pub(super) fn answer(&mut self, id: u32, status: u16, text: &str) {
+    pub(super) fn answer(&mut self, id: u32, status: u16, text: &str, pushback: Option<Pushback>) {
         self.extras(id).http_status = Some(status);
         let call = &self.calls[id as usize];
         let (down, code) = (call.down, call.code.unwrap_or(Code::Unknown));
@@ -93,7 +93,7 @@ impl Worker {
         if !message.is_empty() {
             block.push_literal(b"grpc-message", &message, false);
         }
-        self.push_details(&mut block, id, code, text);
+        self.push_details(&mut block, id, code, text, pushback);
         self.touch(down.conn);
         self.rewrite_answer(id, AnswerPart::TrailersOnly, &mut block);
         let http2 = &mut self.conns[down.conn.index()].http2;
@@ -112,7 +112,7 @@ impl Worker {
         let mut block = self.take_block();
         block.push_literal(b"grpc-status", code.wire(), false);
         block.push_literal(b"grpc-message", &message, false);
-        self.push_details(&mut block, id, code, text);
+        self.push_details(&mut block, id, code, text, None);
         self.touch(down.conn);
         self.rewrite_answer(id, AnswerPart::Trailers, &mut block);
         let http2 = &mut self.conns[down.conn.index()].http2;

@@ -104,7 +104,12 @@ impl Worker {
                 }
                 false
             }
+            Decision::Retry { is_transparent: false, .. } if !self.take_retry(id) => {
+                self.count(Event::RetryDenied(RetryDenied::BreakerOpen));
+                false
+            }
             Decision::Retry { at, is_transparent } => {
+                let call = &mut self.calls[id as usize];
                 call.phase = CallPhase::Waiting;
                 if !is_transparent {
                     // A client that counts its own attempts: the backend is told one number.

@@ -15,6 +15,7 @@ use evenkeel_http2::Limits;
 
 use super::affinity::HashPlan;
 pub use super::age::MaxAge;
+use super::limit::ClusterLimits;
 use super::metadata::MetadataRules;
 use super::route::RouteTable;
 
@@ -85,7 +86,7 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// How long a backend may leave unread what waits for it; see [`Listener::stall_timeout`]. Default 60 s.
     pub stall_timeout: Duration,
-    /// Calls of one worker that may wait for a connection. Default 1024; more are answered UNAVAILABLE.
+    /// Calls of one worker that may wait for an endpoint or a place. Default 1024; more are answered UNAVAILABLE.
     pub max_pending: usize,
     /// Connections of one worker to one endpoint. A second is opened when the first has as many streams as the
     /// backend allows (gRFC A105). Default 4.
@@ -99,6 +100,11 @@ pub struct Cluster {
     pub outliers: Option<Arc<OutlierDetector>>,
     /// What bounds the retries of all workers' calls.
     pub gates: Arc<RetryGates>,
+    /// What bounds its calls in all workers; `None`: nothing.
+    pub limits: Option<Arc<ClusterLimits>>,
+    /// Whether calls wait for an endpoint, up to their deadline, where there is none that could take them, as gRPC's
+    /// wait-for-ready calls do. Default false: they fail with UNAVAILABLE.
+    pub wait_for_ready: bool,
     /// What discovery found; `None` before its first answer.
     pub endpoints: Option<Arc<EndpointSet>>,
     /// What discovery's newest failure said, for the message of calls that fail because of it.
@@ -162,6 +168,8 @@ impl Cluster {
             max_endpoints_per_worker: 1024,
             outliers: None,
             gates: Arc::default(),
+            limits: None,
+            wait_for_ready: false,
             endpoints: Some(endpoints),
             resolve_error: None,
         }

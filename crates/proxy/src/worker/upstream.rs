@@ -7,13 +7,14 @@ use evenkeel_balance::{AttemptEnd, Connectivity, Slot};
 use evenkeel_grpc::{Code, ContentType, code_from_http_status, decode_message};
 use evenkeel_http2::field::Name;
 use evenkeel_http2::{Connection, ErrorCode, Event, Limits, ListSize, Role, StreamFailure, Violation};
-use evenkeel_telemetry::ResponseFlag;
+use evenkeel_telemetry::{Event as Counted, ResponseFlag};
 
 use super::affinity::SET_COOKIE;
 use super::call::{CallPhase, Leg};
 use super::call_timer::Staller;
 use super::conn::{Conn, ConnId, ConnPhase, Side, Upstream, UpstreamProgress};
 use super::finish::Ending;
+use super::limit::CountedConn;
 use super::mirror::shadow_of;
 use super::rewrite::AnswerPart;
 use super::{Action, TimerKey, Worker};
@@ -31,7 +32,7 @@ impl Worker {
             }
         }
         while let Some(slot) = self.clusters[cluster_id as usize].balancer.wants_connection(now) {
-            self.connect(now, cluster_id, slot);
+            self.connect_first(now, cluster_id, slot);
         }
         if self.clusters[cluster_id as usize].balancer.has_panic_change() {
             self.note_panics(cluster_id);
@@ -76,8 +77,23 @@ impl Worker {
         self.tend_cluster(now, cluster_id);
     }
 
-    /// Begins a connection to an endpoint.
-    pub(super) fn connect(&mut self, now: Duration, cluster_id: u32, slot: Slot) {
+    /// Begins a connection to an endpoint that has none: what every worker needs, also where a circuit breaker is open.
+    fn connect_first(&mut self, now: Duration, cluster_id: u32, slot: Slot) {
+        if let Ok(counted) = self.count_connection(cluster_id, slot, true) {
+            self.connect(now, cluster_id, slot, counted);
+        }
+    }
+
+    /// Begins a connection to an endpoint whose connections are full, if the circuit breakers allow one more.
+    pub(super) fn connect_further(&mut self, now: Duration, cluster_id: u32, slot: Slot) {
+        let is_first = self.clusters[cluster_id as usize].endpoint_conns(slot).in_use().is_empty();
+        match self.count_connection(cluster_id, slot, is_first) {
+            Ok(counted) => self.connect(now, cluster_id, slot, counted),
+            Err(_) => self.count(Counted::ConnectionOverflow),
+        }
+    }
+
+    fn connect(&mut self, now: Duration, cluster_id: u32, slot: Slot, counted: Option<CountedConn>) {
         let cluster = &mut self.clusters[cluster_id as usize];
         let until = now + cluster.settings.connect_timeout;
         let address = cluster.balancer.endpoint(slot).address().clone();
@@ -91,6 +107,7 @@ impl Worker {
             cluster: cluster_id,
             slot,
             progress: UpstreamProgress::Connecting(until),
+            counted,
             stall_timeout: cluster.settings.stall_timeout,
         });
         let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
@@ -171,6 +188,7 @@ impl Worker {
         }
         cluster.balancer.set_connectivity(slot, Connectivity::Ready, now);
         self.on_connect_result(cluster_id, slot, true);
+        self.unblock_waiting(now, cluster_id);
         self.serve_waiting(now, cluster_id);
         self.tend_cluster(now, cluster_id);
     }
@@ -336,6 +354,10 @@ impl Worker {
         call.phase = CallPhase::Answering;
         call.replayable = false;
         call.take_extra(|extras| &mut extras.attempt_deadline);
+        if call.extras.is_some() {
+            self.end_retry(id);
+        }
+        let call = &mut self.calls[id as usize];
         let (block, replay) = (core::mem::take(&mut call.request), core::mem::take(&mut call.replay));
         let down = call.down;
         self.give_block(block);
@@ -369,7 +391,7 @@ impl Worker {
         call.note_active(now);
         call.received.scan(bytes);
         let down = call.down;
-        self.on_messages(id);
+        self.on_messages(now, id);
         self.touch(down.conn);
         let http2 = &mut self.conns[down.conn.index()].http2;
         let sent = http2.send_data(now, down.stream, bytes, false).unwrap_or(bytes.len());

@@ -94,6 +94,28 @@ labels! {
         OverBudget = "over_budget",
         /// The deadline comes first.
         Deadline = "deadline",
+        /// The cluster has as many retries under way as its circuit breaker allows.
+        BreakerOpen = "breaker_open",
+    }
+}
+
+labels! {
+    /// The limit that turned a call away.
+    Limited {
+        /// The cluster's circuit breaker: calls that wait.
+        MaxPending = "max_pending",
+        /// The cluster's circuit breaker: attempts under way.
+        MaxRequests = "max_requests",
+        /// The circuit breakers of the endpoints: attempts under way, or retries.
+        Endpoint = "endpoint",
+        /// Adaptive concurrency.
+        Concurrency = "concurrency",
+        /// The call would have waited beyond its deadline.
+        DeadlineUnreachable = "deadline_unreachable",
+        /// The route's rate limit.
+        RouteRate = "route_rate",
+        /// The rate limit of one client.
+        ClientRate = "client_rate",
     }
 }
 

@@ -8,8 +8,8 @@ mod label;
 
 pub(crate) use label::Label;
 pub use label::{
-    Ejected, HealthCheckResult, Hedged, Injected, LoadReported, Mirrored, Refused, Reload, ResponseFlag,
-    ResponseFlags, RetryDenied, RetryReason, Shed, Side, TransparentRetry,
+    Ejected, HealthCheckResult, Hedged, Injected, Limited, LoadReported, Mirrored, Refused, Reload,
+    ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side, TransparentRetry,
 };
 
 /// A metric made of events.
@@ -125,6 +125,11 @@ events! {
     PanicEnded = "evenkeel_panics_ended", "Times that health came to be regarded again.";
     /// A call found the cluster's queue of waiting calls full.
     PendingOverflow = "evenkeel_pending_overflow", "Calls refused because too many waited for a connection.";
+    /// A limit turned a call away.
+    Limited(limit: Limited) = "evenkeel_limited_calls", "Calls that a limit turned away, by limit.";
+    /// A circuit breaker kept a worker from a further connection to an endpoint.
+    ConnectionOverflow = "evenkeel_upstream_connections_overflow",
+        "Further connections to endpoints that a circuit breaker did not allow.";
     /// A backend reported its load with an answer.
     LoadReport(outcome: LoadReported) = "evenkeel_load_reports",
         "Load reports in answers of backends whose cluster asks for them, by what became of them.";

@@ -167,11 +167,14 @@ impl AdaptiveLimiter {
                 }
                 Ok(())
             }
-            Err(_) => {
-                self.rejected.fetch_add(1, Relaxed);
-                Err(Rejection::ConcurrencyLimit { retry_after: self.config.sample_interval })
-            }
+            Err(_) => Err(self.reject()),
         }
+    }
+
+    /// Turns a call away, as [`AdaptiveLimiter::acquire`] does, after [`AdaptiveLimiter::has_room`] said that there is no place.
+    pub fn reject(&self) -> Rejection {
+        self.rejected.fetch_add(1, Relaxed);
+        Rejection::ConcurrencyLimit { retry_after: self.config.sample_interval }
     }
 
     /// Ends what [`AdaptiveLimiter::acquire`] began, and adapts the limit where a window ends with it.

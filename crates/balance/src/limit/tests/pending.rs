@@ -74,6 +74,37 @@ fn serves_in_the_order_of_arrival_and_turns_away_what_is_too_much() {
 }
 
 #[test]
+fn a_call_keeps_its_place_while_it_cannot_go() {
+    let mut world = World::new(3);
+    let keys: Vec<_> = (0..3).map(|call| world.push(START, None, call).unwrap()).collect();
+    let turn = |world: &World, behind| world.queue.next_turn(behind, START, MS).map(|turn| *turn.call);
+    assert_eq!(turn(&world, None), Some(0));
+    assert_eq!(turn(&world, Some(keys[0])), Some(1), "it is passed over, and stays the first");
+    assert_eq!(world.queue.depart(keys[1], START), Some(1));
+    assert_eq!(world.queue.depart(keys[1], START), None);
+    assert_eq!(
+        (turn(&world, None), turn(&world, Some(keys[0])), turn(&world, Some(keys[2]))),
+        (Some(0), Some(2), None)
+    );
+    world.queue.set_capacity(1);
+    assert_eq!(world.push(START, None, 4), Err((4, Refused::Full)));
+    assert_eq!(world.queue.len(), 2);
+}
+
+#[test]
+fn time_in_which_nobody_could_be_served_says_nothing_about_the_pace() {
+    let (mut world, now) = World::with_departures(100, MS);
+    world.push(now, None, 0).unwrap();
+    let back = now + MS * 60_000;
+    world.queue.unblock(back);
+    assert_eq!(world.pop(back + MS), Some(0));
+    for call in 0..100 {
+        world.push(back + MS, Some(back + MS * 102), call).unwrap();
+    }
+    assert_eq!(world.queue.expected_wait(), MS * 100);
+}
+
+#[test]
 fn a_deadline_is_kept_in_the_queue() {
     let mut world = World::new(10);
     world.push(START, Some(START + MS * 30), 0).unwrap();

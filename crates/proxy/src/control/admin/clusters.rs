@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::eligibility::{EligibilityBody, SubsetBody, WorkersSay, subset};
 use super::groups::{GroupBody, groups};
 use super::health::{HealthBody, describe_health};
+use super::limits::{AdaptiveBody, BreakerBody, adaptive, breakers};
 use super::removed::{RemovedBody, removed};
 use super::{Admin, pretty};
 use crate::control::clusters::ClusterRuntime;
@@ -33,8 +34,13 @@ struct ClusterBody {
     /// What calls must have in common to meet the same endpoint, under a policy that hashes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hash_by: Vec<HashBy>,
-    /// Calls that wait for a connection, over all workers.
+    /// Calls that wait for an endpoint or a place, over all workers.
     pending: usize,
+    /// The bounds of its circuit breaker, over all workers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    circuit_breakers: Vec<BreakerBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adaptive_concurrency: Option<AdaptiveBody>,
     resolver: ResolverBody,
     /// Priorities and localities, and the part of the calls that each gets; one where there are neither.
     groups: Vec<GroupBody>,
@@ -78,6 +84,9 @@ struct EndpointBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     outlier: Option<OutlierBody>,
     in_flight: u32,
+    /// The bounds of its own circuit breaker, over all workers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    circuit_breakers: Vec<BreakerBody>,
     /// Finished attempts by gRPC status.
     outcomes: BTreeMap<&'static str, u64>,
     /// Mean over all finished attempts.
@@ -145,6 +154,7 @@ fn describe(state: &State) -> Clusters {
         let say = WorkersSay::new(&of_workers, views.len());
         let resolver = runtime.resolver();
         let found = resolver.endpoints.as_deref().unwrap_or_default();
+        let limits = runtime.limits.as_deref();
         let endpoints = runtime.set().map_or_else(Vec::new, |set| {
             set.endpoints()
                 .iter()
@@ -163,6 +173,10 @@ fn describe(state: &State) -> Clusters {
             hash_by: runtime.config.hash_by.clone(),
             pending: of_workers.iter().map(|view| view.pending).sum(),
             subset: subset(runtime.config.subset, &runtime.subset_in_force(), found),
+            circuit_breakers: limits
+                .and_then(|limits| limits.breaker.as_deref())
+                .map_or_else(Vec::new, breakers),
+            adaptive_concurrency: limits.and_then(|limits| limits.adaptive.as_deref()).map(adaptive),
             resolver: ResolverBody {
                 last_success_age_seconds: resolver.last_success.map(|at| at.elapsed().as_secs_f64()),
                 changes: resolver.changes(),
@@ -200,6 +214,7 @@ fn describe_endpoint(
         health: describe_health(runtime, endpoint, now),
         outlier: runtime.outliers.as_ref().and_then(|_| describe_outlier(endpoint, now)),
         in_flight: endpoint.in_flight(),
+        circuit_breakers: breakers(endpoint.breaker()),
         outcomes: outcomes.map(|(code, count)| (code.metric_name(), count)).collect(),
         latency_mean_ms: totals.calls.latency.mean().map(|mean| mean.as_secs_f64() * 1e3),
         connects_failed: totals.connects_failed,

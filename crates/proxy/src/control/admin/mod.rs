@@ -13,6 +13,7 @@ mod explain;
 mod groups;
 mod health;
 mod hosts;
+mod limits;
 mod metrics;
 mod process;
 mod removed;

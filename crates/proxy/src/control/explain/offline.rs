@@ -9,6 +9,7 @@ use evenkeel_config::{Config, SubsetKind, Target};
 use super::{Explanation, InquiryError, InquiryFields, Look, explain_with};
 use crate::control::canary::Canaries;
 use crate::control::clusters::subset_of;
+use crate::control::limits::RateLimits;
 use crate::control::snapshot::{build, configured};
 use crate::worker::snapshot::Cluster;
 use crate::worker::{ClusterPreview, preview_of_reachable};
@@ -49,7 +50,7 @@ pub fn explain_file(config: &Config, asked: &InquiryFields) -> Result<Explanatio
         Arc::new(Cluster { endpoints, ..configured(config) })
     };
     let clusters = config.clusters.iter().map(cluster).collect();
-    let snapshot = build(config, clusters, &Canaries::default(), 1);
+    let snapshot = build(config, clusters, &Canaries::default(), &mut RateLimits::default(), 1);
     explain_with(&snapshot, asked, &AllReachable, ("the configuration file", NOW))
 }
 

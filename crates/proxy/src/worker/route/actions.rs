@@ -1,8 +1,10 @@
 //! What a route does to its calls besides choosing where they go.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use crate::worker::fault::Fault;
+use crate::worker::limit::rate::RouteRateLimit;
 use crate::worker::mirror::Mirror;
 use crate::worker::rewrite::Rewrite;
 
@@ -15,6 +17,8 @@ pub struct RouteActions {
     pub mirror: Option<Mirror>,
     /// Faults that it injects.
     pub fault: Option<Fault>,
+    /// How often its calls are let through. `None`: as often as they come.
+    pub rate_limit: Option<Arc<RouteRateLimit>>,
     /// How long a call may go on before it ends with UNAVAILABLE, less up to a tenth. `None`: as long as it likes.
     pub max_stream_duration: Option<Duration>,
     /// How long it may go on without data in either direction. `None`: as long as it likes.

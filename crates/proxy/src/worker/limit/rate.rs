@@ -1,0 +1,188 @@
+//! Rate limits of routes: how often a route's calls are let through, and how often those of one client.
+//!
+//! Rule: the client's bucket is asked before the route's, so that a client who is turned away takes nothing from the others. A
+//! client is told apart by the first source of a list that the call has, as with affinity, by its bytes and not their hash: who
+//! chooses a key must not be able to meet another's bucket. Calls that have none of the sources share one bucket.
+//!
+//! An IPv6 client is its /64: that is the least that one customer has, and whoever limits single addresses limits nobody.
+//!
+//! The buckets are the process's, shared by all workers, and stay when a reload leaves the limit as it was. A call is asked for once,
+//! whatever becomes of it later; its retries are not.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::sync::Arc;
+
+use evenkeel_balance::cookie_value;
+use evenkeel_balance::limit::{KeyedRateLimiter, RateLimiter, Rejection};
+use evenkeel_http2::field::{FieldBlock, FieldStore};
+use evenkeel_telemetry::Limited;
+
+use super::super::Worker;
+use super::super::affinity::{KeySource, each};
+
+/// The rate limits of a route. Equal is only the very same, as each has its own buckets.
+#[derive(Debug, Default)]
+pub struct RouteRateLimit {
+    /// Of all its calls together; `None`: without.
+    pub route: Option<RateLimiter>,
+    /// Of the calls of each client; `None`: without.
+    pub clients: Option<ClientRateLimit>,
+}
+
+/// A rate limit that each client has for itself.
+#[derive(Debug)]
+pub struct ClientRateLimit {
+    /// What tells clients apart: the first that a call has.
+    pub by: Box<[KeySource]>,
+    /// Their buckets.
+    pub limiter: KeyedRateLimiter,
+}
+
+impl PartialEq for RouteRateLimit {
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other)
+    }
+}
+
+impl RouteRateLimit {
+    /// Lets a call through, or says which limit turns it away. `key` is empty, and for passing use.
+    fn check(
+        &self,
+        now: Duration,
+        request: &FieldBlock,
+        store: &FieldStore,
+        address: Option<IpAddr>,
+        key: &mut Vec<u8>,
+    ) -> Result<(), (Limited, Rejection)> {
+        if let Some(clients) = &self.clients {
+            clients.write_key(request, store, address, key);
+            clients.limiter.check(key, now).map_err(|rejection| (Limited::ClientRate, rejection))?;
+        }
+        match &self.route {
+            Some(limiter) => limiter.check(now).map_err(|rejection| (Limited::RouteRate, rejection)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ClientRateLimit {
+    /// Writes what tells the call's client from others: the number of the source, so that an address is never taken for a name
+    /// that looks like one, and what the call has of it. Nothing for a call that has none.
+    fn write_key(
+        &self,
+        request: &FieldBlock,
+        store: &FieldStore,
+        address: Option<IpAddr>,
+        key: &mut Vec<u8>,
+    ) {
+        for (source, number) in self.by.iter().zip(1..) {
+            key.push(number);
+            match source {
+                KeySource::Metadata(name) => {
+                    for value in each(request, store, name) {
+                        key.extend_from_slice(value);
+                        key.push(b',');
+                    }
+                }
+                KeySource::SourceIp => match address.map(|address| address.to_canonical()) {
+                    Some(IpAddr::V4(address)) => key.extend_from_slice(&address.octets()),
+                    Some(IpAddr::V6(address)) => key.extend_from_slice(&address.octets()[..8]),
+                    None => {}
+                },
+                KeySource::Cookie(cookie) => {
+                    let name = cookie.name().as_bytes();
+                    let value = each(request, store, b"cookie").find_map(|field| cookie_value(field, name));
+                    key.extend_from_slice(value.unwrap_or_default());
+                }
+            }
+            if key.len() > 1 {
+                return;
+            }
+            key.clear();
+        }
+    }
+}
+
+impl Worker {
+    /// Answers a call that comes too soon for its route's rate limit. Whether it was.
+    #[inline]
+    pub(in super::super) fn is_rate_limited(&mut self, now: Duration, id: u32) -> bool {
+        let actions = self.calls[id as usize].actions.as_ref();
+        match actions.and_then(|actions| actions.rate_limit.as_ref()) {
+            None => false,
+            Some(limit) => {
+                let limit = Arc::clone(limit);
+                self.check_rate(now, id, &limit)
+            }
+        }
+    }
+
+    fn check_rate(&mut self, now: Duration, id: u32, limit: &RouteRateLimit) -> bool {
+        let mut key = self.take_buffer();
+        let address = self.client_address(id);
+        let request = &self.calls[id as usize].request;
+        let checked = limit.check(now, request, &self.fields.store, address, &mut key);
+        self.give_buffer(key);
+        match checked {
+            Ok(()) => false,
+            Err((limited, rejection)) => {
+                self.turn_away(now, id, limited, rejection);
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_balance::limit::RateLimit;
+    use evenkeel_http2::Fields;
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::super::super::affinity::CookieSource;
+    use super::*;
+
+    fn key(by: &[KeySource], request: &[(&str, &str)], address: Option<&str>) -> Vec<u8> {
+        let rate = RateLimit::new(1, Duration::from_secs(1), 1).unwrap();
+        let limiter = KeyedRateLimiter::new(rate, 8, &mut SmallRng::seed_from_u64(1));
+        let clients = ClientRateLimit { by: by.into(), limiter };
+        let mut block = FieldBlock::new();
+        for (name, value) in request {
+            block.push_literal(name.as_bytes(), value.as_bytes(), false);
+        }
+        let address = address.map(|text| text.parse().unwrap());
+        let mut key = Vec::new();
+        clients.write_key(&block, &Fields::new(1).store, address, &mut key);
+        key
+    }
+
+    #[test]
+    fn the_first_source_that_a_call_has_tells_its_client() {
+        let by = [
+            KeySource::Metadata(b"x-client-id"[..].into()),
+            KeySource::Cookie(CookieSource::of_client("sid")),
+            KeySource::SourceIp,
+        ];
+        let of = |request: &[(&str, &str)], address| key(&by, request, address);
+        let all = [("x-client-id", "anna"), ("cookie", "a=b; sid=c")];
+        assert_eq!(of(&all, Some("10.0.0.1")), b"\x01anna,");
+        assert_eq!(of(&all[1..], Some("10.0.0.1")), b"\x02c");
+        assert_eq!(of(&[], Some("10.0.0.1")), b"\x03\x0a\0\0\x01");
+        assert_eq!(of(&[], None), b"", "all that have nothing are one");
+        assert_ne!(
+            of(&[("x-client-id", "a"), ("x-client-id", "b")], None),
+            of(&[("x-client-id", "a")], None)
+        );
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_network_and_a_mapped_one_its_ipv4_address() {
+        let of = |address| key(&[KeySource::SourceIp], &[], Some(address));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:0:0:2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.2"), of("10.0.0.1"));
+    }
+}
