@@ -308,3 +308,21 @@ fn statuses_that_are_not_fatal_are_what_the_route_says() {
         (vec![0, 1], vec![End::Status(Code::Unavailable)])
     );
 }
+
+#[test]
+fn a_client_that_counts_its_own_attempts_is_not_counted_twice() {
+    let (mut world, client) = world(2, policy());
+    each_backend(&mut world, |peer| peer.is_silent = true);
+    let now = world.now;
+    let peer = world.peer(client);
+    let stream = peer.begin(now, &[("grpc-previous-rpc-attempts", "3")]);
+    peer.http2.send_data(now, stream, b"\0\0\0\0\x01S", true).unwrap();
+    world.turns(30);
+    let said = |at: &usize| {
+        let asked = world.peers[at].1.asked_with.iter();
+        asked.filter(|(name, _)| name == "grpc-previous-rpc-attempts").map(|(_, value)| value.clone())
+    };
+    let mut said: Vec<String> = world.backends.iter().flat_map(said).collect();
+    said.sort_unstable();
+    assert_eq!(said, ["1", "3"], "the first attempt is the client's, the second ours");
+}

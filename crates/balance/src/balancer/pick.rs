@@ -50,13 +50,9 @@ impl Balancer {
             return Pick::Trial(trial);
         }
         // Ends: each turn without a result takes a candidate away, and without candidates there is always one.
-        loop {
-            let chosen = self.choose_group(ask);
+        while let Some(chosen) = self.group_to_ask(ask) {
             if self.fails_in_panic(chosen) {
                 return Pick::Fail;
-            }
-            if !self.asks_picker(chosen, ask) {
-                break;
             }
             let group = &mut self.groups[chosen];
             let verdict = group.picker.pick(&group.candidates, ask, &mut self.rng);
@@ -71,11 +67,13 @@ impl Balancer {
         self.pick_last_resort(ask.now).unwrap_or_else(|| self.without_ready())
     }
 
-    /// Whether the policy says where a call goes: it knows of candidates only, but for a key whose calls go to one endpoint or
-    /// nowhere, whatever state that is in.
-    fn asks_picker(&self, group: usize, ask: &Ask) -> bool {
-        !self.groups[group].candidates.is_empty()
-            || (ask.hash.is_some() && self.insists() && !self.members.is_empty())
+    /// The group of a call, if its policy says where the call goes, or fails it: the policy knows of candidates only, but for a
+    /// key whose calls go to one endpoint or nowhere, whatever state that is in.
+    fn group_to_ask(&mut self, ask: &Ask) -> Option<usize> {
+        let group = self.choose_group(ask);
+        let is_asked = !self.groups[group].candidates.is_empty()
+            || (ask.hash.is_some() && self.insists() && !self.members.is_empty());
+        (is_asked || self.fails_in_panic(group)).then_some(group)
     }
 
     /// Chooses an endpoint other than those a call was tried on; for a retry.
@@ -85,13 +83,9 @@ impl Balancer {
     /// tried ones, and a full scan of least_request up to t + 1 times. A tried slot may have been forgotten since.
     pub fn pick_excluding(&mut self, ask: &Ask, tried: &[Slot]) -> Pick {
         // Ask the policy first, so that a retry follows its rule as well. Ends: each turn takes a candidate away.
-        loop {
-            let chosen = self.choose_group(ask);
+        while let Some(chosen) = self.group_to_ask(ask) {
             if self.fails_in_panic(chosen) {
                 return Pick::Fail;
-            }
-            if !self.asks_picker(chosen, ask) {
-                break;
             }
             let group = &mut self.groups[chosen];
             let verdict = group.picker.pick_excluding(&group.candidates, ask, tried, &mut self.rng);

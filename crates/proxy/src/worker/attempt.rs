@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::{Ask, Balancer, Pick, Slot};
-use evenkeel_grpc::{Code, print_timeout};
+use evenkeel_grpc::{Code, TimeoutText, print_timeout};
 use evenkeel_http2::OpenError;
 use evenkeel_telemetry::ResponseFlag;
 
@@ -46,6 +46,38 @@ impl Unwanted {
     pub(super) fn pick(&self, balancer: &mut Balancer, ask: &Ask) -> Pick {
         let Some(first) = self.slots[0] else { return balancer.pick(ask) };
         balancer.pick_excluding(ask, &self.slots.map(|slot| slot.unwrap_or(first))[..self.count])
+    }
+}
+
+/// A field's name and value.
+type Field<'a> = (&'a [u8], &'a [u8]);
+
+/// The fields that each attempt has of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnFields {
+    /// How many attempts there were before; a digit, as a policy has five at most. `None` if there were none.
+    previous: Option<[u8; 1]>,
+    /// What is left of the call's time.
+    left: Option<TimeoutText>,
+}
+
+impl OwnFields {
+    pub(super) fn new(previous: u8, left: Option<Duration>) -> Self {
+        Self { previous: (previous > 0).then_some([b'0' + previous]), left: left.map(print_timeout) }
+    }
+
+    /// The fields, written into `room`.
+    pub(super) fn list<'a, 'r>(&'a self, room: &'r mut [Field<'a>; 2]) -> &'r [Field<'a>] {
+        let mut count = 0;
+        if let Some(previous) = &self.previous {
+            room[count] = (b"grpc-previous-rpc-attempts", previous);
+            count += 1;
+        }
+        if let Some(left) = &self.left {
+            room[count] = (b"grpc-timeout", left.as_bytes());
+            count += 1;
+        }
+        &room[..count]
     }
 }
 
@@ -181,19 +213,11 @@ impl Worker {
             let policy = extras.retrying.as_ref().map(|retrying| &retrying.settings.policy);
             extras.attempt_deadline = policy.and_then(|policy| policy.attempt_timeout_at(now, deadline));
         }
-        let left = call.deadline.map(|deadline| print_timeout(deadline.saturating_sub(now)));
         let hedging = call.extras.as_deref().and_then(|extras| extras.hedging.as_deref());
         let previous = hedging.map_or_else(|| call.retry.previous_attempts(), Hedging::previous_attempts);
-        let mut fields = usize::from(previous > 0);
-        // A digit: a policy has five attempts at most.
-        let previous = [b'0' + previous];
-        let mut extra: [(&[u8], &[u8]); 2] = [(b"grpc-previous-rpc-attempts", &previous), (b"", b"")];
-        if let Some(left) = &left {
-            extra[fields] = (b"grpc-timeout", left.as_bytes());
-            fields += 1;
-        }
-        let extra = &extra[..fields];
-        let opened = http2.send_headers(&mut self.fields.store, stream, &call.request, extra, end);
+        let own = OwnFields::new(previous, deadline.map(|deadline| deadline.saturating_sub(now)));
+        let (mut extra, store) = (Default::default(), &mut self.fields.store);
+        let opened = http2.send_headers(store, stream, &call.request, own.list(&mut extra), end);
         debug_assert!(opened.is_ok(), "a stream that was opened just now takes headers");
         let (mut credit, mut waits) = (0, false);
         if !call.replay.is_empty() {

@@ -17,11 +17,11 @@ use std::sync::Arc;
 
 use evenkeel_balance::retry::{HedgeDecision, HedgeState, Moment, Replay, StopReason};
 use evenkeel_balance::{Ask, AttemptEnd, Pick, Slot};
-use evenkeel_grpc::{Code, print_timeout};
+use evenkeel_grpc::Code;
 use evenkeel_telemetry::{Event, Hedged, ResponseFlag};
 
 use super::Worker;
-use super::attempt::Unwanted;
+use super::attempt::{OwnFields, Unwanted};
 use super::call::{Call, CallPhase, Leg};
 use super::call_timer::Staller;
 use super::conn::ConnId;
@@ -215,6 +215,7 @@ impl Worker {
         let Some(hedging) = call.hedging() else { return };
         if is_alone {
             hedging.main = number;
+            self.drop_clients_count(id);
             self.attempt(now, id);
         } else if self.send_beside(now, id, number) {
             self.count(Event::Hedged(Hedged::Sent));
@@ -230,10 +231,12 @@ impl Worker {
     /// Sends an attempt beside the main one. Whether an endpoint had room.
     fn send_beside(&mut self, now: Duration, id: u32, number: u8) -> bool {
         let Some((slot, conn)) = self.pick_beside(now, id) else { return false };
+        let Ok(places) = self.take_places_beside(id, slot) else { return false };
         if !self.take_retry(id) {
+            self.drop_places(now, id, slot, places);
             return false;
         }
-        let Ok(places) = self.take_places_beside(id, slot) else { return false };
+        self.drop_clients_count(id);
         self.touch(conn);
         let http2 = &mut self.conns[conn.index()].http2;
         let Ok(stream) = http2.open(now, id) else {
@@ -242,18 +245,10 @@ impl Worker {
         };
         let call = &mut self.calls[id as usize];
         call.attempts = call.attempts.saturating_add(1);
-        let left = call.deadline.map(|deadline| print_timeout(deadline.saturating_sub(now)));
-        // A digit: a policy has five attempts at most.
-        let previous = [b'0' + number];
-        let mut extra: [(&[u8], &[u8]); 2] = [(b"grpc-previous-rpc-attempts", &previous), (b"", b"")];
-        let mut fields = 1;
-        if let Some(left) = &left {
-            extra[fields] = (b"grpc-timeout", left.as_bytes());
-            fields += 1;
-        }
+        let own = OwnFields::new(number, call.deadline.map(|deadline| deadline.saturating_sub(now)));
+        let (mut extra, store) = (Default::default(), &mut self.fields.store);
         let is_empty = call.replay.is_empty();
-        let opened =
-            http2.send_headers(&mut self.fields.store, stream, &call.request, &extra[..fields], is_empty);
+        let opened = http2.send_headers(store, stream, &call.request, own.list(&mut extra), is_empty);
         debug_assert!(opened.is_ok(), "a stream that was opened just now takes headers");
         let mut forwarded = 0;
         if !is_empty {
@@ -272,7 +267,9 @@ impl Worker {
         if let Some(hedging) = call.hedging() {
             hedging.others.push(attempt);
         }
-        self.clusters[cluster as usize].balancer.call_started(slot, now);
+        let balancer = &mut self.clusters[cluster as usize].balancer;
+        balancer.call_started(slot, now);
+        balancer.answer_probes(now);
         if let Some(stats) = self.endpoint_stats(cluster, slot) {
             stats.call_started();
         }

@@ -111,12 +111,10 @@ impl Worker {
             Decision::Retry { at, is_transparent } => {
                 let call = &mut self.calls[id as usize];
                 call.phase = CallPhase::Waiting;
-                if !is_transparent {
-                    // A client that counts its own attempts: the backend is told one number.
-                    let of_client = Name::GrpcPreviousRpcAttempts;
-                    call.request.retain_fields(&mut self.fields.store, |field| field.name_token != of_client);
-                }
                 let slot = call.slot;
+                if !is_transparent {
+                    self.drop_clients_count(id);
+                }
                 self.remember_tried(id, slot);
                 self.release_upstream(now, id, Some(end));
                 self.count(event(&end, is_transparent));
@@ -129,6 +127,13 @@ impl Worker {
                 true
             }
         }
+    }
+
+    /// Before a further attempt of a client that counts its own: the backend is told one number.
+    pub(super) fn drop_clients_count(&mut self, id: u32) {
+        let of_client = Name::GrpcPreviousRpcAttempts;
+        let request = &mut self.calls[id as usize].request;
+        request.retain_fields(&mut self.fields.store, |field| field.name_token != of_client);
     }
 
     /// Notes that an attempt on this endpoint failed: the next one is made elsewhere, if it can be.

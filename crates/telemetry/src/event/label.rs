@@ -124,7 +124,7 @@ labels! {
     Hedged {
         /// It was sent.
         Sent = "sent",
-        /// It was not: no other endpoint had a connection with room.
+        /// It was not: no other endpoint had a connection with room, or a place under a limit.
         NoEndpoint = "no_endpoint",
         /// It decided the call.
         Won = "won",
