@@ -1,0 +1,86 @@
+//! What the event loop writes to the log of what its worker noticed.
+
+use std::time::Duration;
+
+use evenkeel_balance::PanicChange;
+use evenkeel_balance::outlier::OutlierChange;
+use evenkeel_telemetry::Refused;
+
+use super::EventLoop;
+use crate::worker::{ClusterPanic, EndpointChange};
+
+impl EventLoop {
+    /// One line for each broken rule and second at most, whatever peers do.
+    pub(super) fn log_violations(&mut self, now: Duration) {
+        while let Some((peer, violation)) = self.worker.poll_violation() {
+            if let Some(suppressed) = self.log_limiter.allow(violation.rule(), now) {
+                tracing::warn!(%peer, rule = violation.rule(), suppressed, "connection closed: {violation}");
+            }
+        }
+    }
+
+    /// One line for each reason and second at most; how many there were is in the metrics.
+    pub(super) fn log_endpoints(&mut self, now: Duration) {
+        while let Some(EndpointChange { cluster, endpoint, change }) = self.worker.poll_endpoint_change() {
+            let cause = match change {
+                OutlierChange::Ejected { reason, .. } => reason.name(),
+                OutlierChange::Returned => "returned",
+            };
+            let Some(suppressed) = self.log_limiter.allow(cause, now) else { continue };
+            match change {
+                OutlierChange::Ejected { reason, until } => {
+                    let seconds = until.saturating_sub(now).as_secs_f64();
+                    tracing::warn!(%cluster, %endpoint, reason = reason.name(), seconds, suppressed, "endpoint ejected");
+                }
+                OutlierChange::Returned => {
+                    tracing::info!(%cluster, %endpoint, suppressed, "endpoint back in rotation");
+                }
+            }
+        }
+    }
+
+    /// One line for each change of a priority's panic, of all workers together. They are as rare as failures of half a
+    /// cluster.
+    pub(super) fn log_panics(&mut self) {
+        while let Some(ClusterPanic { cluster, change }) = self.worker.poll_panic() {
+            let PanicChange { priority, available, total, threshold, .. } = change;
+            let calls = if change.fails { "calls fail" } else { "calls go to all that are connected" };
+            if change.began {
+                tracing::warn!(
+                    %cluster, priority, available, total, threshold_percent = threshold,
+                    "panic: too few endpoints are available to believe it; {calls}, whatever their health"
+                );
+            } else {
+                tracing::info!(
+                    %cluster, priority, available, total, threshold_percent = threshold,
+                    "panic is over: calls go to healthy endpoints again"
+                );
+            }
+        }
+    }
+
+    /// One line each second at most, however often memory is short and is not.
+    pub(super) fn log_level(&mut self, now: Duration) {
+        if let Some(level) = self.worker.poll_level()
+            && let Some(suppressed) = self.log_limiter.allow("memory", now)
+        {
+            let held = self.worker.held_by_all();
+            tracing::warn!(
+                ?level,
+                held,
+                suppressed,
+                "memory: what peers make the process hold nears its limit, or no longer does"
+            );
+        }
+    }
+
+    /// The listener has as many connections as it may have on this worker; the one too many was just dropped.
+    pub(super) fn log_refused(&mut self, now: Duration) {
+        if let Some(suppressed) = self.log_limiter.allow(Refused::ListenerLimit.as_str(), now) {
+            tracing::warn!(
+                suppressed,
+                "a client's connection was closed at once: the listener's limits.max_connections_per_worker"
+            );
+        }
+    }
+}
