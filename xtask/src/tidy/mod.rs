@@ -11,9 +11,11 @@
 //! | `ignored-test` | tests switched off without a reason | [`words`] |
 //! | `registry-host`, `machine-path` | what ties the project to one network or one machine | [`words`] |
 //! | `module-docs`, `module-layout` | modules without `//!`, `foo.rs` beside `foo/` | [`modules`] |
+//! | `constant-gone` | documents that name a constant which no code has | [`constants`] |
 //! | `workspace-lints`, `workspace-dependency` | crates that go their own way | [`manifests`] |
 //! | `purity` | a runtime or a socket in the tree of a pure crate | [`purity`] |
 
+pub(crate) mod constants;
 pub(crate) mod lines;
 pub(crate) mod manifests;
 pub(crate) mod modules;
@@ -91,6 +93,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     let mut findings = lines::too_long(&tree);
     findings.extend(lines::trailing_whitespace(&tree));
     findings.extend(words::check(&tree));
+    findings.extend(constants::named_but_gone(&tree));
     findings.extend(modules::undocumented(&tree));
     findings.extend(modules::beside_their_folder(&tree));
     findings.extend(manifests::check(&tree)?);
