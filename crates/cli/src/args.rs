@@ -55,7 +55,8 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "TARGET", conflicts_with = "config", requires = "listen")]
     pub(crate) to: Option<String>,
 
-    /// How an endpoint is chosen: least_request (default), round_robin, weighted_round_robin, random, pick_first
+    /// How an endpoint is chosen: least_request (default), round_robin, weighted_round_robin, peak_ewma, prequal, random
+    /// or pick_first; policies that hash need a configuration file
     #[arg(long, value_name = "POLICY", conflicts_with = "config")]
     pub(crate) policy: Option<String>,
 
