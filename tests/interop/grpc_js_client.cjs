@@ -183,6 +183,17 @@ const cases = {
     assert.equal(error, null);
     assert.equal(response.payload.body.length, LARGE_RESPONSE);
   },
+
+  // The proxy's own case: the fields that are too many come before content-type here.
+  async too_much_metadata() {
+    const client = connect();
+    const metadata = new grpc.Metadata();
+    metadata.set("x-large", "v".repeat(20000));
+    const { error } = await unary(client, "EmptyCall", {}, metadata);
+    assert.equal(error.code, grpc.status.RESOURCE_EXHAUSTED);
+    assert.match(error.details, /max_header_list_size/);
+    assert.equal((await unary(client, "EmptyCall", {})).error, null);
+  },
 };
 
 if (name === "--list") {

@@ -136,7 +136,12 @@ chain(
 )
 chain("tonic -> proxy -> grpcio", tonic_case, through_proxy(grpcio_server), [*PLAIN_CASES, *SERVER_COMPRESSED])
 chain("tonic -> proxy -> grpc-go", tonic_case, through_proxy(go_server), PLAIN_CASES)
-chain("grpc-js -> proxy -> grpcio", js_case, through_proxy(grpcio_server), [*PLAIN_CASES, "compressed_unary"])
+chain(
+    "grpc-js -> proxy -> grpcio",
+    js_case,
+    through_proxy(grpcio_server),
+    [*PLAIN_CASES, "compressed_unary", "too_much_metadata"],
+)
 chain("grpc-js -> proxy -> grpc-go", js_case, through_proxy(go_server), PLAIN_CASES)
 chain(
     "grpcio -> Envoy -> proxy -> grpcio",

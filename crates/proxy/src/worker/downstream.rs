@@ -150,16 +150,18 @@ impl Worker {
     fn admit(&mut self, now: Duration, id: u32, size: ListSize) -> Result<Traits, Refusal> {
         let fields = &self.fields;
         let value = |name| fields.index.position(name).map(|at| fields.block.get(&fields.store, at));
-        let grpc = value(Name::ContentType).is_some_and(|field| ContentType::detect(field.value).is_grpc());
-        if !grpc {
-            return Err(Refusal::NotGrpc);
-        }
-        if size == ListSize::OverLimit {
+        let grpc = value(Name::ContentType).map(|field| ContentType::detect(field.value).is_grpc());
+        // Nothing is kept behind the field that is too large, and grpc-js sends metadata before its content-type. So a list
+        // that is too large is gRPC's unless it says otherwise.
+        if size == ListSize::OverLimit && grpc != Some(false) {
             return Err(Refusal::grpc(
                 Code::ResourceExhausted,
                 ResponseFlag::DownstreamProtocolError,
                 "metadata larger than max: the listener's limits.max_header_list_size or limits.max_headers_count",
             ));
+        }
+        if grpc != Some(true) {
+            return Err(Refusal::NotGrpc);
         }
         if let Some(refusal) = self.refuses_stream(self.calls[id as usize].down.conn) {
             return Err(refusal);
