@@ -16,6 +16,11 @@ class Metrics:
         """The sum of all samples of this name that have these labels."""
         return sum(value for found, at, value in self._samples if found == name and labels.items() <= at.items())
 
+    def by(self, name, label):
+        """The sums of the samples of this name, by the values of a label."""
+        values = {at[label] for found, at, _ in self._samples if found == name}
+        return {value: self.sum(name, **{label: value}) for value in values}
+
     def names(self):
         return {name for name, _, _ in self._samples}
 

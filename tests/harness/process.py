@@ -146,6 +146,16 @@ class Program:
         """The most memory that it ever occupied."""
         return self._status("VmHWM")
 
+    def reset_peak_rss(self):
+        """Lets `peak_rss_bytes` count from now on (proc(5), clear_refs)."""
+        with open(f"/proc/{self.id}/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+
+    def next_file(self):
+        """The number of the file descriptor that it would open next: the lowest that is free."""
+        taken = {int(name) for name in os.listdir(f"/proc/{self.id}/fd")}
+        return next(number for number in range(len(taken) + 1) if number not in taken)
+
     def _status(self, key):
         with open(f"/proc/{self.id}/status", encoding="ascii") as status:
             for line in status:

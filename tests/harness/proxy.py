@@ -23,8 +23,10 @@ QUICK_DRAIN = {"pre_drain": "0s", "spread": "0s", "grace": "1s"}
 class Proxy(Program):
     """`evenkeel proxy`, ready to take calls at `address`."""
 
-    def __init__(self, arguments, *, listeners=1, env=None):
-        super().__init__([binary(), "proxy", *arguments], title="evenkeel proxy", env=env)
+    def __init__(self, arguments, *, listeners=1, env=None, open_files=None):
+        # What a shell limits, the program that it becomes cannot raise.
+        limited = ["sh", "-c", f'ulimit -n {open_files} && exec "$0" "$@"'] if open_files else []
+        super().__init__([*limited, binary(), "proxy", *arguments], title="evenkeel proxy", env=env)
         # A log line may be JSON.
         pattern = r'listening on ([^\s"]+)'
         self.wait_for_line(pattern)
@@ -87,12 +89,12 @@ class Proxy(Program):
         self.signal(signal.SIGHUP)
 
 
-def start(stage, to, *, policy=None, workers=1, arguments=()):
+def start(stage, to, *, policy=None, workers=1, arguments=(), open_files=None):
     """Starts a proxy with flags. One worker, so that what is exact per worker is exact."""
     flags = ["--listen", "127.0.0.1:0", "--to", to, "--workers", str(workers), "--admin", "127.0.0.1:0"]
     if policy:
         flags += ["--policy", policy]
-    return stage.add_program(Proxy([*flags, *arguments]))
+    return stage.add_program(Proxy([*flags, *arguments], open_files=open_files))
 
 
 class ConfigFile:

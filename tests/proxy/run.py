@@ -20,6 +20,7 @@ import route_actions  # noqa: E402, F401
 import discovery  # noqa: E402, F401
 import answers  # noqa: E402, F401
 import bad_input  # noqa: E402, F401
+import abuse  # noqa: E402, F401
 import metadata  # noqa: E402, F401
 import large_messages  # noqa: E402, F401
 import starting  # noqa: E402, F401

@@ -5,8 +5,11 @@ mod peers;
 use evenkeel_grpc::Code;
 use evenkeel_http2::limits::{OUTPUT_STOP_BYTES, STREAMS_PER_WAKE_MAX};
 use evenkeel_http2::{Limits, Role};
-use evenkeel_proxy::worker::TransportEnd;
 use evenkeel_proxy::worker::overload::Accountant;
+use evenkeel_proxy::worker::route::RouteTable;
+use evenkeel_proxy::worker::snapshot::Listener;
+use evenkeel_proxy::worker::{PeerName, TransportEnd};
+use evenkeel_telemetry::{Event, Refused};
 
 use self::peers::{End, LARGE, World};
 
@@ -134,6 +137,34 @@ fn a_backend_that_strains_the_ledger_gets_another_connection() {
     assert_ne!(second, first);
     assert_eq!(world.peer(second).http2.role(), Role::Server);
     assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
+}
+
+#[test]
+fn a_listener_has_as_many_connections_as_it_may_and_one_more_when_one_is_gone() {
+    let mut world = world(Limits::edge());
+    world.reload(Listener {
+        max_connections: 3,
+        ..Listener::new("test", Limits::edge(), RouteTable::to_cluster(0))
+    });
+    let clients = [world.client(), world.client(), world.client()];
+    let refused = Event::ConnectionRefused(Refused::ListenerLimit);
+    for count in 1..=2 {
+        assert_eq!(world.worker.accepted(world.now, 0, PeerName::Unix), None);
+        assert_eq!(world.telemetry.snapshot().event(refused), count);
+    }
+    for client in clients {
+        world.call(client, b'S', 10);
+        world.turns(3);
+        assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
+    }
+    let (id, _) = world.peers[&clients[1]];
+    world.worker.ended(world.now, id, TransportEnd::Eof);
+    world.turn();
+    let next = world.client();
+    world.call(next, b'S', 10);
+    world.turns(3);
+    assert_eq!(world.peer(next).ends, [End::Status(Code::Ok)]);
+    assert_eq!(world.worker.accepted(world.now, 0, PeerName::Unix), None);
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub(crate) struct Peer {
     pub(crate) served: usize,
     /// Frames to send behind what the engine has.
     pub(crate) raw: Vec<u8>,
+    /// Of a client without an engine: what it was told.
+    pub(crate) heard: Option<Vec<u8>>,
     /// Of a backend: the newest request's fields.
     pub(crate) asked_with: Vec<(String, String)>,
     /// Of a client: fields with which the newest answer began, and with which one ended.
@@ -110,6 +112,7 @@ impl Peer {
             is_silent: false,
             served: 0,
             raw: Vec::new(),
+            heard: None,
             asked_with: Vec::new(),
             answered_with: Vec::new(),
             ended_with: Vec::new(),
@@ -187,6 +190,19 @@ impl Peer {
                 self.answered.push(stream);
             }
         }
+    }
+
+    /// What it sends next.
+    fn said(&mut self, now: Duration) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if self.heard.is_none() {
+            self.http2.flush_queues(&mut self.fields, now);
+            while self.http2.poll_progress().is_some() {}
+            bytes.extend(self.http2.output());
+            self.http2.output_sent(bytes.len());
+        }
+        bytes.append(&mut self.raw);
+        bytes
     }
 
     /// The header list that came last.
@@ -409,6 +425,23 @@ impl World {
         id.index()
     }
 
+    /// A client without an engine: it sends what `raw` has, and keeps what it is told.
+    pub(crate) fn stranger(&mut self) -> usize {
+        let id = self.worker.accepted(self.now, 0, PeerName::Unix).unwrap();
+        let mut peer = Peer::new(Role::Client);
+        peer.heard = Some(Vec::new());
+        self.peers.insert(id.index(), (id, peer));
+        self.turn();
+        id.index()
+    }
+
+    /// Time passes, to this moment.
+    pub(crate) fn turn_at(&mut self, now: Duration) {
+        assert!(now >= self.now + TURN, "time goes forward");
+        self.now = now - TURN;
+        self.turn();
+    }
+
     pub(crate) fn peer(&mut self, index: usize) -> &mut Peer {
         &mut self.peers.get_mut(&index).unwrap().1
     }
@@ -443,13 +476,12 @@ impl World {
             if peer.closed || !self.worker.wants_input(*id) || self.worker.is_put_off(*id) {
                 continue;
             }
-            peer.http2.flush_queues(&mut peer.fields, now);
-            while peer.http2.poll_progress().is_some() {}
-            let mut bytes = peer.http2.output().to_vec();
-            peer.http2.output_sent(bytes.len());
-            bytes.append(&mut peer.raw);
+            let mut bytes = peer.said(now);
             if !bytes.is_empty() {
-                self.worker.received(now, *id, &bytes);
+                let mut input = vec![0; self.worker.leftover_len(*id)];
+                self.worker.take_leftover(*id, &mut input);
+                input.append(&mut bytes);
+                self.worker.received(now, *id, &input);
             }
         }
         self.worker.timeout(now);
@@ -461,7 +493,10 @@ impl World {
                     let output = self.worker.output(conn).to_vec();
                     let (_, peer) = self.peers.get_mut(&conn.index()).unwrap();
                     if peer.reads {
-                        peer.take(now, &output);
+                        match &mut peer.heard {
+                            Some(heard) => heard.extend(&output),
+                            None => peer.take(now, &output),
+                        }
                         self.worker.written(now, conn, output.len());
                     } else {
                         self.worker.written(now, conn, 0);

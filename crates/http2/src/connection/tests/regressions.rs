@@ -4,14 +4,19 @@
 //! padding credit, DATA after GOAWAY, credit after a cancel ([`super::flow_receive`]); sends on reset streams
 //! ([`super::flow_send`]); resets of idle streams, identifiers at 2^31 ([`super::streams`]); 1xx, `:status`,
 //! content-length ([`super::messages`]); GOAWAY on a stream or for the peer's streams ([`super::goaway`]); blocks without
-//! fields ([`super::headers`]); two table sizes at once ([`super::settings`]). With the owner of the socket, not here: a
-//! transport that takes nothing (h2's busy loop at `Ok(0)`; the worker's test
-//! `a_transport_that_takes_nothing_is_not_offered_anything_again`), and close_notify, which comes with TLS.
+//! fields ([`super::headers`]); two table sizes at once ([`super::settings`]); a dynamic table that is exactly full (the
+//! HPACK decoder's test `a_table_that_is_exactly_full_has_every_entry_and_the_next_one_costs_the_oldest`). With the owner of
+//! the connection, not here: a transport that takes nothing (h2's busy loop at `Ok(0)`; the worker's test
+//! `a_transport_that_takes_nothing_is_not_offered_anything_again`), a reset behind an end that waits for the window (its
+//! test `an_answer_that_waits_for_the_window_is_whole_before_the_client_is_asked_to_stop`), and close_notify, which comes
+//! with TLS.
 
-use super::subject::{Seen, Sent, Subject, data, literals, peer_reset, request, response, sent_headers};
+use super::subject::{
+    Seen, Sent, Subject, data, fault, literals, peer_reset, request, response, sent_data, sent_headers,
+};
 use super::wire::{OK, POST, block, wire};
 use crate::Half;
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Violation};
 use crate::hpack::huffman;
 use crate::limits::Limits;
 use crate::settings::id;
@@ -54,7 +59,42 @@ fn a_new_initial_window_reaches_a_stream_that_was_opened_before_it_came() {
     server.feed(wire().settings(&[(id::INITIAL_WINDOW_SIZE, 3)]));
     assert_eq!(server.data(1, b"abcdef", true), Ok(0));
     server.feed(wire().window_update(1, 3));
-    assert!(server.sent().contains(&super::subject::sent_data(1, b"abcdef", true)));
+    assert!(server.sent().contains(&sent_data(1, b"abcdef", true)));
+}
+
+#[test]
+fn a_new_initial_window_reaches_a_request_that_arrives_in_two_reads() {
+    // The same, where the change is known before the request is whole.
+    let bytes = wire().settings(&[(id::INITIAL_WINDOW_SIZE, 3)]).call(1).0;
+    for cut in 0..=bytes.len() {
+        let mut server = Subject::server();
+        server.feed(wire().raw(&bytes[..cut]));
+        server.feed(wire().raw(&bytes[cut..]));
+        server.headers(1, OK, false).unwrap();
+        server.sent();
+        assert_eq!(server.data(1, b"abcdef", true), Ok(0), "cut at {cut}");
+        assert_eq!(server.sent(), [], "cut at {cut}");
+        server.feed(wire().window_update(1, 3));
+        assert_eq!(server.sent(), [sent_data(1, b"abcdef", true)], "cut at {cut}");
+    }
+}
+
+#[test]
+fn pseudo_fields_behind_others_are_refused_whichever_they_are() {
+    // nginx 1.31.3 is the first that refuses them.
+    let mut server = Subject::server();
+    for (at, stream) in (0..POST.len()).zip((1..).step_by(2)) {
+        let mut list = POST.to_vec();
+        let late = list.remove(at);
+        list.extend([("te", "trailers"), late]);
+        server.feed(wire().headers(stream, &list, true));
+        assert_eq!(server.sent(), [Sent::Reset(stream, ErrorCode::PROTOCOL_ERROR)], "{list:?}");
+    }
+    assert_eq!(server.feed(wire().call(101)), [request(101, true)]);
+    let mut client = Subject::client();
+    client.request(true);
+    let seen = client.feed(wire().headers(1, &[OK[1], OK[0]], false));
+    assert_eq!(seen, [fault(1, Violation::MalformedMessage)]);
 }
 
 #[test]

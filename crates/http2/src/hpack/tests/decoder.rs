@@ -202,6 +202,28 @@ fn a_list_that_is_too_large_leaves_the_table_right() {
 }
 
 #[test]
+fn a_table_that_is_exactly_full_has_every_entry_and_the_next_one_costs_the_oldest() {
+    // Off by one in a ring: the entry too many overwrites one, or the last one cannot be referred to.
+    const ENTRIES: u32 = 4;
+    // Each is 2 bytes of text and 32 more.
+    let mut peer = Peer::new(ENTRIES * 34);
+    let entry =
+        |number: u32| (char::from(b'a' + (number % 26) as u8).to_string(), (number % 10).to_string());
+    // Often enough that a ring of any capacity up to 64 wraps.
+    for number in 0..200 {
+        let (name, value) = entry(number);
+        peer.decode(&literal(INDEXED, name.as_bytes(), value.as_bytes())).unwrap();
+        let newest_first: Vec<_> = (0..=number).rev().take(ENTRIES as usize).map(entry).collect();
+        assert_eq!(peer.table(), newest_first);
+        assert_eq!(peer.decoder.table_bytes(), newest_first.len() * 34);
+    }
+    assert_eq!(peer.decode(&[0x80 | (61 + ENTRIES) as u8]).unwrap().1, [entry(199 - 3)]);
+    let error = peer.decode(&[0x80 | (62 + ENTRIES) as u8]).unwrap_err();
+    assert!(matches!(error, HpackError::IndexOutOfTable { .. }), "{error}");
+    peer.close();
+}
+
+#[test]
 fn a_string_may_be_as_long_as_allowed_and_not_one_byte_more() {
     let limits = HeaderListLimits { string_bytes: 300, ..HeaderListLimits::default() };
     for (length, verdict) in [(300, ListVerdict::Accepted), (301, ListVerdict::TooLarge)] {

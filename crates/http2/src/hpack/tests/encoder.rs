@@ -57,6 +57,20 @@ fn repeated_fields_become_one_byte_each() {
 }
 
 #[test]
+fn entries_of_a_table_that_is_exactly_full_are_all_referred_to() {
+    // Each is 2 bytes of text and 32 more; four fill the table.
+    let mut link = Link::new(4 * 34);
+    let names: Vec<String> = (b'a'..=b'z').map(|letter| char::from(letter).to_string()).collect();
+    for window in names.windows(4).cycle().take(200) {
+        let list: Vec<(&str, &str)> = window.iter().map(|name| (name.as_str(), "1")).collect();
+        link.send(&list);
+        assert_eq!(link.encoder.table_len(), 4);
+        assert_eq!(link.send(&list), [0xc1, 0xc0, 0xbf, 0xbe], "the oldest first");
+    }
+    link.close();
+}
+
+#[test]
 fn a_field_that_its_sender_does_not_use_again_stays_out_of_the_table() {
     let mut link = Link::new(4096);
     assert_eq!(link.send_as(&[("x-once", "1")], false), literal(PLAIN, b"x-once", b"1"));
