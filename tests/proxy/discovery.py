@@ -38,7 +38,7 @@ def a_name_that_does_not_resolve_lets_the_proxy_start_and_names_itself_in_the_an
     code, details = client.fails(seconds=10)
     assert code == grpc.StatusCode.UNAVAILABLE, (code, details)
     assert "orders.test" in details and "NXDOMAIN" in details, details
-    running.wait_for_line("WARN.*orders.test")
+    running.wait_for_line("WARN.*not resolved; it has no endpoints.*orders.test")
     assert running.get("/ready")[0] == 200
 
 

@@ -1,6 +1,8 @@
 """A new configuration takes effect as a whole, or the old one stays and the reason is told."""
 
 import copy
+import os
+import time
 
 import shared
 from harness import calls, proxy
@@ -91,6 +93,43 @@ def an_invalid_configuration_changes_nothing_and_the_reason_is_told(stage):
     running.reload()
     eventually(lambda: running.configuration()["generation"] == 2, "the second configuration is in force")
     assert running.configuration()["last_reload_error"] is None
+
+
+@test
+def reloads_without_end_have_one_log_line_a_second_of_each_outcome(stage):
+    running, file, new = start(stage)
+    broken = copy.deepcopy(new)
+    broken["clusters"][0]["polizy"] = "random"
+    for config, status, words in ((broken, 400, "stays in force"), (new, 200, "configuration reloaded")):
+        file.write(config)
+        began = time.monotonic()
+        for _ in range(100):
+            assert running.get("/reload", method="POST")[0] == status
+        seconds = time.monotonic() - began
+        lines = [line for line in running.output("stderr") if words in line]
+        # The file's own change is one more reload.
+        assert 1 <= len(lines) <= seconds + 2, (len(lines), seconds, lines[:5])
+    assert reloads(running, "rejected") >= 100
+
+
+@test
+def a_file_that_becomes_a_pipe_or_has_no_end_is_refused_and_nothing_waits_for_it(stage):
+    running, file, new = start(stage)
+    before = running.rss_bytes()
+    for make, words in (
+        (os.mkfifo, "it is a pipe"),
+        (lambda path: os.symlink("/dev/zero", path), "it is a device"),
+        (lambda path: open(path, "wb").truncate(1 << 32), "more than 1048576 bytes"),
+    ):
+        make(file.path + ".next")
+        os.rename(file.path + ".next", file.path)
+        status, text = running.get("/reload", method="POST")
+        assert status == 400 and words in text, (status, text)
+    # A tenth of what is in the last one.
+    assert running.peak_rss_bytes() - before < 400 << 20
+    assert calls.shares(calls.connect(stage, running.address), 5) == {"b1": 5}
+    file.write(new)
+    assert running.get("/reload", method="POST")[0] == 200
 
 
 @test

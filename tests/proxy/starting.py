@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import socket
+import subprocess
 import tempfile
 
 import shared
@@ -55,7 +57,29 @@ def a_port_in_use_is_named_with_a_way_out(stage):
 def an_admin_port_in_use_is_named_with_a_way_out(stage):
     with wire.RawServer() as server:
         arguments = ["--listen", "127.0.0.1:0", "--to", "ipv4:127.0.0.1:1", "--admin", server.address]
-        names(fails_to_start(*arguments), server.address, "in use", "--admin")
+        names(fails_to_start(*arguments), server.address, "in use", "choose another port: --admin ADDR, or --admin off")
+        # What a file says is no matter of flags.
+        config = proxy.config({"default": "ipv4:127.0.0.1:1"}, admin={"address": server.address})
+        file = proxy.ConfigFile(stage.enter(tempfile.TemporaryDirectory()), config)
+        sentence = fails_to_start("--config", file.path)
+        names(sentence, server.address, "in use", "choose another port: `admin.address`, or `admin: off`")
+
+
+@test
+def a_unix_socket_that_cannot_be_listened_on_is_named_with_a_way_out(stage):
+    folder = stage.enter(tempfile.TemporaryDirectory())
+    missing, taken = os.path.join(folder, "missing", "a.sock"), os.path.join(folder, "taken.sock")
+    live = stage.enter(socket.socket(socket.AF_UNIX))
+    live.bind(taken)
+    live.listen()
+    for path, part in (
+        (missing, "its folder does not exist; create it, or choose another path"),
+        (taken, "the socket is in use; stop the other process or choose another path"),
+    ):
+        arguments = ["--listen", f"unix:{path}", "--to", "ipv4:127.0.0.1:1", "--admin", "off"]
+        names(fails_to_start(*arguments), path, part)
+        arguments = ["--listen", "127.0.0.1:0", "--to", "ipv4:127.0.0.1:1", "--admin", f"unix:{path}"]
+        names(fails_to_start(*arguments), path, part + ": --admin ADDR, or --admin off")
 
 
 @test
@@ -101,6 +125,47 @@ def a_file_that_cannot_be_read_is_named(stage):
     missing = os.path.join(folder, "missing.yaml")
     names(fails_to_start("--config", missing), missing, "No such file")
     names(fails_to_start("--config", folder), folder, "directory")
+
+
+@test
+def what_cannot_be_a_configuration_file_is_refused_at_once(stage):
+    folder = stage.enter(tempfile.TemporaryDirectory())
+    pipe, large = os.path.join(folder, "pipe.yaml"), os.path.join(folder, "large.yaml")
+    os.mkfifo(pipe)
+    with open(large, "wb") as file:
+        file.truncate((1 << 20) + 1)
+    cases = [
+        (folder, "it is a directory; name a regular file"),
+        (pipe, "it is a pipe; name a regular file"),
+        ("/dev/zero", "it is a device; name a regular file"),
+        (large, "it has more than 1048576 bytes, the most that is read; make it smaller"),
+    ]
+    for path, part in cases:
+        names(fails_to_start("--config", path), path, part)
+        code, _, errors = check(path)
+        assert code == 1 and len(errors.splitlines()) == 1, errors
+        names(errors, path, part)
+
+
+@test
+def check_reads_no_more_of_standard_input_than_a_configuration_may_have(stage):
+    valid = json.dumps(proxy.config({"default": "ipv4:127.0.0.1:1"})).encode()
+    padding = b" " * ((1 << 20) - len(valid))
+    assert check("-", stdin=valid + padding)[0] == 0
+    code, _, errors = check("-", stdin=valid + padding + b" ")
+    assert code == 1 and len(errors.splitlines()) == 1, errors
+    names(errors, "<stdin>", "more than 1048576 bytes")
+    with open("/dev/zero", "rb") as endless:
+        done = subprocess.run([binary(), "check", "-"], stdin=endless, capture_output=True, timeout=10, check=False)
+    assert done.returncode == 1 and b"more than 1048576 bytes" in done.stderr, done
+
+
+@test
+def a_demo_of_no_possible_duration_is_refused_in_a_sentence(stage):
+    for seconds in ("1e20", "1e18", "-1", "0", "nan"):
+        done = run([binary(), "demo", f"--duration={seconds}"], seconds=10)
+        lines = done.stderr.decode().splitlines()
+        assert done.returncode == 1 and len(lines) == 1 and "--duration" in lines[0], (seconds, done)
 
 
 @test

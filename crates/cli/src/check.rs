@@ -1,10 +1,10 @@
 //! `evenkeel check` and `evenkeel schema`.
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use evenkeel_proxy::control::{ReloadError, read_config, read_config_from};
 
 use crate::args::{CheckArgs, LogFormat};
 
@@ -28,14 +28,10 @@ pub(crate) fn schema() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(file: &Path) -> anyhow::Result<(String, String)> {
+fn read(file: &Path) -> Result<(String, String), ReloadError> {
     if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read the standard input as UTF-8")?;
-        return Ok(("<stdin>".to_owned(), text));
+        let name = "<stdin>";
+        return Ok((name.to_owned(), read_config_from(std::io::stdin().lock(), name)?));
     }
-    let name = file.display().to_string();
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read {name}; check the path and its permissions"))?;
-    Ok((name, text))
+    Ok((file.display().to_string(), read_config(file)?))
 }

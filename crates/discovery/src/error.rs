@@ -1,12 +1,13 @@
 //! Why a target could not be resolved.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use evenkeel_config::ConfigErrors;
 use hickory_resolver::net::NetError;
 use hickory_resolver::proto::ProtoError;
+
+use crate::text_file::ReadError;
 
 /// Why a target could not be resolved: one sentence that names the target and the answer, fit for a status message.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +79,7 @@ pub enum ResolveError {
         /// The file.
         path: PathBuf,
         /// What went wrong.
-        source: io::Error,
+        source: ReadError,
     },
     /// The endpoint file is a directory, pipe or device.
     #[error("the endpoint file {path:?} is not a regular file")]
@@ -92,7 +93,7 @@ pub enum ResolveError {
         /// The file.
         path: PathBuf,
         /// The bound.
-        limit: u64,
+        limit: usize,
     },
     /// The endpoint file's contents are no endpoint list.
     #[error(transparent)]

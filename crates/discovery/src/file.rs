@@ -12,8 +12,6 @@
 //! somebody's word that there are no endpoints, and is taken as such. Write the new file beside the old and rename it:
 //! one that is written in place can be read half done.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,11 +26,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::endpoints::Endpoints;
 use crate::error::ResolveError;
-use crate::refresh::{report_failure, report_success};
+use crate::refresh::Report;
 use crate::state::ResolverState;
+use crate::text_file::{ReadError, read_file};
 
 /// Size of an endpoint file, in bytes, beyond which it is not read: that of the largest list, 8 MiB.
-pub const MAX_FILE_BYTES: u64 = MAX_LIST_BYTES as u64;
+pub const MAX_FILE_BYTES: usize = MAX_LIST_BYTES;
 
 /// Time between the first event and reading the file: one save is several events, and in a busy directory it bounds the
 /// reads to about 13 per second.
@@ -47,6 +46,7 @@ pub(crate) async fn follow(path: PathBuf, name: String, publish: watch::Sender<R
     let (events, mut changes) = mpsc::channel(1);
     let mut watcher = event_watcher(events.clone(), &path);
     let mut known = None;
+    let mut report = Report::new(publish, name, Instant::now());
     loop {
         if let Some(watcher) = &mut watcher {
             // Each time anew: the directory may not have existed, or may have been replaced.
@@ -64,8 +64,8 @@ pub(crate) async fn follow(path: PathBuf, name: String, publish: watch::Sender<R
         let Ok((outcome, parsed)) = reading.await else { return };
         known = parsed;
         match outcome {
-            Ok(list) => report_success(&publish, &name, list, Instant::now()),
-            Err(error) => report_failure(&publish, &name, error),
+            Ok(list) => report.success(list, Instant::now()),
+            Err(error) => report.failure(error, Instant::now()),
         }
         if timeout(POLL_INTERVAL, changes.recv()).await.is_ok() {
             sleep(DEBOUNCE).await;
@@ -111,14 +111,12 @@ struct Parsed {
 /// Reads the list. `known` is what was read last: the same text is not parsed again, since most events in a directory
 /// with other files in it are none of ours.
 fn read(path: &Path, known: &mut Option<Parsed>) -> Result<Endpoints, ResolveError> {
-    let unreadable = |source| ResolveError::FileUnreadable { path: path.to_owned(), source };
-    // Before opening: opening a pipe would wait for somebody to write to it.
-    if !path.metadata().map_err(unreadable)?.is_file() {
-        return Err(ResolveError::FileKind { path: path.to_owned() });
-    }
-    let text = read_bounded(path).map_err(unreadable)?;
-    let text =
-        text.ok_or_else(|| ResolveError::FileTooLarge { path: path.to_owned(), limit: MAX_FILE_BYTES })?;
+    let refused = |source| match (path.to_owned(), source) {
+        (path, ReadError::Kind { .. }) => ResolveError::FileKind { path },
+        (path, ReadError::TooLarge { max_bytes: limit }) => ResolveError::FileTooLarge { path, limit },
+        (path, source) => ResolveError::FileUnreadable { path, source },
+    };
+    let text = read_file(path, MAX_FILE_BYTES).map_err(refused)?;
     if let Some(known) = known
         && known.text == text
     {
@@ -129,16 +127,6 @@ fn read(path: &Path, known: &mut Option<Parsed>) -> Result<Endpoints, ResolveErr
     let list = Endpoints::new(list, MAX_ENDPOINTS);
     *known = Some(Parsed { text, list: list.clone() });
     Ok(list)
-}
-
-/// The file's text; `None` if it has more than [`MAX_FILE_BYTES`].
-fn read_bounded(path: &Path) -> io::Result<Option<String>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Ok(None);
-    }
-    String::from_utf8(text).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 #[cfg(test)]
@@ -262,7 +250,7 @@ mod tests {
         fs::remove_file(file.path("endpoints.yaml")).unwrap();
         let state = file.until(|state| state.error.is_some()).await;
         assert_eq!(ports(&state), [1]);
-        let is_missing = |error: &ResolveError| matches!(error, ResolveError::FileUnreadable { source, .. } if source.kind() == io::ErrorKind::NotFound);
+        let is_missing = |error: &ResolveError| matches!(error, ResolveError::FileUnreadable { source, .. } if source.is_not_found());
         assert!(is_missing(&state.error.unwrap()));
         fs::write(file.path("endpoints.yaml"), list(&[2])).unwrap();
         file.until_ports(&[2]).await;
@@ -302,9 +290,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(read(folder.path(), &mut None), Err(ResolveError::FileKind { .. })));
         let path = folder.path().join("endpoints.yaml");
-        let padded = |length: u64| {
+        let padded = |length: usize| {
             let list = list(&[1]);
-            let padding = usize::try_from(length).unwrap() - list.len();
+            let padding = length - list.len();
             list + "#" + &"x".repeat(padding - 1)
         };
         fs::write(&path, padded(MAX_FILE_BYTES)).unwrap();

@@ -19,6 +19,7 @@
 //!   [`ResolveNow::request`] is called.
 //! - A list holds at most [`ResolveOptions::max_addresses`] endpoints from name servers, at most
 //!   [`MAX_ENDPOINTS`](evenkeel_balance::MAX_ENDPOINTS) from a file, which has at most [`MAX_FILE_BYTES`].
+//! - A name or a file has at most one line a second in the log for each kind of line.
 //! - Dropping the [`Watch`] ends everything it started.
 //!
 //! What depends on time or chance (the schedule, merging, the search list) is written as functions of both and tested
@@ -34,6 +35,7 @@ mod schedule;
 mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod text_file;
 mod watch;
 
 pub use endpoints::Endpoints;

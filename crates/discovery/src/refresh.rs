@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::Address;
+use evenkeel_telemetry::LogLimiter;
 use rand::Rng;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
@@ -40,6 +41,7 @@ pub(crate) async fn keep_fresh(
     wake: Arc<Notify>,
 ) {
     let mut schedule = Schedule::new(&options, Instant::now());
+    let mut report = Report::new(publish, name, Instant::now());
     loop {
         schedule.begin(Instant::now());
         let outcome = resolver.resolve().await;
@@ -47,16 +49,13 @@ pub(crate) async fn keep_fresh(
         match outcome {
             Ok(Answer { endpoints, ttl }) => {
                 schedule.succeeded(now, ttl);
-                report_success(&publish, &name, Endpoints::new(endpoints, options.max_addresses), now);
+                report.success(Endpoints::new(endpoints, options.max_addresses), now);
             }
             Err(error) => {
                 let gone = schedule.failed(now, error.is_empty_answer(), &mut rng);
-                report_failure(&publish, &name, error);
-                if gone && publish.send_if_modified(ResolverState::give_up) {
-                    tracing::warn!(
-                        uri = name,
-                        "giving up the last good endpoints: the name has been gone too long"
-                    );
+                report.failure(error, now);
+                if gone {
+                    report.give_up();
                 }
             }
         }
@@ -69,39 +68,84 @@ pub(crate) async fn keep_fresh(
     }
 }
 
-/// Publishes a success, and logs if it changes anything.
-pub(crate) fn report_success(
-    publish: &watch::Sender<ResolverState>,
-    name: &str,
-    endpoints: Endpoints,
-    now: Instant,
-) {
-    let (count, left_out) = (endpoints.len(), endpoints.left_out());
-    let mut changed = false;
-    let mut recovered = false;
-    publish.send_modify(|state| {
-        recovered = state.error.is_some();
-        changed = state.succeed(now, endpoints);
-    });
-    if changed && left_out > 0 {
-        tracing::warn!(uri = name, endpoints = count, left_out, "too many endpoints; leaving some out");
-    } else if changed || recovered {
-        tracing::info!(uri = name, endpoints = count, changed, "resolved");
-    }
+/// Publishes what becomes of a target, and tells the log what is new of it: of each kind at most one line a second, however
+/// often a file is rewritten.
+pub(crate) struct Report {
+    publish: watch::Sender<ResolverState>,
+    name: String,
+    /// From which the log's seconds are counted.
+    began: Instant,
+    limiter: LogLimiter,
+    /// The failure that the log was told last, until it is told of a success.
+    told: Option<String>,
 }
 
-/// Publishes a failure, and logs it if the one before was not the same.
-pub(crate) fn report_failure(publish: &watch::Sender<ResolverState>, name: &str, error: ResolveError) {
-    let error = Arc::new(error);
-    let mut repeated = false;
-    publish.send_modify(|state| {
-        repeated = state.error.as_ref().is_some_and(|known| known.to_string() == error.to_string());
-        state.fail(Arc::clone(&error));
-    });
-    if repeated {
-        tracing::debug!(uri = name, %error, "still not resolved");
-    } else {
-        tracing::warn!(uri = name, %error, "not resolved; the last good endpoints stay");
+impl Report {
+    /// A report on the target `name`.
+    pub(crate) fn new(publish: watch::Sender<ResolverState>, name: String, now: Instant) -> Self {
+        Self { publish, name, began: now, limiter: LogLimiter::default(), told: None }
+    }
+
+    /// Publishes a success; news is another list, or the end of a failure that was told.
+    pub(crate) fn success(&mut self, endpoints: Endpoints, now: Instant) {
+        let (count, left_out) = (endpoints.len(), endpoints.left_out());
+        let mut changed = false;
+        self.publish.send_modify(|state| changed = state.succeed(now, endpoints));
+        let recovered = self.told.is_some();
+        if !changed && !recovered {
+            return;
+        }
+        // A recovery that comes too soon behind another line is told by the next success.
+        let Some(suppressed) = self.limiter.allow("resolved", now - self.began) else { return };
+        self.told = None;
+        let uri = self.name.as_str();
+        if changed && left_out > 0 {
+            tracing::warn!(
+                uri,
+                endpoints = count,
+                left_out,
+                suppressed,
+                "too many endpoints; leaving some out"
+            );
+        } else {
+            tracing::info!(uri, endpoints = count, changed, suppressed, "resolved");
+        }
+    }
+
+    /// Publishes a failure; news is another one than was told last. One that came too soon after another is told when it
+    /// comes again.
+    pub(crate) fn failure(&mut self, error: ResolveError, now: Instant) {
+        let text = error.to_string();
+        let error = Arc::new(error);
+        let mut has_endpoints = false;
+        self.publish.send_modify(|state| {
+            has_endpoints = state.endpoints.as_deref().is_some_and(|list| !list.is_empty());
+            state.fail(Arc::clone(&error));
+        });
+        let uri = self.name.as_str();
+        let is_news = self.told.as_ref() != Some(&text);
+        let Some(suppressed) =
+            is_news.then(|| self.limiter.allow("not resolved", now - self.began)).flatten()
+        else {
+            tracing::debug!(uri, %error, "still not resolved");
+            return;
+        };
+        if has_endpoints {
+            tracing::warn!(uri, %error, suppressed, "not resolved; the last good endpoints stay");
+        } else {
+            tracing::warn!(uri, %error, suppressed, "not resolved; it has no endpoints, so calls fail until it has");
+        }
+        self.told = Some(text);
+    }
+
+    /// Gives the last good endpoints up, if there are any.
+    fn give_up(&self) {
+        if self.publish.send_if_modified(ResolverState::give_up) {
+            tracing::warn!(
+                uri = self.name,
+                "giving up the last good endpoints: the name has been gone too long"
+            );
+        }
     }
 }
 
@@ -258,6 +302,95 @@ mod tests {
         }
         assert!(run.start.elapsed() > 3_600 * SECOND);
         assert_eq!(run.ports(), Some(vec![1]));
+    }
+
+    /// What the log is told meanwhile.
+    fn logged(work: impl FnOnce()) -> Vec<String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Arc::new(file.reopen().unwrap());
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(writer).finish();
+        tracing::subscriber::with_default(subscriber, work);
+        std::fs::read_to_string(file.path()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn report(now: Instant) -> Report {
+        Report::new(watch::channel(ResolverState::default()).0, "file:orders.yaml".into(), now)
+    }
+
+    fn endpoints(port: u16) -> Endpoints {
+        Endpoints::new(answer(&[port], SECOND).unwrap().endpoints, 8)
+    }
+
+    fn fault(number: u16) -> ResolveError {
+        ResolveError::NoSuchName { name: format!("orders{number}") }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_fails_each_time_in_another_way_has_one_line_a_second() {
+        let start = Instant::now();
+        let lines = logged(|| {
+            let mut report = report(start);
+            for number in 0..40 {
+                report.failure(fault(number), start + Duration::from_millis(75) * number.into());
+            }
+        });
+        // At 0 s, 1.05 s and 2.1 s.
+        assert_eq!(lines.len(), 3, "{lines:#?}");
+        for (line, number, suppressed) in [(0, 0, 0), (1, 14, 13), (2, 28, 13)] {
+            let told = [format!("orders{number}\""), format!("suppressed={suppressed}")];
+            assert!(told.iter().all(|part| lines[line].contains(part)), "{told:?} in {}", lines[line]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_that_change_all_the_time_have_one_line_a_second() {
+        let start = Instant::now();
+        let lines = logged(|| {
+            let mut report = report(start);
+            for number in 0..40 {
+                report.success(endpoints(number), start + Duration::from_millis(75) * number.into());
+            }
+        });
+        assert_eq!(lines.len(), 3, "{lines:#?}");
+        assert!(lines.iter().all(|line| line.contains("INFO") && line.contains("resolved")), "{lines:#?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_left_out_of_the_log_is_told_as_soon_as_it_may_be() {
+        let start = Instant::now();
+        let mut report = report(start);
+        let lines = logged(|| {
+            report.failure(fault(1), start);
+            report.failure(fault(2), start + SECOND / 2);
+            report.failure(fault(2), start + SECOND);
+            report.failure(fault(2), start + 5 * SECOND);
+        });
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert!(lines[1].contains("orders2") && lines[1].contains("suppressed=1"), "{}", lines[1]);
+        let lines = logged(|| {
+            report.success(endpoints(1), start + 6 * SECOND);
+            report.failure(fault(1), start + 6 * SECOND);
+            report.success(endpoints(1), start + 6 * SECOND);
+            report.success(endpoints(1), start + 7 * SECOND);
+            report.success(endpoints(1), start + 9 * SECOND);
+        });
+        let kinds: Vec<bool> = lines.iter().map(|line| line.contains("not resolved")).collect();
+        assert_eq!(kinds, [false, true, false], "{lines:#?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_good_endpoints_are_not_spoken_of_before_there_are_any() {
+        let start = Instant::now();
+        let mut report = report(start);
+        let lines = logged(|| report.failure(fault(1), start));
+        assert!(lines[0].contains("it has no endpoints, so calls fail until it has"), "{}", lines[0]);
+        report.success(endpoints(1), start);
+        let lines = logged(|| report.failure(fault(2), start + SECOND));
+        assert!(lines[0].contains("the last good endpoints stay"), "{}", lines[0]);
+        report.give_up();
+        let lines = logged(|| report.failure(fault(3), start + 2 * SECOND));
+        assert!(lines[0].contains("it has no endpoints, so calls fail until it has"), "{}", lines[0]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,11 @@
 //! Reload: a new configuration takes effect as a whole or not at all.
 
-use std::io;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use evenkeel_config::bounds::MAX_CONFIG_BYTES;
 use evenkeel_config::{Config, ConfigErrors};
+use evenkeel_discovery::text_file::{ReadError, read_file, read_text};
 
 /// Where the configuration comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,12 +16,12 @@ pub enum ConfigSource {
     File(ConfigFile),
 }
 
-/// A configuration file, with what was read of it last: only another text is worth a reload.
+/// A configuration file, with what was read of it last: only something else is worth a reload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigFile {
     path: PathBuf,
-    /// `None` before the file was read for the first time.
-    text: Option<Vec<u8>>,
+    /// Its text, or why that was not read; `None` before the first time.
+    last: Option<Result<String, String>>,
 }
 
 /// Why a configuration was not taken over.
@@ -29,13 +31,13 @@ pub enum ReloadError {
     #[error("there is no configuration file to reload: the proxy was started with flags")]
     NoFile,
     /// The file cannot be read.
-    #[error("cannot read {}: {source}; check the path and its permissions", path.display())]
+    #[error("cannot read {name}: {source}")]
     Unreadable {
         /// The file.
-        path: PathBuf,
-        /// The system's error.
+        name: String,
+        /// Why, and what to do.
         #[source]
-        source: io::Error,
+        source: ReadError,
     },
     /// The file is not a valid configuration.
     #[error("{0}")]
@@ -52,7 +54,7 @@ impl ConfigSource {
     /// A file, which [`ConfigSource::load`] is to read.
     #[must_use]
     pub fn file(path: PathBuf) -> Self {
-        Self::File(ConfigFile { path, text: None })
+        Self::File(ConfigFile { path, last: None })
     }
 
     /// Reads and resolves the configuration.
@@ -66,8 +68,8 @@ impl ConfigSource {
         }
     }
 
-    /// Whether the file has another text than the one that was loaded last, be that valid or not. A file that is not
-    /// there has not changed: it is about to be replaced.
+    /// Whether another text is read of the file than was loaded last, be that valid or not, or another reason why none is.
+    /// A file that is not there has not changed: it is about to be replaced.
     pub(super) fn has_changed(&self) -> bool {
         match self {
             Self::Flags => false,
@@ -84,17 +86,42 @@ impl ConfigFile {
     }
 
     fn load(&mut self) -> Result<Config, ReloadError> {
-        let unreadable = |source| ReloadError::Unreadable { path: self.path.clone(), source };
-        let bytes = std::fs::read(&self.path).map_err(unreadable)?;
-        let bytes = self.text.insert(bytes);
-        let text = str::from_utf8(bytes)
-            .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        evenkeel_config::parse(&self.path.display().to_string(), text).map_err(ReloadError::Invalid)
+        let read = read_file(&self.path, MAX_CONFIG_BYTES);
+        let name = self.path.display().to_string();
+        let text = match read {
+            Ok(text) => self.last.insert(Ok(text)).as_deref().unwrap_or_default(),
+            Err(source) => {
+                self.last = Some(Err(source.to_string()));
+                return Err(ReloadError::Unreadable { name, source });
+            }
+        };
+        evenkeel_config::parse(&name, text).map_err(ReloadError::Invalid)
     }
 
     fn has_changed(&self) -> bool {
-        std::fs::read(&self.path).is_ok_and(|bytes| self.text.as_ref() != Some(&bytes))
+        match read_file(&self.path, MAX_CONFIG_BYTES) {
+            Err(error) if error.is_not_found() => false,
+            read => self.last != Some(read.map_err(|error| error.to_string())),
+        }
     }
+}
+
+/// Reads the text of a configuration file without a look at what it says; 1 MiB at most.
+///
+/// # Errors
+/// [`ReloadError::Unreadable`].
+pub fn read_config(path: &Path) -> Result<String, ReloadError> {
+    let unreadable = |source| ReloadError::Unreadable { name: path.display().to_string(), source };
+    read_file(path, MAX_CONFIG_BYTES).map_err(unreadable)
+}
+
+/// Reads a configuration's text from a stream to its end; 1 MiB at most. `name` is what errors call it.
+///
+/// # Errors
+/// [`ReloadError::Unreadable`].
+pub fn read_config_from(source: impl Read, name: &str) -> Result<String, ReloadError> {
+    let unreadable = |source| ReloadError::Unreadable { name: name.to_owned(), source };
+    read_text(source, MAX_CONFIG_BYTES).map_err(unreadable)
 }
 
 /// Checks that a running proxy can take a configuration over.
@@ -164,6 +191,51 @@ mod tests {
             assert!(error.contains("evenkeel.yaml") && error.contains(place), "{error}");
             assert!(!source.has_changed());
         }
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_the_bound_only_and_refused_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("evenkeel.yaml");
+        let padded = |bytes: usize| VALID.to_owned() + &"\n".repeat(bytes - VALID.len());
+        fs::write(&path, padded(MAX_CONFIG_BYTES)).unwrap();
+        let mut source = ConfigSource::file(path.clone());
+        source.load().unwrap();
+        fs::write(&path, padded(MAX_CONFIG_BYTES + 1)).unwrap();
+        assert!(source.has_changed());
+        let error = source.load().unwrap_err().to_string();
+        assert!(error.contains("evenkeel.yaml") && error.contains("more than 1048576 bytes"), "{error}");
+        assert!(error.ends_with("make it smaller"), "{error}");
+        assert!(!source.has_changed());
+        fs::write(&path, padded(MAX_CONFIG_BYTES)).unwrap();
+        assert!(source.has_changed());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.yaml");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for (path, kind) in
+            [(pipe.as_path(), "a pipe"), (folder.path(), "a directory"), (Path::new("/dev/zero"), "a device")]
+        {
+            let mut source = ConfigSource::file(path.to_owned());
+            assert!(source.has_changed());
+            let told = [source.load().unwrap_err(), read_config(path).unwrap_err()];
+            for error in told.map(|error| error.to_string()) {
+                assert!(error.contains(&format!("it is {kind}; name a regular file")), "{error}");
+            }
+            assert!(!source.has_changed());
+        }
+    }
+
+    #[test]
+    fn a_stream_is_read_up_to_the_bound_only() {
+        let text = |bytes: usize| read_config_from(std::io::repeat(b'#').take(bytes as u64), "<stdin>");
+        assert_eq!(text(MAX_CONFIG_BYTES).unwrap().len(), MAX_CONFIG_BYTES);
+        let error = read_config_from(std::io::repeat(b'#'), "<stdin>").unwrap_err().to_string();
+        assert!(error.starts_with("cannot read <stdin>: it has more than 1048576 bytes"), "{error}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use evenkeel_config::{AccessLog, Config, ListenAddress, MemoryLimit};
 use evenkeel_http2::Violation;
 use evenkeel_telemetry::access_log::{FileSink, StdoutSink, Writer};
-use evenkeel_telemetry::{Options, SharedLogLimiter, Telemetry};
+use evenkeel_telemetry::{LogLimiter, Options, SharedLogLimiter, Telemetry};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -19,7 +19,7 @@ use super::limits::RateLimits;
 use super::reload::{ConfigSource, ReloadError};
 use super::state::State;
 use super::supervisor::{REQUESTS_MAX, Request, ResolveHandles, Supervisor};
-use crate::driver::{BindError, BoundListener, ClientSeats, OpenFiles, Threads, ThreadsConfig, bind};
+use crate::driver::{BindError, BoundListener, ClientSeats, OpenFiles, Threads, ThreadsConfig, bind, remedy};
 use crate::worker::Observer;
 use crate::worker::overload::Accountant;
 use crate::worker::snapshot::Snapshot;
@@ -39,12 +39,12 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The admin interface's address cannot be used.
-    #[error(
-        "cannot listen on {address} for the admin interface: {source}; choose another with --admin ADDR, or --admin off"
-    )]
+    #[error("cannot listen on {address} for the admin interface: {}: {setting}", remedy(address, source))]
     Admin {
         /// The address.
         address: ListenAddress,
+        /// Where another one, or none, is set.
+        setting: &'static str,
         /// The system's error.
         #[source]
         source: std::io::Error,
@@ -118,11 +118,13 @@ impl Proxy {
             bound.push(bind(&listener.address, workers, options.reuse_port)?);
         }
         let admin_socket = match &config.admin {
-            Some(admin) => Some(
-                admin::bind(&admin.address)
-                    .await
-                    .map_err(|source| StartError::Admin { address: admin.address.clone(), source })?,
-            ),
+            Some(admin) => Some(admin::bind(&admin.address).await.map_err(|error| {
+                let setting = match &source {
+                    ConfigSource::Flags => "--admin ADDR, or --admin off",
+                    ConfigSource::File(_) => "`admin.address`, or `admin: off`",
+                };
+                StartError::Admin { address: admin.address.clone(), setting, source: error }
+            })?),
             None => None,
         };
         let telemetry = Arc::new(Telemetry::new(Options {
@@ -153,6 +155,7 @@ impl Proxy {
             resolve_handles,
             access_log,
             rates: Mutex::new(RateLimits::new(seed)),
+            log: LogLimiter::default(),
             seed,
         };
         supervisor.place_clusters(&state.config.load());

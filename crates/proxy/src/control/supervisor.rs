@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use evenkeel_config::Config;
 use evenkeel_discovery::ResolveNow;
-use evenkeel_telemetry::Reload;
 use evenkeel_telemetry::access_log::Writer;
+use evenkeel_telemetry::{LogLimiter, Reload};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::spawn_blocking;
 
 use super::canary::CanaryRequest;
 use super::clusters::ClusterRuntime;
@@ -54,6 +55,8 @@ pub(super) struct Supervisor {
     pub(super) resolve_handles: ResolveHandles,
     pub(super) access_log: Option<Writer>,
     pub(super) rates: Mutex<RateLimits>,
+    /// Whoever may reload may do so in a loop.
+    pub(super) log: LogLimiter,
     pub(super) seed: u64,
 }
 
@@ -65,13 +68,13 @@ impl Supervisor {
                 Request::EndpointsChanged => self.publish(),
                 Request::Resolved => self.count_resolutions(),
                 Request::FileTouched => {
-                    if self.source.has_changed() {
+                    if self.with_source(|source| source.has_changed()).await {
                         // What is wrong with it is in the log.
-                        let _ = self.reload();
+                        let _ = self.reload().await;
                     }
                 }
                 Request::Reload(answer) => {
-                    let result = self.reload();
+                    let result = self.reload().await;
                     if let Some(answer) = answer {
                         // The one who asked may have gone.
                         let _ = answer.send(result);
@@ -133,8 +136,25 @@ impl Supervisor {
         self.state.clusters.store(Arc::new(next));
     }
 
-    fn reload(&mut self) -> Result<u64, ReloadError> {
-        let result = self.source.load().and_then(|config| {
+    /// Reads the configuration's file on a thread of its own: it may be on a disk that hangs, and what else the control plane
+    /// does goes on.
+    async fn with_source<T: Send + 'static>(
+        &mut self,
+        read: impl FnOnce(&mut ConfigSource) -> T + Send + 'static,
+    ) -> T {
+        let mut source = std::mem::replace(&mut self.source, ConfigSource::Flags);
+        let reading = spawn_blocking(move || {
+            let result = read(&mut source);
+            (source, result)
+        });
+        let (source, result) =
+            reading.await.expect("reading does not panic, and the runtime outlives this task");
+        self.source = source;
+        result
+    }
+
+    async fn reload(&mut self) -> Result<u64, ReloadError> {
+        let result = self.with_source(ConfigSource::load).await.and_then(|config| {
             reload::check(&self.state.config.load(), &config)?;
             Ok(config)
         });
@@ -149,13 +169,17 @@ impl Supervisor {
                 self.state.set_reload_error(None);
                 control.config_reloaded(Reload::Accepted);
                 control.set_config_generation(generation);
-                tracing::info!(generation, "configuration reloaded");
+                if let Some(suppressed) = self.log.allow("reloaded", self.state.now()) {
+                    tracing::info!(generation, suppressed, "configuration reloaded");
+                }
                 Ok(generation)
             }
             Err(error) => {
                 self.state.set_reload_error(Some(error.to_string()));
                 control.config_reloaded(Reload::Rejected);
-                tracing::error!("the old configuration stays in force: {error}");
+                if let Some(suppressed) = self.log.allow("reload", self.state.now()) {
+                    tracing::error!(suppressed, "the old configuration stays in force: {error}");
+                }
                 Err(error)
             }
         }
@@ -175,7 +199,7 @@ impl Supervisor {
         let state = Arc::clone(&self.state);
         let draining = async {
             drain::run(&state, settings, &hurry).await;
-            let joined = tokio::task::spawn_blocking({
+            let joined = spawn_blocking({
                 let state = Arc::clone(&state);
                 move || state.threads.join()
             });

@@ -9,36 +9,58 @@ use std::path::Path;
 use evenkeel_config::ListenAddress;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::files::is_out_of_files;
+
 /// Connections that the kernel completes before they are accepted. 1024 absorbs the reconnects of a restart; the kernel
 /// caps it at net.core.somaxconn.
 const BACKLOG: i32 = 1024;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {hint}")]
+#[error("cannot listen on {address}: {}", remedy(address, source))]
 pub struct BindError {
     address: ListenAddress,
-    hint: String,
     #[source]
     source: io::Error,
 }
 
 impl BindError {
     fn new(address: &ListenAddress, source: io::Error) -> Self {
-        let hint = match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                "the address is in use; stop the other process or choose another port".to_owned()
-            }
-            io::ErrorKind::PermissionDenied => {
-                "permission denied; choose a port above 1023, or grant CAP_NET_BIND_SERVICE".to_owned()
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "no interface of this machine has the address; 0.0.0.0 or [::] means all".to_owned()
-            }
-            _ => source.to_string(),
-        };
-        Self { address: address.clone(), hint, source }
+        Self { address: address.clone(), source }
     }
+}
+
+/// What is wrong with an address, and what to do about it.
+pub(crate) fn remedy(address: &ListenAddress, error: &io::Error) -> String {
+    if is_out_of_files(error) {
+        return format!("{error}; raise the limit of open files (ulimit -n, LimitNOFILE=)");
+    }
+    let known = match (address, error.kind()) {
+        (ListenAddress::Tcp(_), io::ErrorKind::AddrInUse) => {
+            "the address is in use; stop the other process or choose another port"
+        }
+        (ListenAddress::Tcp(_), io::ErrorKind::PermissionDenied) => {
+            "permission denied; choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
+        }
+        (ListenAddress::Tcp(_), io::ErrorKind::AddrNotAvailable) => {
+            "no interface of this machine has the address; 0.0.0.0 or [::] means all"
+        }
+        (ListenAddress::Tcp(_), _) => return format!("{error}; choose another address"),
+        (ListenAddress::Unix(_), io::ErrorKind::AddrInUse) => {
+            "the socket is in use; stop the other process or choose another path"
+        }
+        (ListenAddress::Unix(_), io::ErrorKind::PermissionDenied) => {
+            "permission denied; allow writing to its folder, or choose another path"
+        }
+        (ListenAddress::Unix(_), io::ErrorKind::NotFound) => {
+            "its folder does not exist; create it, or choose another path"
+        }
+        (ListenAddress::Unix(_), io::ErrorKind::AlreadyExists) => {
+            "the path exists and is not a socket; remove it, or choose another path"
+        }
+        (ListenAddress::Unix(_), _) => return format!("{error}; choose another path"),
+    };
+    known.to_owned()
 }
 
 /// One address, bound once for each worker.
@@ -115,10 +137,7 @@ pub(crate) fn remove_stale_socket(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "it exists and is not a socket; remove it, or name another path",
-            ));
+            return Err(io::ErrorKind::AlreadyExists.into());
         }
         Ok(_) => {}
     }
@@ -141,6 +160,8 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<BoundListener> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]
@@ -167,6 +188,41 @@ mod tests {
     }
 
     #[test]
+    fn what_to_do_is_told_by_the_kind_of_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let long = folder.path().join("x".repeat(200));
+        for (path, told) in [
+            (
+                folder.path().join("missing/a.sock"),
+                "its folder does not exist; create it, or choose another path",
+            ),
+            (file.join("a.sock"), "Not a directory (os error 20); choose another path"),
+            (long, "path must be shorter than SUN_LEN; choose another path"),
+        ] {
+            let address = ListenAddress::Unix(path);
+            let error = bind(&address, 1, false).unwrap_err().to_string();
+            assert_eq!(error, format!("cannot listen on {address}: {told}"));
+        }
+        let [tcp, unix] =
+            ["127.0.0.1:80", "unix:/run/a.sock"].map(|text| text.parse::<ListenAddress>().unwrap());
+        for (address, errno, told) in [
+            (&tcp, Errno::ADDRNOTAVAIL, "0.0.0.0 or [::] means all"),
+            (&tcp, Errno::ACCESS, "choose a port above 1023"),
+            (&tcp, Errno::AFNOSUPPORT, "; choose another address"),
+            (&tcp, Errno::MFILE, "raise the limit of open files"),
+            (&unix, Errno::MFILE, "raise the limit of open files"),
+            (&unix, Errno::ACCESS, "allow writing to its folder"),
+            (&unix, Errno::ROFS, "; choose another path"),
+        ] {
+            let text = remedy(address, &errno.into());
+            assert!(text.contains(told), "{text}");
+            assert_eq!(text.contains("a port"), address == &tcp && errno == Errno::ACCESS, "{text}");
+        }
+    }
+
+    #[test]
     fn all_workers_share_the_port_that_the_system_chose() {
         let bound = bind(&ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()), 3, false).unwrap();
         let ports: Vec<SocketAddr> = bound
@@ -187,7 +243,9 @@ mod tests {
         let address = ListenAddress::Unix(folder.path().join("proxy.sock"));
         drop(bind(&address, 1, false).unwrap());
         let live = bind(&address, 2, false).unwrap();
-        assert!(bind(&address, 1, false).unwrap_err().to_string().contains("in use"));
+        let error = bind(&address, 1, false).unwrap_err().to_string();
+        let told = "the socket is in use; stop the other process or choose another path";
+        assert_eq!(error, format!("cannot listen on {address}: {told}"));
         drop(live);
     }
 }

@@ -13,6 +13,6 @@ mod threads;
 
 pub use command::{Command, WorkerView};
 pub use files::{CLIENT_SHARE_PERCENT, ClientSeats, OpenFiles};
-pub(crate) use listen::remove_stale_socket;
 pub use listen::{BindError, BoundListener, bind};
+pub(crate) use listen::{remedy, remove_stale_socket};
 pub use threads::{StopReport, Threads, ThreadsConfig};

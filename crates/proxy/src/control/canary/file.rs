@@ -5,19 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use evenkeel_balance::canary::Progress;
 use evenkeel_config::{CanarySettings, StateFile};
+use evenkeel_discovery::text_file::{ReadError, read_file};
 use serde::{Deserialize, Serialize};
 
 use super::{Canaries, progress_of};
 use crate::control::reload::ConfigSource;
 
 /// Bytes of the file that are read: some hundred canaries with full histograms.
-const FILE_BYTES_MAX: u64 = 4 << 20;
+const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// The format that is written.
 const VERSION: u32 = 1;
@@ -25,10 +26,16 @@ const VERSION: u32 = 1;
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::control) enum StateFileError {
-    /// The system refuses.
-    #[error("cannot {action} the canaries' state in {}: {source}; check the path and its permissions, or set `state_file`", path.display())]
-    System {
-        action: &'static str,
+    /// It cannot be read.
+    #[error("cannot read the canaries' state in {}: {source}, or set `state_file`", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: ReadError,
+    },
+    /// It cannot be written.
+    #[error("cannot save the canaries' state in {}: {source}; check the path and its permissions, or set `state_file`", path.display())]
+    Unwritable {
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -85,20 +92,13 @@ pub(in crate::control) fn path_of(setting: &StateFile, source: &ConfigSource) ->
 
 /// Reads what was saved; nothing if there is no file.
 pub(super) fn read(path: &Path) -> Result<Saved, StateFileError> {
-    let refused = |source| StateFileError::System { action: "read", path: path.to_owned(), source };
-    // A pipe would let the start wait for ever.
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(refused(io::Error::other("it is no regular file")));
-    }
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Saved::default()),
-        Err(error) => return Err(refused(error)),
+    let text = match read_file(path, FILE_BYTES_MAX) {
+        Ok(text) => text,
+        Err(error) if error.is_not_found() => return Ok(Saved::default()),
+        Err(source) => return Err(StateFileError::Unreadable { path: path.to_owned(), source }),
     };
-    let mut text = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(refused)?;
     let damaged = |source| StateFileError::Damaged { path: path.to_owned(), source };
-    let saved: Saved = serde_json::from_slice(&text).map_err(damaged)?;
+    let saved: Saved = serde_json::from_str(&text).map_err(damaged)?;
     if saved.version != VERSION {
         return Err(StateFileError::Version { path: path.to_owned(), version: saved.version });
     }
@@ -107,7 +107,7 @@ pub(super) fn read(path: &Path) -> Result<Saved, StateFileError> {
 
 /// Replaces the file.
 pub(super) fn write(path: &Path, saved: &Saved) -> Result<(), StateFileError> {
-    let refused = |source| StateFileError::System { action: "save", path: path.to_owned(), source };
+    let refused = |source| StateFileError::Unwritable { path: path.to_owned(), source };
     let text = serde_json::to_vec(saved).map_err(|error| refused(error.into()))?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
