@@ -4,7 +4,7 @@
 //! within [`PERIOD`] are only counted, and the next line written says how many were left out. Causes are words from the
 //! source code, never text of a peer; should there be more than [`MAX_CAUSES`], the rest share one budget.
 //!
-//! Pure: the caller passes the time. Each thread has a limiter of its own, which needs no lock; what it lets through asks for
+//! It reads no clock: the caller passes the time. Each thread has a limiter of its own, which needs no lock; what it lets through asks for
 //! the budgets of the process ([`SharedLogLimiter`]), once for each cause and second, so threads never queue there.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -99,9 +99,9 @@ events! {
     FaultInjected(fault: Injected) = "evenkeel_faults_injected", "Faults injected on purpose, by kind.";
     /// A copy of a call was begun, or not, or given up.
     Mirrored(outcome: Mirrored) = "evenkeel_mirrored_calls", "Copies of calls for another cluster, by what became of them.";
-    /// The proxy answered a call itself.
+    /// A call ended otherwise than by the backend's answer: the proxy answered it, or the client was gone.
     LocalReply(response_flag: ResponseFlag) = "evenkeel_local_replies",
-        "Calls that the proxy answered itself, by response flag.";
+        "Calls that ended otherwise than by the backend's answer, by response flag.";
     /// A call was sent again because no backend had seen it.
     TransparentRetry(reason: TransparentRetry) = "evenkeel_transparent_retries",
         "Attempts repeated because no backend had processed them, by reason.";
