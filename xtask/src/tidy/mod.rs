@@ -13,7 +13,7 @@
 //! | `module-docs`, `module-layout` | modules without `//!`, `foo.rs` beside `foo/` | [`modules`] |
 //! | `constant-gone` | documents that name a constant which no code has | [`constants`] |
 //! | `workspace-lints`, `workspace-dependency` | crates that go their own way | [`manifests`] |
-//! | `purity` | a runtime or a socket in the tree of a pure crate | [`purity`] |
+//! | `purity` | a lock, clock, thread or file in a pure crate's sources; a runtime or a socket in its tree | [`purity`] |
 
 pub(crate) mod constants;
 pub(crate) mod lines;
@@ -97,6 +97,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     findings.extend(modules::undocumented(&tree));
     findings.extend(modules::beside_their_folder(&tree));
     findings.extend(manifests::check(&tree)?);
+    findings.extend(purity::in_sources(&tree));
     findings.extend(purity::check(workspace)?);
     findings.sort();
     for note in lines::longer_than_wanted(&tree) {
