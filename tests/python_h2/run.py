@@ -1,10 +1,13 @@
-"""The Python package `h2` as a client of the bare engine: random conversations with the example `answer_root`.
+"""The Python package `h2` against the engine in both roles: random conversations.
+
+As a client it talks to the bare engine, the example `answer_root`; as a server to the proxy (served.py).
 
 What h2 sends is legal, however odd: padding, priorities, windows of a few bytes, requests in crumbs, resets, PINGs. So every
 request that was not reset must be answered, whole, and the connection must live until the client says goodbye. Conversations are
 made from seeds; a failure names its seed.
 """
 
+import itertools
 import os
 import pathlib
 import random
@@ -18,12 +21,23 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+import served  # noqa: E402
+from harness import calls, proxy, suite  # noqa: E402
+from harness.poll import Deadline  # noqa: E402
+
 CONVERSATIONS = 150
 STEPS = 60
 BODY = b"an even keel\n"
 
-# An answer comes within milliseconds; a second without one is a failure and not a slow machine.
+# An answer comes within milliseconds; five seconds without a byte are a failure and no slow machine.
 SILENCE_SECONDS = 5
+
+# Sizes of the messages that go through the proxy, and how many at once.
+MESSAGE_BYTES = [0, 10, 1000, 20_000]
+BATCH = 20
 
 # How long the server may run.
 RUN_SECONDS = 600
@@ -171,7 +185,8 @@ class Conversation:
             self.socket.settimeout(SILENCE_SECONDS)
 
 
-def main():
+def as_client():
+    """Conversations with the engine as the server; gives back how many passed and failed."""
     server = pathlib.Path(os.environ["EVENKEEL_BIN"]).parent / "examples" / "answer_root"
     passed = failed = requests = 0
     with subprocess.Popen([server, str(RUN_SECONDS)], stdout=subprocess.PIPE, text=True) as process:
@@ -187,7 +202,42 @@ def main():
                     print(f"failed: seed {seed}: {error!r}", flush=True)
         finally:
             process.kill()
-    print(f"{requests} requests were answered in {CONVERSATIONS} conversations")
+    print(f"h2 as a client: {requests} requests were answered in {CONVERSATIONS} conversations")
+    return passed, failed
+
+
+def as_server():
+    """Conversations with the engine as the client; gives back how many passed and failed."""
+    server = served.Server()
+    stage = suite.Stage()
+    rng = random.Random(0)
+    deadline = Deadline(RUN_SECONDS)
+    lost = []
+    number = itertools.count()
+    try:
+        running = proxy.start(stage, server.target, policy="round_robin")
+        client = calls.connect(stage, running.address)
+        while server.ended < served.CONVERSATIONS and not lost and not deadline.passed():
+            messages = [rng.randbytes(rng.choice(MESSAGE_BYTES)) for _ in range(BATCH)]
+            pending = [
+                client.begin(message, method="Echo", metadata=[("x-call", str(next(number)))]) for message in messages
+            ]
+            for message, call in zip(messages, pending):
+                if call.exception() is not None or call.result() != message:
+                    lost.append(f"a message of {len(message)} bytes: {call.code()} {call.details()}")
+    finally:
+        stage.close()
+        server.close()
+    for trouble in [*server.failures, *lost]:
+        print(f"failed: h2 as a server: {trouble}", flush=True)
+    print(f"h2 as a server: {server.answered} calls were answered in {server.ended} conversations")
+    if server.ended < served.CONVERSATIONS:
+        return 0, max(1, len(server.failures) + len(lost))
+    return server.ended - len(server.failures), len(server.failures) + len(lost)
+
+
+def main():
+    passed, failed = map(sum, zip(as_client(), as_server()))
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return 1 if failed else 0
 
