@@ -108,7 +108,9 @@ pub(crate) fn in_sources(tree: &Tree) -> Vec<Finding> {
                 path: path.to_owned(),
                 line: Some(number),
                 rule: "purity",
-                message: format!("must be pure, but names {name}: let the driver have it, and pass what it gives"),
+                message: format!(
+                    "must be pure, but names {name}: let the driver have it, and pass what it gives"
+                ),
             }));
         }
     }
@@ -237,7 +239,9 @@ mod tests {
         }
         let lock = "use std::sync::Mutex;\n";
         assert_eq!(impure(path, lock).len(), 1);
-        for other in ["crates/proxy/src/driver/mod.rs", "crates/http2/src/tests.rs", "crates/http2/src/tests/a.rs"] {
+        for other in
+            ["crates/proxy/src/driver/mod.rs", "crates/http2/src/tests.rs", "crates/http2/src/tests/a.rs"]
+        {
             assert_eq!(impure(other, lock), Vec::<String>::new(), "{other}");
         }
     }

@@ -207,8 +207,7 @@ fn a_table_that_is_exactly_full_has_every_entry_and_the_next_one_costs_the_oldes
     const ENTRIES: u32 = 4;
     // Each is 2 bytes of text and 32 more.
     let mut peer = Peer::new(ENTRIES * 34);
-    let entry =
-        |number: u32| (char::from(b'a' + (number % 26) as u8).to_string(), (number % 10).to_string());
+    let entry = |number: u32| (char::from(b'a' + (number % 26) as u8).to_string(), (number % 10).to_string());
     // Often enough that a ring of any capacity up to 64 wraps.
     for number in 0..200 {
         let (name, value) = entry(number);

@@ -1,10 +1,11 @@
 //! What the event loop writes to the log of what its worker noticed.
 
+use std::io;
 use std::time::Duration;
 
 use evenkeel_balance::PanicChange;
 use evenkeel_balance::outlier::OutlierChange;
-use evenkeel_telemetry::Refused;
+use evenkeel_telemetry::{LogLimiter, Refused};
 
 use super::EventLoop;
 use crate::worker::{ClusterPanic, EndpointChange};
@@ -39,23 +40,21 @@ impl EventLoop {
         }
     }
 
-    /// One line for each change of a priority's panic, of all workers together. They are as rare as failures of half a
-    /// cluster.
-    pub(super) fn log_panics(&mut self) {
-        while let Some(ClusterPanic { cluster, change }) = self.worker.poll_panic() {
-            let PanicChange { priority, available, total, threshold, .. } = change;
-            let calls = if change.fails { "calls fail" } else { "calls go to all that are connected" };
-            if change.began {
-                tracing::warn!(
-                    %cluster, priority, available, total, threshold_percent = threshold,
-                    "panic: too few endpoints are available to believe it; {calls}, whatever their health"
-                );
-            } else {
-                tracing::info!(
-                    %cluster, priority, available, total, threshold_percent = threshold,
-                    "panic is over: calls go to healthy endpoints again"
-                );
-            }
+    /// One line for beginnings and one for ends a second at most, of all workers together; how many there were is in the
+    /// metrics.
+    pub(super) fn log_panics(&mut self, now: Duration) {
+        while let Some(panic) = self.worker.poll_panic() {
+            log_panic(&mut self.log_limiter, now, &panic);
+        }
+    }
+
+    /// A socket cannot be registered: one line a second, or a flood of clients would fill the log.
+    pub(super) fn log_unwatched(&mut self, now: Duration, error: &io::Error) {
+        if let Some(suppressed) = self.log_limiter.allow("watch", now) {
+            tracing::error!(
+                %error, suppressed,
+                "a socket cannot be watched, and its connection ends; raise fs.epoll.max_user_watches"
+            );
         }
     }
 
@@ -82,5 +81,24 @@ impl EventLoop {
                 "a client's connection was closed at once: the listener's limits.max_connections_per_worker"
             );
         }
+    }
+}
+
+pub(super) fn log_panic(limiter: &mut LogLimiter, now: Duration, panic: &ClusterPanic) {
+    let ClusterPanic { cluster, change } = panic;
+    let PanicChange { priority, began, available, total, threshold, fails } = *change;
+    let cause = if began { "panic began" } else { "panic ended" };
+    let Some(suppressed) = limiter.allow(cause, now) else { return };
+    let calls = if fails { "calls fail" } else { "calls go to all that are connected" };
+    if began {
+        tracing::warn!(
+            %cluster, priority, available, total, threshold_percent = threshold, suppressed,
+            "panic: too few endpoints are available to believe it; {calls}, whatever their health"
+        );
+    } else {
+        tracing::info!(
+            %cluster, priority, available, total, threshold_percent = threshold, suppressed,
+            "panic is over: calls go to healthy endpoints again"
+        );
     }
 }

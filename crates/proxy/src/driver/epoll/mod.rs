@@ -126,7 +126,7 @@ impl EventLoop {
             self.log_violations(now);
             self.log_level(now);
             self.log_endpoints(now);
-            self.log_panics();
+            self.log_panics(now);
             if self.is_stopped(now) {
                 return Ok(self.report);
             }

@@ -3,16 +3,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use evenkeel_balance::{Address, EndpointSet, Policy};
+use evenkeel_balance::{Address, EndpointSet, PanicChange, Policy};
 use evenkeel_http2::field::{FieldBlock, Name};
 use evenkeel_http2::{Connection, Event, Fields, Limits, Role, StreamKey};
 
 use super::*;
 use crate::driver::files::ClientSeats;
 use crate::driver::listen::ListenSocket;
-use crate::worker::WorkerConfig;
 use crate::worker::route::RouteTable;
 use crate::worker::snapshot::{Cluster, Listener, Snapshot};
+use crate::worker::{ClusterPanic, WorkerConfig};
 
 const REQUEST: [(&str, &str); 6] = [
     (":method", "POST"),
@@ -168,4 +168,60 @@ fn an_answer_that_came_before_a_write_failed_reaches_the_client() {
     client.receive();
     assert_eq!(client.heads.len(), 1, "the second call waits for a connection");
     assert_eq!(client.heads[0].1.as_deref(), Some(&b"0"[..]));
+}
+
+/// What the log is told meanwhile.
+fn logged(work: impl FnOnce()) -> Vec<String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let writer = Arc::new(file.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(writer).finish();
+    tracing::subscriber::with_default(subscriber, work);
+    std::fs::read_to_string(file.path()).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Forty moments within three seconds: of one cause three lines.
+fn moments() -> impl Iterator<Item = Duration> {
+    (0..40).map(|number| Duration::from_millis(75) * number)
+}
+
+#[test]
+fn panics_that_come_and_go_have_one_line_a_second_of_each_kind() {
+    let change =
+        |began| PanicChange { priority: 0, began, available: 1, total: 4, threshold: 50, fails: false };
+    let mut limiter = LogLimiter::default();
+    let lines = logged(|| {
+        for now in moments() {
+            for began in [true, false] {
+                let panic = ClusterPanic { cluster: "orders".into(), change: change(began) };
+                log::log_panic(&mut limiter, now, &panic);
+            }
+        }
+    });
+    let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    assert_eq!((count("panic: too few"), count("panic is over"), lines.len()), (3, 3, 6), "{lines:#?}");
+    assert!(lines[5].contains("suppressed=13"), "{}", lines[5]);
+}
+
+#[test]
+fn sockets_that_cannot_be_watched_have_one_line_a_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let (front, back) = (folder.path().join("front.sock"), folder.path().join("back.sock"));
+    let mut looped = start(UnixListener::bind(&front).unwrap(), &back);
+    let lines = logged(|| {
+        for now in moments() {
+            let (ours, _theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let mut stream = Stream::Unix(mio::net::UnixStream::from_std(ours));
+            // A second time is one too many.
+            stream.register(looped.poll.registry(), Token(FIRST_LISTENER - 1)).unwrap();
+            let id = looped.worker.accepted(now, 0, PeerName::Unix).unwrap();
+            looped.insert(now, id, stream, false, None);
+        }
+    });
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    let told = "a socket cannot be watched, and its connection ends; raise fs.epoll.max_user_watches";
+    assert!(lines.iter().all(|line| line.contains(told)), "{lines:#?}");
+    assert!(lines[2].contains("suppressed=13"), "{}", lines[2]);
+    looped.act(Duration::from_secs(3));
+    assert_eq!(looped.worker.client_count(), 0);
 }

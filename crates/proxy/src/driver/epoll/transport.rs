@@ -43,7 +43,7 @@ impl EventLoop {
         seat: Option<Seat>,
     ) {
         if let Err(error) = stream.register(self.poll.registry(), Token(id.index())) {
-            tracing::error!(%error, "a socket cannot be watched");
+            self.log_unwatched(now, &error);
             self.worker.ended(now, id, TransportEnd::Reset);
             return;
         }
