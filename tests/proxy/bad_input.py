@@ -177,7 +177,7 @@ def too_much_metadata_is_answered_the_same_wherever_the_content_type_stands(stag
             assert headers[":status"] == "415", headers
         assert client.status(client.request(wire.request_headers()))[1] == "0"
     found = guarded.get(stage).metrics()
-    assert found.sum("grpc_server_handled_total", grpc_code="RESOURCE_EXHAUSTED") >= 2
+    assert found.sum("grpc_server_handled_total", grpc_code="ResourceExhausted") >= 2
 
 
 @test

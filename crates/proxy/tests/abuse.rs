@@ -205,6 +205,38 @@ fn a_transport_that_takes_nothing_is_not_offered_anything_again() {
 }
 
 #[test]
+fn clients_that_give_no_credit_do_not_keep_others_from_the_backends_connection() {
+    let mut world = world(Limits::edge());
+    let honest = world.client();
+    let backend = world.backend;
+    world.peer(backend).answers_headers_only = true;
+    for _ in 0..4 {
+        let greedy = world.client();
+        world.peer(greedy).consumes = false;
+        for _ in 0..30 {
+            world.call(greedy, b'S', 10);
+        }
+    }
+    world.turns(5);
+    // Streams without end: of 7.2 MB each client takes a mebibyte, and the rest is several times the window of the connection that
+    // all share.
+    let now = world.now;
+    let peer = world.peer(backend);
+    for stream in peer.begun.clone() {
+        peer.http2.send_data(now, stream, &[0; LARGE], false).unwrap();
+    }
+    peer.answers_headers_only = false;
+    world.turns(60);
+    let held = world.worker.usage().held_bytes;
+    assert!(held > 2 << 20, "the attack is a real one: {held} bytes are held");
+    for _ in 0..10 {
+        world.call(honest, b'L', 10);
+        world.turns(5);
+    }
+    assert_eq!(world.peer(honest).ends, [End::Status(Code::Ok); 10]);
+}
+
+#[test]
 fn a_backend_that_consumes_nothing_does_not_keep_a_clients_other_calls_waiting() {
     let accountant = Accountant::new(u64::MAX);
     let mut world = World::with_backends(&accountant, Limits::edge(), 2, |_, _| {});

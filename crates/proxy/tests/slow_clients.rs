@@ -129,7 +129,7 @@ fn a_byte_now_and_then_wins_no_time() {
     ];
     for (what, said, then, limit) in [
         ("preface", vec![], bytes(PREFACE), limits.preface_timeout),
-        ("header block", greeted(&unended), fragments(20), limits.header_timeout),
+        ("header block", greeted(&unended), fragments(5), limits.header_timeout),
         ("DATA frame", greeted(&data.concat()), bytes(&[0; 90]), limits.frame_timeout),
     ] {
         let (mut world, slow, honest) = world(&said);

@@ -158,8 +158,10 @@ impl Connection {
         if !matches!(taken, Ok(Some(_))) {
             // Nobody will consume these bytes: they go back at once, or the connection would stall one day.
             self.window.release(header.length);
-            self.announce_connection();
         }
+        // Also for bytes that are held: those within the allowance may never be consumed, and what waits for the window behind
+        // them is somebody else's.
+        self.announce_connection();
         taken
     }
 
