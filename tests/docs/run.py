@@ -129,12 +129,15 @@ def every_link_within_the_repository_leads_somewhere(stage):
 
 @suite.test
 def every_metric_named_exists_and_every_one_is_named(stage):
-    # A name, since addresses that are given have no resolver to count; checks and a canary, which have metrics where they are.
-    clusters = {each: {"target": "dns:///localhost:1", "health_check": {}} for each in ("default", "next")}
+    # A name, since addresses that are given have no resolver to count; checks, streams of load reports and a canary, which have
+    # metrics where they are.
+    policy = {"weighted_round_robin": {"load_reports": {"enable_oob_load_report": True}}}
+    cluster = {"target": "dns:///localhost:1", "health_check": {}, "policy": policy}
     split = [{"cluster": "default", "weight": 90}, {"cluster": "next", "weight": 10}]
     route = {"split": split, "canary": {"stable": "default", "canary": "next"}}
-    running, _ = proxy.start_with_file(stage, proxy.config(clusters, routes=[route]))
+    running, _ = proxy.start_with_file(stage, proxy.config({"default": cluster, "next": cluster}, routes=[route]))
     eventually(lambda: running.metrics().sum("evenkeel_health_checks_total") > 0, "an endpoint was checked")
+    eventually(lambda: running.metrics().sum("evenkeel_load_streams_ended_total") > 0, "an endpoint was asked for its load")
     with calls.Client(running.address) as client:
         client.fails()
     _, text = running.get("/metrics")

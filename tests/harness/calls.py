@@ -28,10 +28,12 @@ CHANNEL_OPTIONS = (
 class Backend(Program):
     """A running `backend.py`."""
 
-    def __init__(self, name, listen="127.0.0.1:0", *, health=False):
+    def __init__(self, name, listen="127.0.0.1:0", *, health=False, load=None):
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "backend.py")
         command = [sys.executable, "-u", script, "--listen", listen, "--name", name]
-        super().__init__(command + (["--health"] if health else []), title=f"backend {name}")
+        command += ["--health"] if health else []
+        command += ["--load", json.dumps(load)] if load else []
+        super().__init__(command, title=f"backend {name}")
         self.name = name
         self._address = None
 
@@ -41,15 +43,20 @@ class Backend(Program):
         self._address = self._address or self.wait_for_line(r"^listening on (\S+)").group(1)
         return self._address
 
-    def become(self, code=None):
-        """Lets its calls end with this status from now on, or answers them again; without the proxy."""
+    def become(self, code=None, delay_ms=0):
+        """Lets its calls end with this status from now on, or answers them again, after so long; without the proxy."""
         with Client(self.address) as client:
-            client.call({"code": code} if code else {}, method="Become")
+            client.call({"code": code, "delay_ms": delay_ms}, method="Become")
 
     def report(self, status, service=""):
         """Lets its health service say this of a service from now on, without the proxy."""
         with Client(self.address) as client:
             client.call({"status": status, "service": service}, method="Report")
+
+    def load(self, **load):
+        """Lets it report this load from now on, without the proxy; see `backend.py`."""
+        with Client(self.address) as client:
+            client.call(load, method="Load")
 
     def release(self, key):
         """Lets calls go that are held under this key, without the proxy."""
@@ -91,7 +98,12 @@ class Client:
 
     def call(self, ask=None, **more):
         """Makes a unary call; gives back the answer's JSON object."""
-        return json.loads(self.begin(ask, **more).result())
+        return self.read(self.begin(ask, **more))
+
+    @staticmethod
+    def read(call):
+        """The JSON object of a call's answer."""
+        return json.loads(call.result())
 
     def fails(self, ask=None, **more):
         """Makes a unary call that must fail; gives back its code and details."""

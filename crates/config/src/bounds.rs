@@ -211,6 +211,13 @@ pub const LOAD_EXPIRATION_PERIOD: Bounds<Duration> = millis(SECOND, DAY, 3 * MIN
 /// How often reported load is looked at (gRFC A58, which has the same minimum).
 pub const LOAD_UPDATE_PERIOD: Bounds<Duration> = millis(100, HOUR, SECOND);
 
+/// How often an endpoint is asked to report its load apart from calls (gRFC A58). A server may have a longer least interval: 30 s
+/// with gRPC's own (gRFC A51).
+pub const LOAD_REPORTING_PERIOD: Bounds<Duration> = millis(100, HOUR, 10 * SECOND);
+
+/// Metrics that may stand for utilization: each costs a comparison for every entry of a report's maps.
+pub const MAX_UTILIZATION_METRICS: usize = evenkeel_grpc::load_report::utilization::UTILIZATION_METRICS_MAX;
+
 /// How much an error adds to the reported load (gRFC A58). Above 100 one error in a hundred would hide all load.
 pub const ERROR_UTILIZATION_PENALTY: Bounds<f64> = Bounds { min: 0.0, max: 100.0, default: 1.0 };
 

@@ -1,13 +1,16 @@
 //! Names of the balancing policies, as the configuration and the command line write them.
 
 use evenkeel_balance::{
-    Affinity, Choice, PeakEwmaConfig, Policy, PrequalConfig, ProbeSource, RingSize, TableSize,
+    Affinity, Choice, LoadSource, LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig, ProbeSource,
+    RingSize, TableSize,
 };
+use evenkeel_grpc::UtilizationMetric;
 use serde::Serializer;
 use serde::ser::SerializeMap;
 use serde_json::json;
 
 use crate::errors::{closest, quoted};
+use crate::model::Balancing;
 use crate::units::format_duration;
 
 /// The names of all policies.
@@ -21,6 +24,15 @@ pub(crate) const POLICY_NAMES: [&str; 9] = [
     "maglev",
     "random",
     "pick_first",
+];
+
+/// The metrics of a load report that may stand for utilization, as a help text lists them.
+pub(crate) const UTILIZATION_METRIC_NAMES: [&str; 5] = [
+    "application_utilization",
+    "cpu_utilization",
+    "mem_utilization",
+    "named_metrics.NAME",
+    "utilization.NAME",
 ];
 
 /// Where prequal's answers may come from.
@@ -85,18 +97,16 @@ impl UnknownPolicy {
 }
 
 /// The policy as the configuration writes it: a mapping from its name to its parameters.
-pub(crate) fn serialize<S: Serializer>(policy: &Policy, serializer: S) -> Result<S::Ok, S::Error> {
-    let parameters = match *policy {
+pub(crate) fn serialize<S: Serializer>(balancing: &Balancing, serializer: S) -> Result<S::Ok, S::Error> {
+    let policy = balancing.policy;
+    let parameters = match policy {
         Policy::PickFirst { shuffle } => json!({ "shuffle": shuffle }),
         Policy::LeastRequest(Choice::Sample(count)) => json!({ "choice_count": count.get() }),
         Policy::LeastRequest(Choice::FullScan) => json!({ "full_scan": true }),
         Policy::RoundRobin | Policy::WeightedRoundRobin | Policy::Random => json!({}),
-        Policy::LoadWeightedRoundRobin(config) => json!({ "load_reports": {
-            "blackout_period": format_duration(config.blackout_period),
-            "weight_expiration_period": format_duration(config.weight_expiration_period),
-            "weight_update_period": format_duration(config.weight_update_period),
-            "error_utilization_penalty": config.error_utilization_penalty.get(),
-        } }),
+        Policy::LoadWeightedRoundRobin(config) => {
+            json!({ "load_reports": load_reports_json(&config, &balancing.utilization_metrics) })
+        }
         Policy::PeakEwma(config) => json!({ "decay": format_duration(config.decay) }),
         Policy::Prequal(config) => json!({
             "probes_per_call": config.probes_per_call.get(),
@@ -126,8 +136,24 @@ pub(crate) fn serialize<S: Serializer>(policy: &Policy, serializer: S) -> Result
         }
     };
     let mut map = serializer.serialize_map(Some(1))?;
-    map.serialize_entry(policy_name(*policy), &parameters)?;
+    map.serialize_entry(policy_name(policy), &parameters)?;
     map.end()
+}
+
+fn load_reports_json(config: &LoadWeightConfig, metrics: &[UtilizationMetric]) -> serde_json::Value {
+    let names: Vec<String> = metrics.iter().map(ToString::to_string).collect();
+    let mut parameters = json!({
+        "blackout_period": format_duration(config.blackout_period),
+        "weight_expiration_period": format_duration(config.weight_expiration_period),
+        "weight_update_period": format_duration(config.weight_update_period),
+        "error_utilization_penalty": config.error_utilization_penalty.get(),
+        "enable_oob_load_report": config.source != LoadSource::Calls,
+        "metric_names_for_computing_utilization": names,
+    });
+    if let LoadSource::OutOfBand { period } = config.source {
+        parameters["oob_reporting_period"] = json!(format_duration(period));
+    }
+    parameters
 }
 
 fn affinity_json(affinity: Affinity) -> serde_json::Value {

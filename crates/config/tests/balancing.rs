@@ -5,10 +5,11 @@
 use core::time::Duration;
 
 use evenkeel_balance::{
-    Affinity, Factor, LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig, ProbeSource, RingSize,
-    SlowStart,
+    Affinity, Factor, LoadSource, LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig, ProbeSource,
+    RingSize, SlowStart,
 };
 use evenkeel_config::{Cluster, Config, Cookie, Flags, HashBy, Subset, SubsetKind, parse};
+use evenkeel_grpc::UtilizationMetric;
 
 const GOOD: &str = "listeners: [{address: '0.0.0.0:50051', routes: [{cluster: orders}]}]
 clusters: [{name: orders, target: 'dns:///orders:50051'}]
@@ -33,7 +34,7 @@ fn cluster_faults(keys: &str) -> Vec<(&'static str, String)> {
 
 #[test]
 fn policies_that_measure_have_parameters() {
-    let policy = |written: &str| cluster(&format!("policy: {written}")).policy;
+    let policy = |written: &str| cluster(&format!("policy: {written}")).balancing.policy;
     let decay = |seconds| Policy::PeakEwma(PeakEwmaConfig { decay: Duration::from_secs(seconds) });
     assert_eq!(policy("peak_ewma"), decay(10));
     assert_eq!(policy("{peak_ewma: {decay: 5s}}"), decay(5));
@@ -50,6 +51,7 @@ fn policies_that_measure_have_parameters() {
             weight_expiration_period: Duration::from_secs(60),
             weight_update_period: Duration::from_millis(100),
             error_utilization_penalty: Factor::from_thousandths(1_500),
+            source: LoadSource::Calls,
         })
     );
     assert_eq!(
@@ -59,8 +61,88 @@ fn policies_that_measure_have_parameters() {
 }
 
 #[test]
+fn load_may_be_reported_apart_from_calls_and_be_another_metric_than_the_processors() {
+    let balancing = |keys: &str| {
+        cluster(&format!("policy: {{weighted_round_robin: {{load_reports: {{{keys}}}}}}}")).balancing
+    };
+    let source = |keys: &str| match balancing(keys).policy {
+        Policy::LoadWeightedRoundRobin(config) => config.source,
+        other => panic!("{other:?}"),
+    };
+    let out_of_band = |millis| LoadSource::OutOfBand { period: Duration::from_millis(millis) };
+    assert_eq!(source(""), LoadSource::Calls);
+    assert_eq!(source("enable_oob_load_report: false"), LoadSource::Calls);
+    assert_eq!(source("enable_oob_load_report: true"), out_of_band(10_000));
+    assert_eq!(source("enable_oob_load_report: true, oob_reporting_period: 100ms"), out_of_band(100));
+    let metrics = |list: &str| {
+        balancing(&format!("metric_names_for_computing_utilization: {list}")).utilization_metrics
+    };
+    assert_eq!(*metrics("[]"), []);
+    assert_eq!(
+        *metrics("[mem_utilization, named_metrics.queue.depth, utilization.gpu]"),
+        [
+            UtilizationMetric::Memory,
+            UtilizationMetric::Named("queue.depth".into()),
+            UtilizationMetric::Utilization("gpu".into())
+        ]
+    );
+    let eight: Vec<String> = (0..8).map(|number| format!("utilization.u{number}")).collect();
+    assert_eq!(metrics(&format!("[{}]", eight.join(", "))).len(), 8);
+}
+
+#[test]
+fn metrics_that_no_report_has_and_a_period_of_nothing_are_refused() {
+    let of = |keys: &str| {
+        let mut faults =
+            cluster_faults(&format!("policy: {{weighted_round_robin: {{load_reports: {{{keys}}}}}}}"));
+        assert_eq!(faults.len(), 1, "{keys}: {faults:?}");
+        let (code, path) = faults.remove(0);
+        (code, path.trim_start_matches("clusters[0].policy.weighted_round_robin.load_reports.").to_owned())
+    };
+    let names = "metric_names_for_computing_utilization";
+    let long = "n".repeat(115);
+    let nine = vec!["utilization.a"; 9].join(", ");
+    for (keys, code, path) in [
+        ("oob_reporting_period: 5s".to_owned(), "no_effect", "oob_reporting_period".to_owned()),
+        (
+            "enable_oob_load_report: false, oob_reporting_period: 5s".into(),
+            "no_effect",
+            "oob_reporting_period".into(),
+        ),
+        (
+            "enable_oob_load_report: true, oob_reporting_period: 99ms".into(),
+            "out_of_bounds",
+            "oob_reporting_period".into(),
+        ),
+        (
+            "enable_oob_load_report: true, oob_reporting_period: 3601s".into(),
+            "out_of_bounds",
+            "oob_reporting_period".into(),
+        ),
+        ("enable_oob_load_report: 1".into(), "wrong_type", "enable_oob_load_report".into()),
+        (format!("{names}: [cpu_utilisation]"), "unknown_name", format!("{names}[0]")),
+        (format!("{names}: [cpu_utilization, named_metrics.]"), "unknown_name", format!("{names}[1]")),
+        (format!("{names}: [eps]"), "unknown_name", format!("{names}[0]")),
+        (format!("{names}: [\"\"]"), "unmatchable", format!("{names}[0]")),
+        (format!("{names}: [named_metrics.{long}]"), "unmatchable", format!("{names}[0]")),
+        (format!("{names}: [utilization.a, utilization.a]"), "no_effect", format!("{names}[1]")),
+        (format!("{names}: cpu_utilization"), "wrong_type", names.into()),
+    ] {
+        assert_eq!(of(&keys), (code, path), "{keys}");
+    }
+    let codes: Vec<&str> =
+        cluster_faults(&format!("policy: {{weighted_round_robin: {{load_reports: {{{names}: [{nine}]}}}}}}"))
+            .into_iter()
+            .map(|(code, _)| code)
+            .collect();
+    assert_eq!(codes.iter().filter(|code| **code == "too_many").count(), 1);
+    assert_eq!(codes.iter().filter(|code| **code == "no_effect").count(), 7, "of the first eight");
+}
+
+#[test]
 fn policies_that_hash_have_sizes_and_say_what_becomes_of_a_lost_endpoint() {
-    let policy = |written: &str| cluster(&format!("policy: {written}, hash_by: [source_ip]")).policy;
+    let policy =
+        |written: &str| cluster(&format!("policy: {written}, hash_by: [source_ip]")).balancing.policy;
     let ring = |size: RingSize, affinity| Policy::RingHash { size, affinity };
     assert_eq!(policy("ring_hash"), ring(RingSize::default(), Affinity::Rehash));
     assert_eq!(
@@ -82,7 +164,7 @@ fn policies_that_hash_have_sizes_and_say_what_becomes_of_a_lost_endpoint() {
 
 #[test]
 fn prequal_has_the_papers_defaults_and_every_parameter_its_bounds() {
-    let policy = |written: &str| cluster(&format!("policy: {written}")).policy;
+    let policy = |written: &str| cluster(&format!("policy: {written}")).balancing.policy;
     assert_eq!(policy("prequal"), Policy::Prequal(PrequalConfig::default()));
     let all = "{prequal: {source: own, probes_per_call: 0.5, pool_size: 64, max_age: 1m, removals_per_call: 0.25, \
                reuse_delta: 2, rif_quantile: 0.6}}";
@@ -247,6 +329,8 @@ fn what_is_shown_of_a_policy_can_be_read_and_means_the_same() {
         "policy: {least_request: {choice_count: 3}}, slow_start: {aggression: 1.5}",
         "policy: {weighted_round_robin: {}}, subset: {size: 9, kind: deterministic, client_index: 3}",
         "policy: {weighted_round_robin: {load_reports: {blackout_period: 1s}}}, slow_start: {}",
+        "policy: {weighted_round_robin: {load_reports: {enable_oob_load_report: true, oob_reporting_period: 30s}}}",
+        "policy: {weighted_round_robin: {load_reports: {metric_names_for_computing_utilization: [utilization.a]}}}",
         "policy: {peak_ewma: {decay: 1m}}",
         "policy: {prequal: {source: own, probes_per_call: 0.5, max_age: 250ms, rif_quantile: 0.6}}, slow_start: {}",
         "policy: {ring_hash: {min_ring_size: 9, max_ring_size: 10}}, hash_by: [source_ip]",
@@ -266,7 +350,7 @@ fn the_command_line_takes_policies_that_need_no_more_than_their_name() {
         let (listen, to) = ("127.0.0.1:0", "ipv4:127.0.0.1:1");
         Config::from_flags(&Flags { listen, to, policy: Some(policy), ..Flags::default() })
     };
-    let policy = config("peak_ewma").unwrap().clusters[0].policy;
+    let policy = config("peak_ewma").unwrap().clusters[0].balancing.policy;
     assert_eq!(policy, Policy::PeakEwma(PeakEwmaConfig::default()));
     for policy in ["ring_hash", "maglev"] {
         assert_eq!(

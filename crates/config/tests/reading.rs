@@ -37,7 +37,7 @@ fn defaults_are_filled_in() {
     let config = good();
     let cluster = &config.clusters[0];
     assert_eq!(cluster.target.to_string(), "dns:///orders:50051");
-    assert_eq!(cluster.policy, Policy::default());
+    assert_eq!(cluster.balancing.policy, Policy::default());
     assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
     assert_eq!(cluster.backoff.min_connect_timeout, cluster.connect_timeout);
     assert_eq!(cluster.backoff.base, Duration::from_secs(1));
@@ -359,7 +359,7 @@ fn the_admin_interface_and_the_access_log_can_be_off_or_elsewhere() {
 fn policies_have_parameters() {
     let policy = |written: &str| {
         let text = GOOD.replace("target:", &format!("policy: {written}, target:"));
-        parse("policy", &text).unwrap().clusters[0].policy
+        parse("policy", &text).unwrap().clusters[0].balancing.policy
     };
     assert_eq!(policy("random"), Policy::Random);
     assert_eq!(policy("{round_robin: {}}"), Policy::RoundRobin);
@@ -424,7 +424,7 @@ fn arguments_mean_the_same_as_a_file() {
     );
     let flags = Flags { policy: Some("random"), workers: Some(3), admin: Some("off"), ..flags };
     let config = Config::from_flags(&flags).unwrap();
-    assert_eq!(config.clusters[0].policy, Policy::Random);
+    assert_eq!(config.clusters[0].balancing.policy, Policy::Random);
     assert_eq!((config.workers.map(usize::from), config.admin), (Some(3), None));
     let flags = Flags { admin: Some("127.0.0.1:50051"), ..flags };
     let errors = Config::from_flags(&flags).unwrap_err();

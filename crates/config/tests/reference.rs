@@ -118,6 +118,8 @@ fn counts_are_as_in_the_reference() {
     ] {
         assert_eq!(cells(key).1, format!("{min} to {max}"), "{key}");
     }
+    let names = cells("metric_names_for_computing_utilization");
+    assert_eq!(names.1, format!("up to {}", bounds::MAX_UTILIZATION_METRICS));
     assert_eq!(cells("hash_by").1, format!("up to {}", bounds::MAX_HASH_BY));
     assert_eq!(cells("workers").1, format!("{} to {}", bounds::WORKERS.min, bounds::WORKERS.max));
     for (key, max) in [
@@ -160,6 +162,7 @@ fn durations_are_as_in_the_reference() {
     duration("blackout_period", bounds::LOAD_BLACKOUT_PERIOD);
     duration("weight_expiration_period", bounds::LOAD_EXPIRATION_PERIOD);
     duration("weight_update_period", bounds::LOAD_UPDATE_PERIOD);
+    duration("oob_reporting_period", bounds::LOAD_REPORTING_PERIOD);
     duration("window", bounds::SLOW_START_WINDOW);
     assert_eq!(cells("ttl"), ("none".to_owned(), "0s to 365d".to_owned()));
     assert_eq!(bounds::COOKIE_TTL.max, Duration::from_secs(365 * 86_400));

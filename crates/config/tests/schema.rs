@@ -93,6 +93,8 @@ const REFUSED: &[&str] = &[
     "clusters: [{name: orders, target: a, policy: {least_request: {choice_count: 11}}}]",
     "clusters: [{name: orders, target: a, policy: {peak_ewma: {decay: 10}}}]",
     "clusters: [{name: orders, target: a, policy: {weighted_round_robin: {load_reports: {error_utilization_penalty: -1}}}}]",
+    "clusters: [{name: orders, target: a, policy: {weighted_round_robin: {load_reports: {enable_oob_load_report: 1}}}}]",
+    "clusters: [{name: orders, target: a, policy: {weighted_round_robin: {load_reports: {metric_names_for_computing_utilization: [eps]}}}}]",
     "clusters: [{name: orders, target: a, policy: {ring_hash: {max_ring_size: 8388609}}, hash_by: [source_ip]}]",
     "clusters: [{name: orders, target: a, policy: {maglev: {when_unavailable: wait}}, hash_by: [source_ip]}]",
     "clusters: [{name: orders, target: a, policy: {maglev: {bounded_load: 100}}, hash_by: [source_ip]}]",

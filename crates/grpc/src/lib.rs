@@ -69,7 +69,7 @@ pub use details::{ErrorInfo, encode_status_details};
 pub use framing::{FramingError, FramingFault, InProgress, MessageScanner, PREFIX_LEN, encode_prefix};
 pub use http_mapping::{code_from_http_status, code_from_reset, http_status};
 pub use inline::InlineText;
-pub use load_report::{LoadMetrics, LoadReportError, parse_load_report};
+pub use load_report::{LoadMetrics, LoadReportError, UtilizationMetric, parse_load_report, read_load_report};
 pub use message::{decode_message, encode_message};
 pub use metadata::{
     KeyKind, check_ascii_value, check_binary_values, classify_key, decode_binary_values, encode_binary_value,

@@ -38,8 +38,8 @@ pub use cluster::{
 };
 pub use counter::SharedCounter;
 pub use event::{
-    Ejected, Event, HealthCheckResult, Hedged, Injected, Limited, LoadReported, Mirrored, Refused, Reload,
-    ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side, TransparentRetry,
+    Ejected, Event, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored,
+    Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side, TransparentRetry,
 };
 pub use exposition::{BufferedSample, CanarySample, EndpointState, Format, ProcessSample, Scrape, render};
 pub use histogram::{LATENCY_BOUNDS, LATENCY_BUCKETS, LatencyTotals};

@@ -6,7 +6,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::{Balancer, Slot};
-use crate::call::{Ask, CallReport, LoadReport};
+use crate::call::{Ask, CallReport};
 use crate::candidates::{Candidate, Candidates};
 use crate::connectivity::{Connectivity, Standing};
 use crate::endpoint::Withheld;
@@ -182,17 +182,7 @@ impl Balancer {
         self.groups[self.slots.group(slot)].picker.finished(slot, endpoint, report);
     }
 
-    /// Takes a load report that came apart from any call (ORCA's out-of-band service, gRFC A51). Where an endpoint sends
-    /// those, leave [`CallReport::load`] out, as gRFC A58 does: the two kinds tell of different spans of time.
-    ///
-    /// # Panics
-    /// If the slot was forgotten, or is not of this balancer.
-    pub fn load_reported(&mut self, slot: Slot, load: &LoadReport, now: Duration) {
-        assert!(self.slots.find(slot).is_some(), "a load report is for an endpoint that is held");
-        self.groups[self.slots.group(slot)].picker.reported(slot, load, now);
-    }
-
-    /// What became of all load reports so far.
+    /// What became of all load reports that came with calls so far.
     #[must_use]
     pub fn load_reports(&self) -> LoadReportCounts {
         let groups = self.groups.iter().map(|group| group.picker.load_reports());

@@ -7,6 +7,7 @@ use super::{Balancer, Slot};
 use crate::connectivity::Connectivity;
 use crate::endpoint::Endpoint;
 use crate::health::Ineligible;
+use crate::policy::{Picker, ReportedWeight};
 
 /// What a balancer knows about one of its endpoints.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,16 @@ impl Balancer {
         }
         let state = Ineligible::of_state(entry.connectivity);
         state.into_iter().chain(Ineligible::of_withheld(&entry.endpoint)).collect()
+    }
+
+    /// The weight by the load that an endpoint reported, before slow start; `None` where the policy knows no such weights, while
+    /// none can be used yet, and after it has expired.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    #[must_use]
+    pub fn reported_weight(&self, slot: Slot, now: Duration) -> Option<ReportedWeight> {
+        self.groups[self.slots.group(slot)].picker.reported_weight(slot, now)
     }
 
     /// How far an endpoint is in its slow start; `None` where none is configured, while it was never ready, and when it is

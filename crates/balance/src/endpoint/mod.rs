@@ -15,11 +15,12 @@ use core::time::Duration;
 use twox_hash::XxHash64;
 
 use crate::address::Address;
+use crate::call::LoadReport;
 use crate::connectivity::{Connectivity, Standing, Tally};
 use crate::health_check::HealthStatus;
 use crate::limit::{BreakerLimits, CircuitBreaker, Scope};
 use crate::outlier::OutlierRecord;
-use crate::policy::ProbeAnswer;
+use crate::policy::{LoadWeightConfig, ProbeAnswer, ReportedWeight};
 
 pub(crate) use set::Group;
 pub use set::{EndpointSet, MAX_ENDPOINTS, MAX_GROUPS};
@@ -68,6 +69,10 @@ struct Hot {
     reported_at_ms: AtomicU64,
     /// When active checks last found it healthy after they had not, in microseconds; 0 before that.
     healthy_since_us: AtomicU64,
+    /// The weight by the newest load report that came apart from calls, in millionths (0: there was none), and when it came, in
+    /// microseconds.
+    load_weight: AtomicU64,
+    load_noted_at_us: AtomicU64,
 }
 
 /// Why an endpoint gets no new calls while others can take them.
@@ -139,6 +144,8 @@ impl Endpoint {
             reported_latency_us: AtomicU32::new(0),
             reported_at_ms: AtomicU64::new(0),
             healthy_since_us: AtomicU64::new(0),
+            load_weight: AtomicU64::new(0),
+            load_noted_at_us: AtomicU64::new(0),
         };
         let breaker = CircuitBreaker::new(Scope::Endpoint, &BreakerLimits::default());
         Self { hot, totals: Totals::default(), outlier: OutlierRecord::default(), breaker, address, hash }
@@ -208,6 +215,37 @@ impl Endpoint {
             requests_in_flight: self.hot.others_in_flight.load(Relaxed).saturating_add(self.in_flight()),
             latency: (latency_us > 0).then(|| Duration::from_micros(latency_us.into())),
         })
+    }
+
+    /// Takes a load report that came apart from calls (ORCA's out-of-band service, gRFC A51), for the weights of all balancers
+    /// whose policy is [`Policy::LoadWeightedRoundRobin`](crate::Policy::LoadWeightedRoundRobin) with
+    /// [`LoadSource::OutOfBand`](crate::LoadSource::OutOfBand). Returns the weight, or `None` if the report makes no sense,
+    /// which changes nothing. To be called by one thread at a time.
+    pub fn note_load(
+        &self,
+        load: &LoadReport,
+        config: &LoadWeightConfig,
+        now: Duration,
+    ) -> Option<ReportedWeight> {
+        let weight = ReportedWeight::of(load, config)?;
+        self.hot.load_weight.store(weight.millionths(), Relaxed);
+        let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        self.hot.load_noted_at_us.store(now_us, Relaxed);
+        Some(weight)
+    }
+
+    /// Forgets what [`Endpoint::note_load`] took: the process that said it may be gone. Balancers that took it over keep it
+    /// until it expires, or their connection ends.
+    pub fn forget_load(&self) {
+        self.hot.load_weight.store(0, Relaxed);
+    }
+
+    /// The weight by the newest of those reports, and when it came. While another comes the answer may mix two of them, which
+    /// the next look puts right.
+    pub(crate) fn noted_load(&self) -> Option<(ReportedWeight, Duration)> {
+        let millionths = self.hot.load_weight.load(Relaxed);
+        let at = Duration::from_micros(self.hot.load_noted_at_us.load(Relaxed));
+        (millionths > 0).then(|| (ReportedWeight::from_millionths(millionths), at))
     }
 
     /// Adds a finished attempt to the totals. The latency of a cancelled one is not counted: it is the caller's patience.
@@ -368,6 +406,24 @@ mod tests {
     #[test]
     fn a_weight_is_never_below_one() {
         assert_eq!([endpoint(0).weight(), endpoint(1).weight(), endpoint(2).weight()], [1, 1, 2]);
+    }
+
+    #[test]
+    fn a_load_report_apart_from_calls_is_kept_until_another_makes_sense() {
+        let endpoint = endpoint(1);
+        let config = LoadWeightConfig::default();
+        let report =
+            |utilization| LoadReport { utilization, requests_per_second: 100.0, errors_per_second: 0.0 };
+        let second = Duration::from_secs(1);
+        assert_eq!(endpoint.noted_load(), None);
+        assert_eq!(endpoint.note_load(&report(f64::NAN), &config, second), None);
+        assert_eq!(endpoint.noted_load(), None);
+        let weight = endpoint.note_load(&report(0.5), &config, second).unwrap();
+        assert_eq!((weight.get(), endpoint.noted_load()), (200.0, Some((weight, second))));
+        assert_eq!(endpoint.note_load(&report(-1.0), &config, second * 2), None);
+        assert_eq!(endpoint.noted_load(), Some((weight, second)));
+        endpoint.forget_load();
+        assert_eq!(endpoint.noted_load(), None);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use crate::balancer::Slot;
-use crate::call::{Ask, CallReport, LoadReport};
+use crate::call::{Ask, CallReport};
 use crate::candidates::Candidates;
 use crate::endpoint::{Endpoint, EndpointSet};
 use crate::slow_start::SlowStart;
@@ -38,8 +38,8 @@ pub use maglev::{TableSize, TableSizeError};
 pub use peak_ewma::PeakEwmaConfig;
 pub use prequal::{LoadTracker, PrequalConfig, ProbeAnswer, ProbeCounts, ProbeSource};
 pub use ring_hash::{RingSize, RingSizeError};
-pub use weighted_round_robin::LoadWeightConfig;
 use weighted_round_robin::{AdaptiveRoundRobin, WeightSource};
+pub use weighted_round_robin::{LoadSource, LoadWeightConfig, ReportedWeight};
 
 /// How a cluster's endpoint is chosen for each call. Default: [`Policy::LeastRequest`] with a sample of two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,8 +172,10 @@ pub(crate) trait Picker {
     /// [`Picker::started`]. The endpoint need not be a candidate, nor listed, any more.
     fn finished(&mut self, _slot: Slot, _endpoint: &Endpoint, _report: &CallReport) {}
 
-    /// The endpoint reported its load, with a call or apart from any. It need not be a candidate, nor listed, any more.
-    fn reported(&mut self, _slot: Slot, _load: &LoadReport, _now: Duration) {}
+    /// The weight by reported load that is used now; `None` where there is none, or the rule knows no such weights.
+    fn reported_weight(&self, _slot: Slot, _now: Duration) -> Option<ReportedWeight> {
+        None
+    }
 
     fn load_reports(&self) -> LoadReportCounts {
         LoadReportCounts::default()
@@ -311,8 +313,8 @@ impl Picker for PolicyPicker {
         each_picker!(self, picker => picker.finished(slot, endpoint, report));
     }
 
-    fn reported(&mut self, slot: Slot, load: &LoadReport, now: Duration) {
-        each_picker!(self, picker => picker.reported(slot, load, now));
+    fn reported_weight(&self, slot: Slot, now: Duration) -> Option<ReportedWeight> {
+        each_picker!(self, picker => picker.reported_weight(slot, now))
     }
 
     fn load_reports(&self) -> LoadReportCounts {

@@ -26,6 +26,7 @@ use evenkeel_balance::health_check::HealthCheckConfig;
 use evenkeel_balance::outlier::OutlierConfig;
 use evenkeel_balance::retry::{RetryBudgetConfig, RetryThrottleConfig};
 use evenkeel_balance::{BackoffConfig, Locality, Policy, SlowStart, SpreadConfig};
+use evenkeel_grpc::UtilizationMetric;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
@@ -115,9 +116,9 @@ pub struct Cluster {
     pub name: String,
     /// Where its endpoints come from.
     pub target: Target,
-    /// How an endpoint is chosen for each call. Default: least_request with a sample of two.
-    #[serde(serialize_with = "crate::policy::serialize")]
-    pub policy: Policy,
+    /// How an endpoint is chosen for each call.
+    #[serde(rename = "policy", serialize_with = "crate::policy::serialize")]
+    pub balancing: Balancing,
     /// What calls must have in common to meet the same endpoint: the first that a call has decides. At least one under a
     /// policy that hashes, none under others; at most [`MAX_HASH_BY`](crate::bounds::MAX_HASH_BY). Default: none.
     pub hash_by: Vec<HashBy>,
@@ -169,6 +170,16 @@ pub struct Cluster {
     pub max_connections_per_endpoint: u32,
     /// Endpoints that one worker connects to. Default 1024.
     pub max_endpoints_per_worker: u32,
+}
+
+/// How an endpoint is chosen for each call.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Balancing {
+    /// The policy. Default: least_request with a sample of two.
+    pub policy: Policy,
+    /// Metrics of load reports of which the largest stands for utilization where an endpoint does not say what its application
+    /// uses (gRFC A114): at most [`MAX_UTILIZATION_METRICS`](crate::bounds::MAX_UTILIZATION_METRICS). Default: none.
+    pub utilization_metrics: Arc<[UtilizationMetric]>,
 }
 
 /// How often a name is resolved: when the records' TTL is over, within these bounds.

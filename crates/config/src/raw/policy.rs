@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use evenkeel_balance::{BoundedLoad, SampleSize};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::leaf::Flag;
-use super::{Field, Integer, Mapping, Number, RawDuration, Read, Text, raw_mapping, report_kind};
+use super::{Field, Flag, Integer, List, Mapping, Number, RawDuration, Read, Text, raw_mapping, report_kind};
 use crate::bounds;
 use crate::errors::{Fault, Reports, closest};
 use crate::policy::{POLICY_NAMES, PROBE_SOURCE_NAMES, WHEN_UNAVAILABLE_NAMES};
@@ -43,7 +42,7 @@ raw_mapping! {
     RawWeightedRoundRobin as "WeightedRoundRobin", expected "a mapping";
     required {}
     optional {
-        /// Takes the weights from the load that endpoints report with their answers (ORCA, gRFC A58), and not from discovery.
+        /// Takes the weights from the load that endpoints report (ORCA, gRFC A58), and not from discovery.
         load_reports: RawLoadReports,
     }
 }
@@ -69,8 +68,26 @@ raw_mapping! {
         #[schemars(range(min = bounds::ERROR_UTILIZATION_PENALTY.min, max = bounds::ERROR_UTILIZATION_PENALTY.max))]
         #[schemars(extend("default" = bounds::ERROR_UTILIZATION_PENALTY.default))]
         error_utilization_penalty: Number,
+
+        /// Takes the load from a stream of reports that each endpoint is asked for (gRFC A51), and not from its answers to calls.
+        #[schemars(extend("default" = false))]
+        enable_oob_load_report: Flag,
+
+        /// How often an endpoint is asked to report on that stream; a server may have a longer least interval. 100ms to 1h.
+        #[schemars(extend("default" = "10s"))]
+        oob_reporting_period: RawDuration,
+
+        /// Metrics of which the largest stands for utilization where an endpoint reports no `application_utilization` (gRFC A114):
+        /// `cpu_utilization`, `mem_utilization`, `named_metrics.NAME`, `utilization.NAME`. Up to 8.
+        #[schemars(extend("default" = [], "maxItems" = bounds::MAX_UTILIZATION_METRICS))]
+        #[schemars(extend("items" = { "type": "string", "pattern": UTILIZATION_METRIC_PATTERN }))]
+        metric_names_for_computing_utilization: List<Text>,
     }
 }
+
+/// What [`UtilizationMetric`](evenkeel_grpc::UtilizationMetric) reads.
+const UTILIZATION_METRIC_PATTERN: &str =
+    "^((application|cpu|mem)_utilization|named_metrics\\..{1,114}|utilization\\..{1,116})$";
 
 raw_mapping! {
     /// Parameters of `peak_ewma`.

@@ -88,7 +88,8 @@ fn resolve_cluster(
     reports: &mut Reports,
 ) -> Option<Cluster> {
     let connect_timeout = value::duration(&raw.connect_timeout, bounds::CONNECT_TIMEOUT, reports);
-    let policy = policy::resolve_policy(&raw.policy, reports);
+    let balancing = policy::resolve_policy(&raw.policy, reports);
+    let policy = balancing.policy;
     let hash_by = affinity::resolve_hash_by(raw, policy, reports);
     let slow_start = policy::resolve_slow_start(raw, policy, reports);
     let subset = affinity::resolve_subset(&raw.subset, reports);
@@ -103,7 +104,7 @@ fn resolve_cluster(
     Some(Cluster {
         name,
         target: target?,
-        policy,
+        balancing,
         hash_by,
         slow_start,
         subset,

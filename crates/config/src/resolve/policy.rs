@@ -3,27 +3,39 @@
 use core::fmt::Display;
 
 use evenkeel_balance::{
-    Affinity, BoundedLoad, Choice, Factor, LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig,
-    ProbeSource, RingSize, SampleSize, SlowStart, TableSize, TableSizeError,
+    Affinity, BoundedLoad, Choice, Factor, LoadSource, LoadWeightConfig, PeakEwmaConfig, Policy,
+    PrequalConfig, ProbeSource, RingSize, SampleSize, SlowStart, TableSize, TableSizeError,
 };
+use evenkeel_grpc::UtilizationMetric;
+use evenkeel_grpc::load_report::utilization::UtilizationMetricError;
 
+use super::route::report_text;
 use super::value;
-use crate::bounds::{self, Bounds};
+use crate::bounds::{self, Bounds, MAX_UTILIZATION_METRICS};
 use crate::errors::{Fault, Reports, closest};
-use crate::policy::{PROBE_SOURCE_NAMES, WHEN_UNAVAILABLE_NAMES};
+use crate::model::Balancing;
+use crate::policy::{PROBE_SOURCE_NAMES, UTILIZATION_METRIC_NAMES, WHEN_UNAVAILABLE_NAMES};
 use crate::raw::{
-    Field, Integer, Number, Off, RawCluster, RawLeastRequest, RawLoadReports, RawMaglev, RawPolicy,
-    RawPrequal, RawRingHash, RawWeightedRoundRobin, Text,
+    At, Field, Flag, Integer, List, Number, Off, RawCluster, RawDuration, RawLeastRequest, RawLoadReports,
+    RawMaglev, RawPolicy, RawPrequal, RawRingHash, RawWeightedRoundRobin, Text,
 };
 
-pub(super) fn resolve_policy(raw: &Field<RawPolicy>, reports: &mut Reports) -> Policy {
-    let Some(raw) = raw.given() else { return Policy::default() };
-    match &raw.value {
+pub(super) fn resolve_policy(raw: &Field<RawPolicy>, reports: &mut Reports) -> Balancing {
+    let Some(raw) = raw.given() else { return Balancing::default() };
+    if let RawPolicy::WeightedRoundRobin(raw) = &raw.value {
+        return resolve_weights(raw, reports);
+    }
+    Balancing { policy: resolve_plain(&raw.value, reports), ..Balancing::default() }
+}
+
+/// A policy that goes by no load reports.
+fn resolve_plain(raw: &RawPolicy, reports: &mut Reports) -> Policy {
+    match raw {
         RawPolicy::PickFirst(raw) => {
             Policy::PickFirst { shuffle: raw.shuffle.given().is_some_and(|flag| flag.value.0) }
         }
         RawPolicy::RoundRobin => Policy::RoundRobin,
-        RawPolicy::WeightedRoundRobin(raw) => resolve_weights(raw, reports),
+        RawPolicy::WeightedRoundRobin(_) => Policy::WeightedRoundRobin,
         RawPolicy::Random => Policy::Random,
         RawPolicy::LeastRequest(raw) => Policy::LeastRequest(resolve_choice(raw, reports)),
         RawPolicy::PeakEwma(raw) => {
@@ -55,15 +67,20 @@ fn resolve_choice(raw: &RawLeastRequest, reports: &mut Reports) -> Choice {
     Choice::FullScan
 }
 
-fn resolve_weights(raw: &RawWeightedRoundRobin, reports: &mut Reports) -> Policy {
-    let Some(raw) = raw.load_reports.given() else { return Policy::WeightedRoundRobin };
+fn resolve_weights(raw: &RawWeightedRoundRobin, reports: &mut Reports) -> Balancing {
+    let Some(raw) = raw.load_reports.given() else {
+        return Balancing { policy: Policy::WeightedRoundRobin, ..Balancing::default() };
+    };
     let RawLoadReports {
         blackout_period,
         weight_expiration_period,
         weight_update_period,
         error_utilization_penalty,
+        enable_oob_load_report,
+        oob_reporting_period,
+        metric_names_for_computing_utilization,
     } = &raw.value;
-    Policy::LoadWeightedRoundRobin(LoadWeightConfig {
+    let config = LoadWeightConfig {
         blackout_period: value::duration(blackout_period, bounds::LOAD_BLACKOUT_PERIOD, reports),
         weight_expiration_period: value::duration(
             weight_expiration_period,
@@ -76,7 +93,57 @@ fn resolve_weights(raw: &RawWeightedRoundRobin, reports: &mut Reports) -> Policy
             bounds::ERROR_UTILIZATION_PENALTY,
             reports,
         ),
-    })
+        source: resolve_load_source(enable_oob_load_report, oob_reporting_period, reports),
+    };
+    let metrics = metric_names_for_computing_utilization.given();
+    Balancing {
+        policy: Policy::LoadWeightedRoundRobin(config),
+        utilization_metrics: metrics.map_or_else(Vec::new, |list| resolve_metrics(list, reports)).into(),
+    }
+}
+
+fn resolve_load_source(
+    enabled: &Field<Flag>,
+    period: &Field<RawDuration>,
+    reports: &mut Reports,
+) -> LoadSource {
+    let is_enabled = enabled.given().is_some_and(|flag| flag.value.0);
+    if let (Some((key, _)), false) = (period.with_key(), is_enabled || enabled.is_refused()) {
+        let reason = "without `enable_oob_load_report: true`";
+        reports.add(key, Fault::NoEffect { key: "oob_reporting_period", reason });
+    }
+    let period = value::duration(period, bounds::LOAD_REPORTING_PERIOD, reports);
+    if is_enabled { LoadSource::OutOfBand { period } } else { LoadSource::Calls }
+}
+
+fn resolve_metrics(list: &At<List<Text>>, reports: &mut Reports) -> Vec<UtilizationMetric> {
+    let count = list.value.written;
+    if count > MAX_UTILIZATION_METRICS {
+        let what = "metrics";
+        reports.add(list.span, Fault::TooMany { what, count, max: MAX_UTILIZATION_METRICS });
+    }
+    let mut metrics: Vec<UtilizationMetric> = Vec::new();
+    for name in list.value.entries.iter().take(MAX_UTILIZATION_METRICS) {
+        let text = name.value.0.as_str();
+        match text.parse::<UtilizationMetric>() {
+            Ok(metric) if metrics.contains(&metric) => {
+                let key = "metric_names_for_computing_utilization";
+                let reason = "because the same stands before it";
+                reports.add(name.span, Fault::NoEffect { key, reason });
+            }
+            Ok(metric) => metrics.push(metric),
+            Err(UtilizationMetricError::Length) => {
+                let reason = "it has 1 to 128 letters";
+                report_text(name, "name of a metric", reason, "write it as the endpoints report it", reports);
+            }
+            Err(UtilizationMetricError::Unknown) => {
+                let (kind, known) = ("metric", &UTILIZATION_METRIC_NAMES);
+                let suggestion = closest(text, UTILIZATION_METRIC_NAMES);
+                reports.add(name.span, Fault::UnknownName { kind, name: text.to_owned(), suggestion, known });
+            }
+        }
+    }
+    metrics
 }
 
 fn resolve_prequal(raw: &RawPrequal, reports: &mut Reports) -> PrequalConfig {

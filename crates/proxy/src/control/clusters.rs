@@ -8,7 +8,7 @@ use std::time::Duration;
 use evenkeel_balance::health_check::HealthStatus;
 use evenkeel_balance::outlier::OutlierDetector;
 use evenkeel_balance::retry::{RetryBudget, RetryThrottle};
-use evenkeel_balance::{EndpointSet, EndpointSpec, MAX_GROUPS, Policy, SpreadConfig, Subset};
+use evenkeel_balance::{EndpointSet, EndpointSpec, LoadSource, MAX_GROUPS, Policy, SpreadConfig, Subset};
 use evenkeel_config::{Cluster, SubsetKind};
 use evenkeel_discovery::{ResolveNow, ResolveOptions, ResolverState, Watch, watch};
 use evenkeel_telemetry::ClusterTelemetry;
@@ -20,6 +20,7 @@ use tokio::sync::watch::Receiver;
 
 use super::health::{CHECKS_IN_FLIGHT_MAX, HealthChecks, Setup};
 use super::limits::cluster_limits;
+use super::load::{self, LoadStreams};
 use super::supervisor::Request;
 use crate::worker::limit::ClusterLimits;
 use crate::worker::snapshot::RetryGates;
@@ -35,6 +36,8 @@ pub(super) struct ClusterRuntime {
     pub(super) outliers: Option<Arc<OutlierDetector>>,
     /// Active checks, whose verdict all workers share.
     pub(super) health: Option<HealthChecks>,
+    /// Streams of load reports, whose weights all workers share.
+    pub(super) loads: Option<LoadStreams>,
     /// What bounds retries, shared by all workers.
     pub(super) gates: Arc<RetryGates>,
     /// What bounds the calls of all workers.
@@ -90,6 +93,7 @@ impl ClusterRuntime {
                 seed,
             })
         });
+        let loads = load_streams(&config, &telemetry, seed, now);
         let gates = Arc::new(RetryGates {
             budget: RetryBudget::new(config.retry_budget),
             throttle: config.retry_throttling.map(RetryThrottle::new),
@@ -103,6 +107,7 @@ impl ClusterRuntime {
             set,
             outliers,
             health,
+            loads,
             gates,
             limits,
             counted: Default::default(),
@@ -115,9 +120,12 @@ impl ClusterRuntime {
         if let Some(limits) = &before.limits {
             self.limits = cluster_limits(&self.config, Some((&before.config, limits)), now);
         }
-        // From here on only this runtime's checks have a say; those before may still have an answer under way.
+        // From here on only this runtime's checks and streams have a say; those before may still have an answer under way.
         if let Some(health) = &before.health {
             health.stop();
+        }
+        if let Some(loads) = &before.loads {
+            loads.stop();
         }
         let set = before.set();
         if let Some(set) = &set {
@@ -183,7 +191,8 @@ impl ClusterRuntime {
             && known.generation != Some(state.generation)
         {
             let used = self.subset(known.subset_seed).of(found);
-            let next = prepare(known.set.as_deref(), &used, &self.config.spread, self.config.policy);
+            let next =
+                prepare(known.set.as_deref(), &used, &self.config.spread, self.config.balancing.policy);
             if next.without_share() > 0 {
                 tracing::warn!(
                     cluster = %self.config.name,
@@ -210,6 +219,9 @@ impl ClusterRuntime {
         if let (Some(health), Some(set)) = (&self.health, &known.set) {
             health.follow(set);
         }
+        if let (Some(loads), Some(set)) = (&self.loads, &known.set) {
+            loads.follow(set);
+        }
         known.set.clone()
     }
 
@@ -230,6 +242,29 @@ impl ClusterRuntime {
         let counted = failures.swap(state.failures, Ordering::Relaxed);
         self.telemetry.resolver_failed(state.failures.saturating_sub(counted));
     }
+}
+
+/// The streams of load reports of a cluster whose policy asks for them.
+fn load_streams(
+    config: &Cluster,
+    telemetry: &Arc<ClusterTelemetry>,
+    seed: u64,
+    now: Duration,
+) -> Option<LoadStreams> {
+    let Policy::LoadWeightedRoundRobin(weights) = config.balancing.policy else { return None };
+    let LoadSource::OutOfBand { period } = weights.source else { return None };
+    Some(LoadStreams::start(load::Setup {
+        weights,
+        period,
+        metrics: Arc::clone(&config.balancing.utilization_metrics),
+        cluster: &config.name,
+        target: &config.target,
+        connect_timeout: config.connect_timeout,
+        backoff: config.backoff,
+        telemetry: Arc::clone(telemetry),
+        now,
+        seed,
+    }))
 }
 
 /// A subset as it is configured; `seed` draws a random one.
@@ -408,7 +443,8 @@ mod tests {
         for (size, without_share) in [(3_u32, 1), (101, 0)] {
             let cluster = start_with(target, 1, |config| {
                 let size = size.try_into().unwrap();
-                config.policy = Policy::Maglev { size, affinity: evenkeel_balance::Affinity::Rehash };
+                config.balancing.policy =
+                    Policy::Maglev { size, affinity: evenkeel_balance::Affinity::Rehash };
             });
             assert_eq!(cluster.refresh(NOW).unwrap().without_share(), without_share);
         }

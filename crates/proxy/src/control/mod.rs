@@ -11,11 +11,13 @@
 
 pub mod admin;
 mod canary;
+mod clock;
 mod clusters;
 mod drain;
 mod explain;
 mod health;
 mod limits;
+mod load;
 mod memory;
 mod reload;
 mod snapshot;

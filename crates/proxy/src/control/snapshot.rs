@@ -66,7 +66,8 @@ fn build_cluster(runtime: &ClusterRuntime, now: Duration) -> Cluster {
 pub(super) fn configured(config: &ClusterConfig) -> Cluster {
     Cluster {
         name: config.name.as_str().into(),
-        policy: config.policy,
+        policy: config.balancing.policy,
+        utilization_metrics: Arc::clone(&config.balancing.utilization_metrics),
         hash_plan: HashPlan::new(config.hash_by.iter().map(build_key_source)),
         slow_start: config.slow_start,
         backoff: config.backoff,

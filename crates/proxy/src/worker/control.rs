@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Address, Connectivity, GroupLoad, Ineligible, SlotStatus, Warming};
+use evenkeel_balance::{Address, Connectivity, GroupLoad, Ineligible, ReportedWeight, SlotStatus, Warming};
 use evenkeel_http2::ErrorCode;
 use evenkeel_telemetry::{Event, ResponseFlag};
 use rand::rngs::SmallRng;
@@ -47,6 +47,8 @@ pub struct EndpointView {
     pub ineligible: Vec<Ineligible>,
     /// How far it is in its slow start, if it is in one.
     pub warming: Option<Warming>,
+    /// Its weight by the load that it reported, if one is used: calls per second that it would serve at its full capacity.
+    pub reported_weight: Option<f64>,
     /// Whether discovery lists it; else it only finishes its calls.
     pub is_listed: bool,
     /// Connections that take calls.
@@ -66,6 +68,7 @@ impl WorkerCluster {
             is_candidate: status.is_candidate,
             ineligible: self.balancer.ineligible(status.slot),
             warming: self.balancer.warming(status.slot, now),
+            reported_weight: self.balancer.reported_weight(status.slot, now).map(ReportedWeight::get),
             is_listed: status.is_listed,
             connections: self.conns_of(status.slot).len(),
             connections_left: self.conn_count(status.slot),

@@ -1,4 +1,5 @@
-//! Load reports (ORCA, gRFC A51) that backends send with the end of their answers, for the policies that go by them.
+//! Load reports (ORCA, gRFC A51) that backends send with the end of their answers, for the policies that go by them. Those that
+//! come on streams apart from calls are the control plane's (`control/load`).
 //!
 //! weighted_round_robin takes a report with the end of its call. prequal takes it as the endpoint's answer to probes, of all
 //! workers: it goes to the endpoint that they share, and every probe that a call triggers is answered from there at once.
@@ -7,7 +8,7 @@
 
 use core::time::Duration;
 
-use evenkeel_balance::{LoadReport, Policy, ProbeAnswer, ProbeSource};
+use evenkeel_balance::{LoadReport, LoadSource, Policy, ProbeAnswer, ProbeSource};
 use evenkeel_grpc::load_report::{ENDPOINT_LOAD_METRICS_BIN, LoadMetrics};
 use evenkeel_grpc::parse_load_report;
 use evenkeel_telemetry::{Event, LoadReported};
@@ -33,7 +34,9 @@ impl Worker {
     pub(super) fn take_load_report(&mut self, now: Duration, id: u32) {
         let cluster = self.calls[id as usize].cluster;
         match self.clusters[cluster as usize].settings.policy {
-            Policy::LoadWeightedRoundRobin(_) => self.read_load_report(now, id, true),
+            Policy::LoadWeightedRoundRobin(config) if config.source == LoadSource::Calls => {
+                self.read_load_report(now, id, true);
+            }
             Policy::Prequal(config) if config.source == ProbeSource::Endpoints => {
                 self.read_load_report(now, id, false);
             }
@@ -44,7 +47,8 @@ impl Worker {
     fn read_load_report(&mut self, now: Duration, id: u32, weighs: bool) {
         let (block, store) = (&self.fields.block, &self.fields.store);
         let Some(field) = block.find_bytes(store, ENDPOINT_LOAD_METRICS_BIN.as_bytes()) else { return };
-        let outcome = match parse_load_report(field.value) {
+        let cluster = &self.clusters[self.calls[id as usize].cluster as usize];
+        let outcome = match parse_load_report(field.value, &cluster.settings.utilization_metrics) {
             // What becomes of it shows at the end of the call.
             Ok(metrics) if weighs => {
                 self.extras(id).load = Some(LoadReport {

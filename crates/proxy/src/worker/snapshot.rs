@@ -11,6 +11,7 @@ use evenkeel_balance::retry::{
     Gates, HedgingPolicy, RetryBudget, RetryBudgetConfig, RetryPolicy, RetryThrottle,
 };
 use evenkeel_balance::{BackoffConfig, EndpointSet, Policy, SlowStart};
+use evenkeel_grpc::UtilizationMetric;
 use evenkeel_http2::Limits;
 
 use super::affinity::HashPlan;
@@ -76,6 +77,8 @@ pub struct Cluster {
     pub name: Arc<str>,
     /// How an endpoint is chosen.
     pub policy: Policy,
+    /// Metrics of load reports that may stand for utilization (gRFC A114). Default: none.
+    pub utilization_metrics: Arc<[UtilizationMetric]>,
     /// What calls must have in common to meet the same endpoint, under a policy that hashes. Default: nothing.
     pub hash_plan: HashPlan,
     /// How the share of a new endpoint grows. Default: it has its whole share at once.
@@ -157,6 +160,7 @@ impl Cluster {
         Self {
             name: name.into(),
             policy,
+            utilization_metrics: Arc::default(),
             hash_plan: HashPlan::default(),
             slow_start: None,
             backoff: BackoffConfig::default(),

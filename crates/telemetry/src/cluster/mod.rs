@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::call::{CallEnd, CallRow, CallTotals, Messages};
 use crate::counter::{Counter, SharedCounter};
-use crate::event::HealthCheckResult;
+use crate::event::{HealthCheckResult, LoadReported, LoadStreamEnded};
 use crate::shards::{Attached, Shards, lock};
 
 /// Endpoints with series of their own, over all clusters; up to 40 lines of metrics each.
@@ -186,10 +186,20 @@ pub struct ClusterTelemetry {
     resolver: Mutex<ResolverTotals>,
     /// By [`HealthCheckResult`].
     health_checks: [SharedCounter; HEALTH_RESULTS],
+    /// Of reports apart from calls, by [`LoadReported`].
+    load_reports: [SharedCounter; LOAD_OUTCOMES],
+    /// By [`LoadStreamEnded`].
+    load_streams: [SharedCounter; LOAD_STREAM_ENDS],
 }
 
 /// How many kinds of [`HealthCheckResult`] there are.
 const HEALTH_RESULTS: usize = HealthCheckResult::ALL.len();
+
+/// How many kinds of [`LoadReported`] there are.
+const LOAD_OUTCOMES: usize = LoadReported::ALL.len();
+
+/// How many kinds of [`LoadStreamEnded`] there are.
+const LOAD_STREAM_ENDS: usize = LoadStreamEnded::ALL.len();
 
 #[derive(Debug, Default)]
 struct Endpoints {
@@ -234,6 +244,8 @@ impl ClusterTelemetry {
             endpoints: Mutex::default(),
             resolver: Mutex::default(),
             health_checks: Default::default(),
+            load_reports: Default::default(),
+            load_streams: Default::default(),
         }
     }
 
@@ -278,6 +290,16 @@ impl ClusterTelemetry {
         self.health_checks[result as usize].add(1);
     }
 
+    /// Counts a load report that came apart from calls.
+    pub fn load_reported(&self, outcome: LoadReported) {
+        self.load_reports[outcome as usize].add(1);
+    }
+
+    /// Counts the end of a stream of load reports.
+    pub fn load_stream_ended(&self, reason: LoadStreamEnded) {
+        self.load_streams[reason as usize].add(1);
+    }
+
     /// What this cluster's resolver did.
     #[must_use]
     pub fn resolver(&self) -> ResolverTotals {
@@ -302,6 +324,8 @@ impl ClusterTelemetry {
             name: name.into(),
             resolver: self.resolver(),
             health_checks: self.health_checks.each_ref().map(SharedCounter::get),
+            load_reports: self.load_reports.each_ref().map(SharedCounter::get),
+            load_streams: self.load_streams.each_ref().map(SharedCounter::get),
             endpoints: samples,
         }
     }
@@ -316,6 +340,10 @@ pub struct ClusterSample {
     pub resolver: ResolverTotals,
     /// Results of its endpoints' active checks, by [`HealthCheckResult`].
     pub health_checks: [u64; HEALTH_RESULTS],
+    /// Load reports that came apart from calls, by [`LoadReported`].
+    pub load_reports: [u64; LOAD_OUTCOMES],
+    /// Ends of streams of load reports, by [`LoadStreamEnded`].
+    pub load_streams: [u64; LOAD_STREAM_ENDS],
     /// Its endpoints in the order of their addresses; then, if there are such, the sum of those beyond the bound.
     pub endpoints: Vec<EndpointSample>,
 }

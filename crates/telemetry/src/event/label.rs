@@ -172,7 +172,7 @@ labels! {
 }
 
 labels! {
-    /// What became of a load report that a backend sent with an answer.
+    /// What became of a load report that a backend sent, with an answer or apart from any.
     LoadReported {
         /// It counts.
         Taken = "taken",
@@ -180,6 +180,18 @@ labels! {
         Ignored = "ignored",
         /// It cannot be read.
         Malformed = "malformed",
+    }
+}
+
+labels! {
+    /// Why a stream of load reports ended that was to go on.
+    LoadStreamEnded {
+        /// The endpoint has no such service; it is not asked again on this connection.
+        Unimplemented = "unimplemented",
+        /// There was no connection, or the stream or its connection ended.
+        Failed = "failed",
+        /// No report came for far longer than one should take; the proxy gave it up.
+        Silent = "silent",
     }
 }
 

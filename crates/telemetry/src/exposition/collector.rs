@@ -13,8 +13,8 @@ use prometheus_client::registry::Unit;
 
 use super::{EndpointState, Scrape};
 use crate::call::CallTotals;
-use crate::cluster::{EndpointTotals, MAX_CLUSTER_SERIES, OTHER};
-use crate::event::{FAMILIES, HealthCheckResult, Reload};
+use crate::cluster::{ClusterSample, EndpointTotals, MAX_CLUSTER_SERIES, OTHER};
+use crate::event::{FAMILIES, HealthCheckResult, LoadReported, LoadStreamEnded, Reload};
 use crate::histogram::{LATENCY_BOUNDS, LatencyTotals};
 use crate::method::MethodId;
 use crate::telemetry::Snapshot;
@@ -176,7 +176,32 @@ impl Metrics {
                 .zip(cluster.health_checks)
                 .map(|(result, count)| ([("cluster", &*cluster.name), ("result", result.as_str())], count))
         });
-        families.counters("evenkeel_health_checks", "Active checks of endpoints, by result.", results)
+        families.counters("evenkeel_health_checks", "Active checks of endpoints, by result.", results)?;
+        self.encode_load_streams(families)
+    }
+
+    /// What came on streams of load reports; nothing of clusters that have none.
+    fn encode_load_streams(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let is_asked = |cluster: &&ClusterSample| {
+            cluster.load_reports.iter().chain(&cluster.load_streams).any(|count| *count > 0)
+        };
+        let asked: Vec<_> = self.snapshot.clusters.iter().filter(is_asked).collect();
+        let reports = asked.iter().flat_map(|cluster| {
+            LoadReported::ALL
+                .iter()
+                .zip(cluster.load_reports)
+                .map(|(outcome, count)| ([("cluster", &*cluster.name), ("outcome", outcome.as_str())], count))
+        });
+        let help = "Load reports of endpoints apart from their answers, by what became of them.";
+        families.counters("evenkeel_out_of_band_load_reports", help, reports)?;
+        let ends = asked.iter().flat_map(|cluster| {
+            LoadStreamEnded::ALL
+                .iter()
+                .zip(cluster.load_streams)
+                .map(|(reason, count)| ([("cluster", &*cluster.name), ("reason", reason.as_str())], count))
+        });
+        let help = "Streams of load reports that ended or could not be opened, by reason.";
+        families.counters("evenkeel_load_streams_ended", help, ends)
     }
 
     /// The table of events, protocol errors, and the gauges that follow from them.

@@ -4,9 +4,9 @@ use evenkeel_grpc::Code;
 
 use super::*;
 use crate::{
-    CallEnd, ClusterTelemetry, EndpointStats, Event, HealthCheckResult, MAX_CLUSTER_SERIES, MAX_METHODS,
-    Messages, MethodId, Options, Refused, Reload, ResponseFlag, Shed, Side, Telemetry, TransparentRetry,
-    WorkerStats,
+    CallEnd, ClusterTelemetry, EndpointStats, Event, HealthCheckResult, LoadReported, LoadStreamEnded,
+    MAX_CLUSTER_SERIES, MAX_METHODS, Messages, MethodId, Options, Refused, Reload, ResponseFlag, Shed, Side,
+    Telemetry, TransparentRetry, WorkerStats,
 };
 
 const RULES: &[&str] = &["stream_id", "abuse", "stream_id"];
@@ -68,6 +68,9 @@ fn busy() -> Busy {
     cluster.health_checked(HealthCheckResult::Serving);
     cluster.health_checked(HealthCheckResult::Serving);
     cluster.health_checked(HealthCheckResult::TimedOut);
+    cluster.load_reported(LoadReported::Taken);
+    cluster.load_reported(LoadReported::Ignored);
+    cluster.load_stream_ended(LoadStreamEnded::Failed);
     let (one, two) = (cluster.endpoint("127.0.0.2:50051"), cluster.endpoint("127.0.0.3:50051"));
     let (one_by_a, one_by_b, two_by_b) = (one.attach(), one.attach(), two.attach());
     for stats in [&one_by_a, &one_by_b] {

@@ -13,10 +13,10 @@ use core::time::Duration;
 
 use rand::rngs::SmallRng;
 
-use super::load_weight::LoadWeight;
-use super::{LoadWeightConfig, Rotation};
+use super::load_weight::{LoadWeight, ReportedWeight};
+use super::{LoadSource, LoadWeightConfig, Rotation};
 use crate::balancer::Slot;
-use crate::call::{Ask, CallReport, LoadReport};
+use crate::call::{Ask, CallReport};
 use crate::candidates::{Candidate, Candidates};
 use crate::endpoint::Endpoint;
 use crate::policy::{LoadReportCounts, Picker, Verdict};
@@ -93,16 +93,22 @@ impl AdaptiveRoundRobin {
         let warmth = candidate.warmth(self.slow_start.as_ref(), now);
         let weight = match self.source {
             WeightSource::Static => f64::from(candidate.weight) * STATIC_SCALE,
-            WeightSource::Reported(config) => MEAN * self.ratio(candidate.slot, &config, now),
+            WeightSource::Reported(config) => MEAN * self.ratio(candidate, &config, now),
         };
         // Saturates, and a weight of 0 is 1 in the rotation.
         (weight * warmth).round() as u32
     }
 
     /// A reported weight as a multiple of the mean.
-    fn ratio(&mut self, slot: Slot, config: &LoadWeightConfig, now: Duration) -> f64 {
+    fn ratio(&mut self, candidate: &Candidate, config: &LoadWeightConfig, now: Duration) -> f64 {
+        let slot = candidate.slot;
         self.forget_sum(slot);
         let known = &mut self.known[slot.index()];
+        if matches!(config.source, LoadSource::OutOfBand { .. })
+            && let Some((weight, at)) = candidate.endpoint.noted_load()
+        {
+            known.load.take(weight, at, config, now);
+        }
         if let Some(weight) = known.load.usable(config, now) {
             known.summed = if self.usable == 0 {
                 weight
@@ -198,16 +204,19 @@ impl Picker for AdaptiveRoundRobin {
     }
 
     fn finished(&mut self, slot: Slot, _endpoint: &Endpoint, report: &CallReport) {
-        if let Some(load) = &report.load {
-            self.reported(slot, load, report.now);
+        if let (Some(load), WeightSource::Reported(config)) = (&report.load, self.source)
+            && config.source == LoadSource::Calls
+        {
+            let is_taken = self.known[slot.index()].load.report(load, &config, report.now);
+            self.counts.taken += u64::from(is_taken);
+            self.counts.ignored += u64::from(!is_taken);
         }
     }
 
-    fn reported(&mut self, slot: Slot, load: &LoadReport, now: Duration) {
-        if let WeightSource::Reported(config) = self.source {
-            let is_taken = self.known[slot.index()].load.report(load, &config, now);
-            self.counts.taken += u64::from(is_taken);
-            self.counts.ignored += u64::from(!is_taken);
+    fn reported_weight(&self, slot: Slot, now: Duration) -> Option<ReportedWeight> {
+        match self.source {
+            WeightSource::Reported(config) => self.known.get(slot.index())?.load.in_use(&config, now),
+            WeightSource::Static => None,
         }
     }
 

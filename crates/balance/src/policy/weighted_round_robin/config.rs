@@ -17,6 +17,22 @@ pub struct LoadWeightConfig {
     pub weight_update_period: Duration,
     /// How much an error counts: the share of calls that fail, times this, is added to the utilization. Default 1.
     pub error_utilization_penalty: Factor,
+    /// Which reports count. Default: those that come with calls.
+    pub source: LoadSource,
+}
+
+/// Where the reports come from that weights follow. The two kinds tell of different spans of time, so that those of the other kind
+/// are not taken (gRFC A58).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LoadSource {
+    /// From the ends of calls: [`CallReport::load`](crate::CallReport::load).
+    #[default]
+    Calls,
+    /// From a stream apart from calls (gRFC A51): [`Endpoint::note_load`](crate::Endpoint::note_load).
+    OutOfBand {
+        /// How often the endpoint is asked to report. gRFC A58's default is 10 s; a server may have a longer least interval.
+        period: Duration,
+    },
 }
 
 impl LoadWeightConfig {
@@ -35,6 +51,7 @@ impl Default for LoadWeightConfig {
             weight_expiration_period: Duration::from_secs(180),
             weight_update_period: Duration::from_secs(1),
             error_utilization_penalty: Factor::ONE,
+            source: LoadSource::default(),
         }
     }
 }

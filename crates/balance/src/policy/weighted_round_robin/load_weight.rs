@@ -6,6 +6,10 @@
 //!
 //! What A58 leaves open: numbers that are none, or absurd. A report with a number that is negative or not finite is
 //! ignored as a whole, and counted; a weight is kept within [`MIN`] and [`MAX`].
+//!
+//! A report that came apart from calls is weighed once, by whoever took it, and is the same for all workers: see
+//! [`Endpoint::note_load`](crate::Endpoint::note_load). Each worker takes the newest when it looks at the endpoint, and has its
+//! own blackout, as each has its own connections.
 
 use core::time::Duration;
 
@@ -17,6 +21,33 @@ use crate::call::LoadReport;
 const MIN: f64 = 1e-6;
 const MAX: f64 = 1e9;
 const MILLIONTHS: f64 = 1e6;
+
+/// The weight that follows from one report.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ReportedWeight(u64);
+
+impl ReportedWeight {
+    /// The weight of an endpoint that reports this; `None` if the report makes no sense.
+    #[must_use]
+    pub fn of(load: &LoadReport, config: &LoadWeightConfig) -> Option<Self> {
+        weight_of(load, config).map(Self)
+    }
+
+    /// Calls per second that the endpoint would serve if it were used to its full capacity.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0 as f64 / MILLIONTHS
+    }
+
+    pub(crate) fn from_millionths(millionths: u64) -> Self {
+        Self(millionths)
+    }
+
+    /// At least 1.
+    pub(crate) fn millionths(self) -> u64 {
+        self.0
+    }
+}
 
 /// What is known of one endpoint.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +67,27 @@ impl LoadWeight {
         self.reported_at = self.reported_at.max(now);
         self.reported_since.get_or_insert(now);
         true
+    }
+
+    /// Takes the newest report that came apart from calls, which may be one that it knows. Reports count as coming in from the
+    /// first such look on.
+    pub(super) fn take(
+        &mut self,
+        weight: ReportedWeight,
+        at: Duration,
+        config: &LoadWeightConfig,
+        now: Duration,
+    ) {
+        if now.saturating_sub(at) < config.weight_expiration_period {
+            self.weight = weight.millionths();
+            self.reported_at = at;
+            self.reported_since.get_or_insert(now);
+        }
+    }
+
+    /// The weight that is used now, without ending what has expired.
+    pub(super) fn in_use(mut self, config: &LoadWeightConfig, now: Duration) -> Option<ReportedWeight> {
+        self.usable(config, now).map(ReportedWeight)
     }
 
     /// The weight in millionths, if it is to be used.
@@ -116,8 +168,33 @@ mod tests {
         assert!(known.report(&load(0.5, 50.0, 0.0), &config, 300 * SECOND));
         assert_eq!(known.usable(&config, 310 * SECOND - ms), None);
         assert_eq!(known.usable(&config, 310 * SECOND), Some(100_000_000));
+        assert_eq!(known.in_use(&config, 310 * SECOND), Some(ReportedWeight(100_000_000)));
         // A report that makes no sense neither changes nor refreshes the weight.
         assert!(!known.report(&load(f64::NAN, 50.0, 0.0), &config, 400 * SECOND));
         assert_eq!(known.usable(&config, 480 * SECOND), None);
+    }
+
+    #[test]
+    fn what_came_apart_from_calls_counts_from_the_first_look_on_and_until_it_expires() {
+        let config = LoadWeightConfig::default();
+        let weight = ReportedWeight::of(&load(0.5, 100.0, 0.0), &config).unwrap();
+        assert_eq!(weight.get(), 200.0);
+        let ms = Duration::from_millis(1);
+        let mut known = LoadWeight::default();
+        // It came long before this worker had a connection.
+        known.take(weight, SECOND, &config, 100 * SECOND);
+        assert_eq!(known.usable(&config, 110 * SECOND - ms), None);
+        assert_eq!(known.usable(&config, 110 * SECOND), Some(200_000_000));
+        // Looking at it again does not make it newer.
+        known.take(weight, SECOND, &config, 181 * SECOND - ms);
+        assert_eq!(known.usable(&config, 181 * SECOND - ms), Some(200_000_000));
+        known.take(weight, SECOND, &config, 181 * SECOND);
+        assert_eq!(known.usable(&config, 181 * SECOND), None);
+        known.take(weight, SECOND, &config, 182 * SECOND);
+        assert_eq!(known.usable(&config, 300 * SECOND), None);
+        // The next one begins a blackout.
+        known.take(weight, 300 * SECOND, &config, 301 * SECOND);
+        assert_eq!(known.usable(&config, 311 * SECOND - ms), None);
+        assert_eq!(known.usable(&config, 311 * SECOND), Some(200_000_000));
     }
 }

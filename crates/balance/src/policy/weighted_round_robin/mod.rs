@@ -31,6 +31,7 @@ mod stride;
 mod tests;
 
 pub(crate) use adaptive::{AdaptiveRoundRobin, WeightSource};
-pub use config::LoadWeightConfig;
+pub use config::{LoadSource, LoadWeightConfig};
+pub use load_weight::ReportedWeight;
 pub(crate) use pick::WeightedRoundRobin;
 use rotation::Rotation;

@@ -16,6 +16,7 @@ use super::eligibility::{EligibilityBody, SubsetBody, WorkersSay, subset};
 use super::groups::{GroupBody, groups};
 use super::health::{HealthBody, describe_health};
 use super::limits::{AdaptiveBody, BreakerBody, adaptive, breakers};
+use super::load::{LoadBody, describe_load};
 use super::removed::{RemovedBody, removed};
 use super::{Admin, pretty};
 use crate::control::clusters::ClusterRuntime;
@@ -83,6 +84,9 @@ struct EndpointBody {
     /// What outlier detection found; absent where the cluster has none, or while the endpoint is in service.
     #[serde(skip_serializing_if = "Option::is_none")]
     outlier: Option<OutlierBody>,
+    /// What it reported of its load; absent where the cluster's policy goes by no reports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load: Option<LoadBody>,
     in_flight: u32,
     /// The bounds of its own circuit breaker, over all workers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -169,7 +173,7 @@ fn describe(state: &State) -> Clusters {
         ClusterBody {
             name: name.to_owned(),
             target: runtime.config.target.to_string(),
-            policy: evenkeel_config::policy_name(runtime.config.policy).to_owned(),
+            policy: evenkeel_config::policy_name(runtime.config.balancing.policy).to_owned(),
             hash_by: runtime.config.hash_by.clone(),
             pending: of_workers.iter().map(|view| view.pending).sum(),
             subset: subset(runtime.config.subset, &runtime.subset_in_force(), found),
@@ -213,6 +217,7 @@ fn describe_endpoint(
             .collect(),
         health: describe_health(runtime, endpoint, now),
         outlier: runtime.outliers.as_ref().and_then(|_| describe_outlier(endpoint, now)),
+        load: describe_load(runtime, endpoint, say.of(endpoint.address()), now),
         in_flight: endpoint.in_flight(),
         circuit_breakers: breakers(endpoint.breaker()),
         outcomes: outcomes.map(|(code, count)| (code.metric_name(), count)).collect(),

@@ -149,6 +149,7 @@ mod tests {
             is_candidate: ineligible.is_empty(),
             ineligible: ineligible.to_vec(),
             warming: share.map(|share| Warming { share, remaining: Duration::from_secs(3) }),
+            reported_weight: None,
             is_listed: true,
             connections: 2,
             connections_left: 3,

@@ -14,6 +14,7 @@ mod groups;
 mod health;
 mod hosts;
 mod limits;
+mod load;
 mod metrics;
 mod process;
 mod removed;

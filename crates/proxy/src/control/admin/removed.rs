@@ -51,6 +51,7 @@ mod tests {
             is_candidate: is_listed,
             ineligible: Vec::new(),
             warming: None,
+            reported_weight: None,
             is_listed,
             connections: 0,
             connections_left,

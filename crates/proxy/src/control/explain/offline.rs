@@ -45,7 +45,7 @@ pub fn explain_file(config: &Config, asked: &InquiryFields) -> Result<Explanatio
                 Some(subset) if subset.kind == SubsetKind::Random => found,
                 subset => subset_of(subset, 0).of(&found),
             };
-            Arc::new(EndpointSet::of(&used, &config.spread).prepared_for(config.policy))
+            Arc::new(EndpointSet::of(&used, &config.spread).prepared_for(config.balancing.policy))
         });
         Arc::new(Cluster { endpoints, ..configured(config) })
     };

@@ -24,7 +24,8 @@ use tokio::time::sleep_until;
 
 use super::channel::{ProbeChannel, origin};
 use super::probe::{Finding, Pulse, Question};
-use super::{Clock, LastResult, Ledger, Setup};
+use super::{LastResult, Ledger, Setup};
+use crate::control::clock::Clock;
 
 /// What probes found and the checker has not read yet; probes wait when it is full.
 const NEWS_MAX: usize = 256;

@@ -37,9 +37,10 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
+use super::clock::Clock;
 use checker::Checker;
+pub(super) use probe::legible;
 
 /// Checks of one cluster that may wait for an answer at once; more begin as others end. With the default timeout it is reached
 /// when more than five thousand endpoints hang; those that answer take a thousandth of that time.
@@ -78,7 +79,7 @@ impl HealthChecks {
     pub(super) fn start(setup: &Setup<'_>) -> Self {
         let (sets, followed) = watch::channel(None);
         let ledger = Arc::new(Ledger::default());
-        let clock = Clock { began: Instant::now(), at: setup.now };
+        let clock = Clock::starting_at(setup.now);
         let rng = SmallRng::seed_from_u64(setup.seed);
         let checker = Checker::new(setup, clock, Arc::clone(&ledger), rng);
         let task = tokio::spawn(checker.run(followed)).abort_handle();
@@ -105,27 +106,6 @@ impl HealthChecks {
     pub(super) fn stop(&self) {
         self.ledger.open().is_closed = true;
         self.task.abort();
-    }
-}
-
-/// The proxy's time, by tokio's clock.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    began: Instant,
-    /// The proxy's time then.
-    at: Duration,
-}
-
-impl Clock {
-    fn now(&self) -> Duration {
-        self.at.saturating_add(self.began.elapsed())
-    }
-
-    /// The moment of that time; far away for one that the system cannot express.
-    fn instant(&self, time: Duration) -> Instant {
-        const FAR: Duration = Duration::from_secs(86_400);
-        let ahead = time.saturating_sub(self.at);
-        self.began.checked_add(ahead).unwrap_or_else(|| self.began + self.began.elapsed() + FAR)
     }
 }
 

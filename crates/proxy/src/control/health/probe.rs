@@ -55,7 +55,7 @@ impl Finding {
 }
 
 /// Text of a peer, cut short and without what would disturb a log.
-fn legible(text: &str) -> Box<str> {
+pub(in crate::control) fn legible(text: &str) -> Box<str> {
     let shown = |letter: char| if letter.is_control() { '.' } else { letter };
     text.chars().take(DETAIL_CHARS_MAX).map(shown).collect::<String>().into()
 }

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::balancer::tests::fixture::{Fixture, addresses};
 use crate::{Ask, BalancerConfig, CallReport, Connectivity, Factor, LoadReport, LoadReportCounts};
-use crate::{LoadWeightConfig, Outcome, Pick, Policy, SlowStart};
+use crate::{LoadSource, LoadWeightConfig, Outcome, Pick, Policy, SlowStart};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -34,9 +34,16 @@ fn shares(fixture: &mut Fixture, now: Duration, picks: usize) -> Vec<f64> {
 /// Reports these calls per second for endpoints 0, 1, ..., none for those with 0.
 fn report(fixture: &mut Fixture, qps: &[f64], now: Duration) {
     for (number, qps) in (0..).zip(qps).filter(|(_, qps)| **qps != 0.0) {
-        let slot = fixture.slot(number);
-        fixture.balancer.load_reported(slot, &load(*qps), now);
+        report_with_a_call(fixture, number, load(*qps), now);
     }
+}
+
+/// Lets a call of this endpoint end, and report.
+fn report_with_a_call(fixture: &mut Fixture, number: u32, load: LoadReport, now: Duration) {
+    let slot = fixture.slot(number);
+    fixture.balancer.call_started(slot, now);
+    let report = CallReport { now, outcome: Outcome::Success, latency: SECOND, load: Some(load) };
+    fixture.balancer.call_finished(slot, &report);
 }
 
 /// Reports now and after the blackout, and picks until every candidate was looked at.
@@ -76,27 +83,69 @@ fn errors_lower_a_weight() {
     let failing = LoadReport { utilization: 0.5, requests_per_second: 100.0, errors_per_second: 50.0 };
     for now in [SECOND, 11 * SECOND] {
         report(&mut fixture, &[100.0, 0.0], now);
-        let slot = fixture.slot(1);
-        fixture.balancer.load_reported(slot, &failing, now);
+        report_with_a_call(&mut fixture, 1, failing, now);
     }
     let now = catch_up(&mut fixture, 11 * SECOND);
     assert_near(&shares(&mut fixture, now, 9_000), &[2.0 / 3.0, 1.0 / 3.0], 1e-3);
 }
 
-#[test]
-fn reports_that_come_with_calls_count_alike() {
-    let mut fixture = Fixture::ready(by_load(), &[1, 1], 1);
-    for now in [SECOND, 11 * SECOND] {
-        for (number, qps) in [(0, 100.0), (1, 300.0)] {
-            let slot = fixture.slot(number);
-            fixture.balancer.call_started(slot, now);
-            let report =
-                CallReport { now, outcome: Outcome::Success, latency: SECOND, load: Some(load(qps)) };
-            fixture.balancer.call_finished(slot, &report);
-        }
+fn out_of_band() -> LoadWeightConfig {
+    LoadWeightConfig { source: LoadSource::OutOfBand { period: 10 * SECOND }, ..LoadWeightConfig::default() }
+}
+
+/// The endpoints' reports apart from calls.
+fn note(fixture: &Fixture, qps: &[f64], now: Duration) {
+    for (number, qps) in (0..).zip(qps) {
+        fixture.endpoint(number).note_load(&load(*qps), &out_of_band(), now);
     }
+}
+
+#[test]
+fn reports_apart_from_calls_weigh_where_they_are_asked_for_and_those_of_calls_then_do_not() {
+    let mut fixture = Fixture::ready(Policy::LoadWeightedRoundRobin(out_of_band()), &[1, 1, 1], 1);
+    note(&fixture, &[100.0, 100.0, 200.0], SECOND);
+    // Boasts with a call, which does not count.
+    report_with_a_call(&mut fixture, 0, load(1e6), SECOND);
+    let now = catch_up(&mut fixture, SECOND);
+    assert_near(&shares(&mut fixture, now, 300), &[1.0 / 3.0; 3], 0.01);
+    assert_eq!(fixture.balancer.reported_weight(fixture.slot(2), now), None, "the blackout");
     let now = catch_up(&mut fixture, 11 * SECOND);
-    assert_near(&shares(&mut fixture, now, 8_000), &[0.25, 0.75], 1e-3);
+    assert_near(&shares(&mut fixture, now, 40_000), &[0.25, 0.25, 0.5], 1e-3);
+    let weight = fixture.balancer.reported_weight(fixture.slot(2), now).unwrap();
+    assert_eq!(weight.get(), 400.0);
+    assert_eq!(fixture.balancer.load_reports(), LoadReportCounts::default());
+    // The newest counts, and one that makes no sense changes nothing.
+    note(&fixture, &[f64::NAN, 300.0, 0.0], now);
+    let now = catch_up(&mut fixture, now);
+    assert_near(&shares(&mut fixture, now, 60_000), &[1.0 / 6.0, 3.0 / 6.0, 2.0 / 6.0], 1e-3);
+}
+
+#[test]
+fn reports_apart_from_calls_change_nothing_where_they_are_not_asked_for() {
+    let mut fixture = Fixture::ready(by_load(), &[1, 1], 1);
+    note(&fixture, &[100.0, 900.0], SECOND);
+    let now = catch_up(&mut fixture, 20 * SECOND);
+    assert_near(&shares(&mut fixture, now, 1_000), &[0.5, 0.5], 0.01);
+}
+
+#[test]
+fn a_weight_apart_from_calls_expires_and_a_new_connection_begins_a_blackout() {
+    let mut fixture = Fixture::ready(Policy::LoadWeightedRoundRobin(out_of_band()), &[1, 1, 1], 1);
+    note(&fixture, &[100.0, 300.0, 200.0], SECOND);
+    catch_up(&mut fixture, SECOND);
+    let now = 20 * SECOND;
+    note(&fixture, &[100.0, 300.0, 200.0], now);
+    let now = catch_up(&mut fixture, now);
+    assert_near(&shares(&mut fixture, now, 60_000), &[1.0 / 6.0, 3.0 / 6.0, 2.0 / 6.0], 1e-3);
+    fixture.now = now;
+    fixture.set(0, Connectivity::Idle);
+    fixture.set(0, Connectivity::Ready);
+    // It counts as the mean of the others: a third of all.
+    shares(&mut fixture, now + SECOND, 10);
+    assert_near(&shares(&mut fixture, now + SECOND, 30_000), &[1.0 / 3.0, 0.4, 4.0 / 15.0], 1e-3);
+    // 180 s after the newest report nothing is known.
+    let now = catch_up(&mut fixture, 200 * SECOND);
+    assert_near(&shares(&mut fixture, now, 3_000), &[1.0 / 3.0; 3], 0.01);
 }
 
 #[test]
@@ -137,9 +186,8 @@ fn a_weight_expires_and_a_lost_connection_forgets_it() {
 fn absurd_reports_are_counted_and_change_nothing() {
     let mut fixture = Fixture::ready(by_load(), &[1, 1], 1);
     let now = settle(&mut fixture, &[100.0, 300.0], SECOND);
-    let slot = fixture.slot(0);
     for (bad, count) in [(f64::NAN, 1), (-5.0, 2), (f64::INFINITY, 3)] {
-        fixture.balancer.load_reported(slot, &load(bad), now);
+        report_with_a_call(&mut fixture, 0, load(bad), now);
         assert_eq!(fixture.balancer.load_reports().ignored, count);
     }
     assert_near(&shares(&mut fixture, now, 8_000), &[0.25, 0.75], 1e-3);
@@ -172,9 +220,8 @@ fn random_reports_never_break_the_sums() {
                 0 => fixture.set(number, if number > 0 { Connectivity::Idle } else { Connectivity::Ready }),
                 1 => fixture.set(number, Connectivity::Ready),
                 _ => {
-                    let slot = fixture.slot(number);
                     let qps = 10.0_f64.powf(rng.random_range(-20.0..20.0));
-                    fixture.balancer.load_reported(slot, &load(qps), now);
+                    report_with_a_call(&mut fixture, number, load(qps), now);
                 }
             }
             shares(&mut fixture, now, 1);

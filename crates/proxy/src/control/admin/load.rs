@@ -1,0 +1,80 @@
+//! What endpoints report of their load, and the weights that follow, for GET /clusters.
+
+use std::time::Duration;
+
+use evenkeel_balance::{Endpoint, LoadReport, LoadSource, Policy, ReportedWeight};
+use serde::Serialize;
+
+use crate::control::clusters::ClusterRuntime;
+use crate::control::load::{LastReport, LoadStatus};
+use crate::worker::EndpointView;
+
+/// An endpoint's load, as /clusters shows it.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct LoadBody {
+    /// `calls` or `out_of_band`: where the reports come from.
+    source: &'static str,
+    /// The weight that workers use: calls per second that the endpoint would serve at its full capacity; the mean where they differ.
+    /// Absent while none uses one: before the end of the blackout, and after the expiration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<f64>,
+    /// How many workers use one.
+    weighing_workers: usize,
+    /// The stream of reports; absent where they come with calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<StreamBody>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct StreamBody {
+    /// `opening`, `open`, `failed` or `unimplemented`.
+    state: &'static str,
+    /// Why it is not open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<Box<str>>,
+    /// The newest report; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<ReportBody>,
+}
+
+/// A report as it was received. What is no number is `null`.
+#[derive(Debug, PartialEq, Serialize)]
+struct ReportBody {
+    utilization: f64,
+    requests_per_second: f64,
+    errors_per_second: f64,
+    /// The weight that follows from it; `null` if it makes no sense.
+    weight: Option<f64>,
+    age_seconds: f64,
+}
+
+/// What is known of an endpoint's load; `None` where the cluster's policy goes by no reports. `views` are the workers'.
+pub(super) fn describe_load(
+    runtime: &ClusterRuntime,
+    endpoint: &Endpoint,
+    views: &[&EndpointView],
+    now: Duration,
+) -> Option<LoadBody> {
+    let Policy::LoadWeightedRoundRobin(config) = runtime.config.balancing.policy else { return None };
+    let weights: Vec<f64> = views.iter().filter_map(|view| view.reported_weight).collect();
+    let status = runtime.loads.as_ref().and_then(|loads| loads.status(endpoint.address()));
+    Some(LoadBody {
+        source: match config.source {
+            LoadSource::Calls => "calls",
+            LoadSource::OutOfBand { .. } => "out_of_band",
+        },
+        weight: (!weights.is_empty()).then(|| weights.iter().sum::<f64>() / weights.len() as f64),
+        weighing_workers: weights.len(),
+        stream: status.map(|status| describe_stream(status, now)),
+    })
+}
+
+fn describe_stream(status: LoadStatus, now: Duration) -> StreamBody {
+    let report = |LastReport { load, weight, at }: LastReport| {
+        let LoadReport { utilization, requests_per_second, errors_per_second } = load;
+        let weight = weight.map(ReportedWeight::get);
+        let age_seconds = now.saturating_sub(at).as_secs_f64();
+        ReportBody { utilization, requests_per_second, errors_per_second, weight, age_seconds }
+    };
+    StreamBody { state: status.state.name(), detail: status.detail, last: status.last.map(report) }
+}
