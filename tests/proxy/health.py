@@ -1,10 +1,10 @@
 """Active health checks of real grpcio backends: those that say so, hang or die leave rotation, and come back."""
 
 import signal
-import threading
 import time
 
 from harness import calls, proxy
+from harness.load import Load
 from harness.poll import eventually
 from harness.suite import test
 
@@ -46,35 +46,10 @@ def becomes(running, backend, status, seconds):
     return time.monotonic() - began
 
 
-class Load:
-    """Calls one after the other, all the time."""
-
-    def __init__(self, client):
-        self.answered, self.failed, self._client = 0, [], client
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
-
-    def _run(self):
-        while not self._over.is_set():
-            call = self._client.begin()
-            if call.code().name == "OK":
-                self.answered += 1
-            else:
-                self.failed.append(call.details())
-
-
 def goes_and_comes_back_without_a_lost_call(stage, kind):
     backends = calls.start_backends(stage, 3, health=True)
     running, client, _ = start(stage, backends, kind=kind)
-    with Load(client) as load:
+    with Load([client]) as load:
         backends[0].report("NOT_SERVING")
         out = becomes(running, backends[0], "unhealthy", 10)
         endpoint = running.endpoints()[backends[0].address]
@@ -86,7 +61,7 @@ def goes_and_comes_back_without_a_lost_call(stage, kind):
         back = becomes(running, backends[0], "healthy", 10)
         assert set(calls.shares(client, 30)) == {backend.name for backend in backends}
     assert not load.failed, load.failed
-    print(f"{kind}: out after {out * 1000:.0f} ms, back after {back * 1000:.0f} ms, {load.answered} calls, none failed")
+    print(f"{kind}: out after {out * 1000:.0f} ms, back after {back * 1000:.0f} ms, {load.total()} calls, none failed")
     running.wait_for_line("endpoint unhealthy.*not_serving")
     return running
 

@@ -238,6 +238,50 @@ def a_request_that_is_no_call_is_a_line_too(stage):
 
 
 @test
+def a_request_in_http1_is_a_line_of_the_access_log_that_says_so(stage):
+    path = os.path.join(stage.enter(tempfile.TemporaryDirectory()), "access.log")
+    running, _ = with_log(stage, path)
+    host, port = running.address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=10) as sock:
+        sock.sendall(b"POST /shop.Orders/Get?x=1 HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert frames.receive_all(sock).startswith(b"HTTP/1.1 505 ")
+        own = "{}:{}".format(*sock.getsockname())
+    [entry] = eventually(lambda: entries(path), "a line is written")
+    assert (entry["response_code"], entry["grpc_status"]) == (505, None), entry
+    assert entry["grpc_service"] == "shop.Orders", entry
+    assert entry["details"] == "the client speaks HTTP/1, and this port HTTP/2", entry
+    assert entry["downstream_remote_address"] == own, entry
+    assert entry["upstream_host"] is None and entry["attempts"] == 0, entry
+    assert running.metrics().sum("evenkeel_http1_requests_total") == 1
+
+
+@test
+def names_that_lead_to_the_admin_interface_but_are_not_its_own_are_refused(stage):
+    """DNS rebinding: a page's own name that leads to 127.0.0.1 makes the browser send it as `Host`."""
+    target = calls.target(shared.three.get(stage)[:1])
+    admin = {"address": "127.0.0.1:0", "hosts": ["proxy.example"]}
+    running, _ = proxy.start_with_file(stage, proxy.config({"default": target}, admin=admin))
+    port = running.admin.rsplit(":", 1)[1]
+
+    def status(host, path="/ready", method="GET"):
+        return running.get(path, headers={"Host": host}, method=method)[0]
+
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "proxy.example", f"PROXY.example:{port}", f"[::1]:{port}"):
+        assert status(host) == 200, host
+    for host in ("attacker.example", f"attacker.example:{port}", "proxy.example.attacker.example", "127.0.0.1.nip.io"):
+        for path in ("/ready", "/metrics", "/config", "/clusters", "/no-such-path"):
+            assert status(host, path) == 403, (host, path)
+        for path in ("/drain", "/reload"):
+            assert status(host, path, "POST") == 403, (host, path)
+    # Nothing was drained or loaded.
+    assert running.get("/ready")[0] == 200
+    assert running.configuration()["generation"] == 1
+    code, text = running.get("/ready", headers={"Host": "attacker.example"})
+    assert code == 403 and "admin.hosts" in text, text
+    assert calls.connect(stage, running.address).call()["backend"] == "b1"
+
+
+@test
 def the_access_log_can_go_to_standard_output(stage):
     running, client = with_log(stage, "stdout")
     client.call()

@@ -16,6 +16,7 @@ import limiting  # noqa: E402, F401
 import resilience  # noqa: E402, F401
 import health  # noqa: E402, F401
 import loads  # noqa: E402, F401
+import failover  # noqa: E402, F401
 import routing  # noqa: E402, F401
 import route_actions  # noqa: E402, F401
 import discovery  # noqa: E402, F401

@@ -101,7 +101,7 @@ fn metrics_that_no_report_has_and_a_period_of_nothing_are_refused() {
     };
     let names = "metric_names_for_computing_utilization";
     let long = "n".repeat(115);
-    let nine = vec!["utilization.a"; 9].join(", ");
+    let nine = ["utilization.a"; 9].join(", ");
     for (keys, code, path) in [
         ("oob_reporting_period: 5s".to_owned(), "no_effect", "oob_reporting_period".to_owned()),
         (
