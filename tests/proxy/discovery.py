@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 
 import grpc
 import shared
@@ -166,6 +167,28 @@ def the_weights_of_a_file_decide_the_shares(stage):
     running.wait_until_ready(3)
     found = calls.shares(calls.connect(stage, running.address), 60)
     assert found == {"b1": 10, "b2": 20, "b3": 30}, found
+
+
+@test
+def a_list_that_changes_all_the_time_has_one_log_line_a_second_of_each_kind(stage):
+    """Four endpoints in a table of three entries: each list leaves one without a key."""
+    backends = shared.three.get(stage)
+    lists = [listed(*backends) + f"- 127.0.0.1:{port}\n" for port in (1, 2)]
+    file = EndpointFile(stage, lists[0])
+    policy = {"maglev": {"table_size": 3}}
+    cluster = {"target": f"file:{file.path}", "policy": policy, "hash_by": [{"metadata": "x-key"}]}
+    running, _ = proxy.start_with_file(stage, proxy.config({"default": cluster}))
+    running.wait_for_line("no key leads to some endpoints")
+    began = time.monotonic()
+    for number in range(1, 16):
+        file.write(lists[number % 2])
+        port = 1 + number % 2
+        eventually(lambda: f"127.0.0.1:{port}" in running.endpoints(), "the list is taken over")
+    seconds = time.monotonic() - began
+    for words in ("no key leads to some endpoints", "resolved uri="):
+        lines = [line for line in running.output() if words in line]
+        # One more for the start.
+        assert 1 <= len(lines) <= seconds + 2, (words, len(lines), seconds, lines)
 
 
 @test

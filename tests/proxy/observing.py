@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 
 import grpc
 import shared
@@ -287,6 +288,24 @@ def the_access_log_can_go_to_standard_output(stage):
     client.call()
     eventually(lambda: running.output("stdout"), "a line is written")
     assert json.loads(running.output("stdout")[0])["grpc_status"] == 0
+
+
+@test
+def an_access_log_that_cannot_be_written_has_one_log_line_a_second_and_costs_no_call(stage):
+    config = proxy.config({"default": f"ipv4:{shared.one(stage).address}"}, access_log="/dev/full")
+    running, _ = proxy.start_with_file(stage, config)
+    client = calls.connect(stage, running.address)
+    began = time.monotonic()
+    errors = "evenkeel_access_log_errors_total"
+
+    def fails_often():
+        client.call()
+        return running.metrics().sum(errors) >= 5
+
+    eventually(fails_often, "five writes fail")
+    seconds = time.monotonic() - began
+    lines = [line for line in running.output() if "the access log cannot be written" in line]
+    assert 1 <= len(lines) <= seconds + 1, (len(lines), seconds, running.metrics().sum(errors))
 
 
 @test

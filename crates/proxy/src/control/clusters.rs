@@ -11,7 +11,7 @@ use evenkeel_balance::retry::{RetryBudget, RetryThrottle};
 use evenkeel_balance::{EndpointSet, EndpointSpec, LoadSource, MAX_GROUPS, Policy, SpreadConfig, Subset};
 use evenkeel_config::{Cluster, SubsetKind};
 use evenkeel_discovery::{ResolveNow, ResolveOptions, ResolverState, Watch, watch};
-use evenkeel_telemetry::ClusterTelemetry;
+use evenkeel_telemetry::{ClusterTelemetry, LogLimiter};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -53,6 +53,8 @@ struct Known {
     generation: Option<u64>,
     /// Draws a random subset; kept over reloads, as another seed would be another subset.
     subset_seed: u64,
+    /// A list may change many times a second, and what is wrong with each is a line.
+    log: LogLimiter,
 }
 
 impl Drop for ClusterRuntime {
@@ -182,6 +184,42 @@ impl ClusterRuntime {
         self.watch.resolve_now()
     }
 
+    /// Tells the log what of a new set cannot be used as it is.
+    fn warn_of(&self, next: &EndpointSet, log: &mut LogLimiter, now: Duration) {
+        let cluster = self.config.name.as_str();
+        if next.without_share() > 0
+            && let Some(suppressed) = log.allow("without share", now)
+        {
+            let endpoints = next.without_share();
+            tracing::warn!(
+                cluster,
+                endpoints,
+                suppressed,
+                "no key leads to some endpoints: the ring or table is too small for all"
+            );
+        }
+        if next.has_too_many_localities()
+            && let Some(suppressed) = log.allow("localities", now)
+        {
+            tracing::warn!(
+                cluster,
+                max = MAX_GROUPS,
+                suppressed,
+                "more localities than a cluster may have; none is looked at"
+            );
+        }
+        if next.left_out() > 0
+            && let Some(suppressed) = log.allow("left out", now)
+        {
+            tracing::warn!(
+                cluster,
+                left_out = next.left_out(),
+                suppressed,
+                "more endpoints than a cluster may have"
+            );
+        }
+    }
+
     /// Takes discovery's newest answer over and returns the set in force.
     pub(super) fn refresh(&self, now: Duration) -> Option<Arc<EndpointSet>> {
         let state = self.watch.state();
@@ -193,19 +231,7 @@ impl ClusterRuntime {
             let used = self.subset(known.subset_seed).of(found);
             let next =
                 prepare(known.set.as_deref(), &used, &self.config.spread, self.config.balancing.policy);
-            if next.without_share() > 0 {
-                tracing::warn!(
-                    cluster = %self.config.name,
-                    endpoints = next.without_share(),
-                    "no key leads to some endpoints: the ring or table is too small for all"
-                );
-            }
-            if next.has_too_many_localities() {
-                tracing::warn!(cluster = %self.config.name, max = MAX_GROUPS, "more localities than a cluster may have; none is looked at");
-            }
-            if next.left_out() > 0 {
-                tracing::warn!(cluster = %self.config.name, left_out = next.left_out(), "more endpoints than a cluster may have");
-            }
+            self.warn_of(&next, &mut known.log, now);
             if let Some(outliers) = &self.outliers {
                 retire(outliers, known.set.as_deref(), &next);
             }

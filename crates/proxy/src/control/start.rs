@@ -226,7 +226,13 @@ impl Bounds {
 
 fn open_access_log(config: Option<&AccessLog>, telemetry: &Telemetry) -> Result<Option<Writer>, StartError> {
     let stats = Arc::clone(telemetry.access_log());
-    let on_error = |error: &std::io::Error| tracing::warn!(%error, "the access log cannot be written");
+    let (began, mut limiter) = (Instant::now(), LogLimiter::default());
+    let on_error = move |error: &std::io::Error| {
+        // A full disk fails each write.
+        if let Some(suppressed) = limiter.allow("access log", began.elapsed()) {
+            tracing::warn!(%error, suppressed, "the access log cannot be written");
+        }
+    };
     let writer = match config {
         None => return Ok(None),
         Some(AccessLog::Stdout) => Writer::spawn(StdoutSink, stats, on_error),
