@@ -275,8 +275,10 @@ engines get the same bytes in the same portions, one call at a wake-up unless th
 and write is copied once, as a socket does. *Fresh* means that `grpc-timeout` and `traceparent` differ in each call and
 enter the HPACK table, as with grpc-go. h2 is polled by hand, without the tasks and wakers of a runtime, which flatters it. The
 worker's rows are both connections of the proxy, routing, balancing and statistics, without sockets and without an
-access log; connections x calls at once. *Everything on* is a route that retries on statuses, with the buffer and the budget
-for it, and outlier detection; metrics are always on, and active checks run beside the workers. h2 keeps its HPACK to itself.
+access log; connections x calls at once. *Everything on* is a route that retries on statuses, with the buffer, the budget and
+the throttle for it, outlier detection, circuit breakers of the cluster and of its endpoint with a bound of each kind, and
+an endpoint that active checks found healthy: the checks themselves run beside the workers. Metrics are always on. h2 keeps
+its HPACK to itself.
 
 Instructions are not time: they leave out cache misses, and copying a megabyte takes few. A download costs the engine a copy
 of each byte into its output, which h2 saves by writing a list of buffers.

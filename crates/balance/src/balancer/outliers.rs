@@ -19,13 +19,6 @@ impl Balancer {
         self.outliers = detector;
     }
 
-    /// The cluster's detector.
-    #[must_use]
-    #[inline]
-    pub fn outlier_detector(&self) -> Option<&Arc<OutlierDetector>> {
-        self.outliers.as_ref()
-    }
-
     /// Tells how an attempt at an endpoint ended, beside [`Balancer::call_finished`]; `is_trial` if it was a
     /// [`Pick::Trial`](super::Pick::Trial). An attempt to connect that failed may be told as well. O(1).
     ///
@@ -75,6 +68,13 @@ impl Balancer {
         for (address, change) in named {
             self.note_change(address, change);
         }
+    }
+
+    /// Whether [`Balancer::poll_outlier_change`] has something.
+    #[must_use]
+    #[inline]
+    pub fn has_outlier_change(&self) -> bool {
+        !self.outlier_changes.is_empty()
     }
 
     /// An endpoint's address and what became of it, since this was last asked; at most 64 are kept.

@@ -133,6 +133,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// There is none: the overflow is counted.
+    #[inline]
     pub fn acquire(&self, resource: Resource) -> Result<(), Overflow> {
         let limit = self.limits[resource as usize].load(Relaxed);
         let more = |used: u32| (used < limit).then(|| used + 1);
@@ -151,6 +152,7 @@ impl CircuitBreaker {
     }
 
     /// Gives back what [`CircuitBreaker::acquire`] or [`CircuitBreaker::force`] took.
+    #[inline]
     pub fn release(&self, resource: Resource) {
         let before = self.used[resource as usize].fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "{resource:?} was released that was never acquired");

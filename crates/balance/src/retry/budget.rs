@@ -44,6 +44,8 @@ impl Default for RetryBudgetConfig {
 #[repr(align(64))]
 pub struct RetryBudget {
     config: RetryBudgetConfig,
+    /// A tenth of the window in microseconds, at least 1; `None` without a window. Worked out once, as each call asks.
+    slot_us: Option<u64>,
     calls: AtomicU32,
     extra: AtomicU32,
     refused: AtomicU64,
@@ -85,7 +87,9 @@ impl RetryBudget {
     /// A budget of a cluster without calls.
     #[must_use]
     pub fn new(config: RetryBudgetConfig) -> Self {
+        let slot_us = |window: Duration| (micros(window) / SLOTS).max(1);
         Self {
+            slot_us: config.window.map(slot_us),
             config,
             calls: AtomicU32::new(0),
             extra: AtomicU32::new(0),
@@ -175,10 +179,13 @@ impl RetryBudget {
     }
 
     fn slot_number(&self, now: Duration) -> Option<u64> {
-        let slot_us = (self.config.window?.as_micros() / u128::from(SLOTS)).max(1);
-        // The low bits are enough; the division keeps the number of a far future within them.
-        u64::try_from((now.as_micros() / slot_us) & u128::from(NUMBER_MAX)).ok()
+        // The low bits are enough.
+        Some((micros(now) / self.slot_us?) & NUMBER_MAX)
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

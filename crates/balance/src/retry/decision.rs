@@ -193,7 +193,17 @@ impl RetryState {
         }
     }
 
+    /// What [`RetryState::attempt_ended`] does of an attempt that ended with OK, which nothing follows: the end of most.
+    #[inline]
+    pub fn attempt_succeeded(&mut self, gates: Gates<'_>) {
+        self.abandon(gates.budget);
+        if let Some(throttle) = gates.throttle {
+            throttle.succeeded();
+        }
+    }
+
     /// Gives the call's place in the budget back, if it has one.
+    #[inline]
     pub fn abandon(&mut self, budget: &RetryBudget) {
         if core::mem::take(&mut self.holds_place) {
             budget.release();

@@ -105,7 +105,8 @@ impl RetryThrottle {
         let _at_zero = self.tokens.fetch_update(Relaxed, Relaxed, less);
     }
 
-    fn succeeded(&self) {
+    #[inline]
+    pub(super) fn succeeded(&self) {
         // A full bucket is only read: most attempts succeed, and a write would take the cache line from other workers.
         let more = |tokens: u32| (tokens < self.max).then(|| tokens.saturating_add(self.ratio).min(self.max));
         let _full = self.tokens.fetch_update(Relaxed, Relaxed, more);

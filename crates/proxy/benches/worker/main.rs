@@ -15,14 +15,19 @@ use core::hint::black_box;
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::health_check::HealthStatus;
+use evenkeel_balance::limit::{BreakerLimits, CircuitBreaker, Scope};
 use evenkeel_balance::outlier::{OutlierConfig, OutlierDetector};
-use evenkeel_balance::retry::{CodeSet, RetryOn, RetryPolicy};
-use evenkeel_balance::{Address, EndpointSet, Policy};
+use evenkeel_balance::retry::{
+    CodeSet, RetryBudget, RetryBudgetConfig, RetryOn, RetryPolicy, RetryThrottle, RetryThrottleConfig,
+};
+use evenkeel_balance::{Address, EndpointSet, Factor, Policy};
 use evenkeel_grpc::Code;
 use evenkeel_http2::Limits;
+use evenkeel_proxy::worker::limit::ClusterLimits;
 use evenkeel_proxy::worker::metadata::MetadataRules;
 use evenkeel_proxy::worker::route::{Route, RouteTable};
-use evenkeel_proxy::worker::snapshot::{Cluster, Listener, RetrySettings, Snapshot};
+use evenkeel_proxy::worker::snapshot::{Cluster, Listener, RetryGates, RetrySettings, Snapshot};
 use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, Worker, WorkerConfig};
 use evenkeel_telemetry::{Options, Telemetry};
 use gungraun::Callgrind;
@@ -44,7 +49,8 @@ const STEP: Duration = Duration::from_micros(100);
 enum Features {
     /// What it does without a word about it.
     Defaults,
-    /// Retries on statuses, with the replay buffer and budget they need, and outlier detection.
+    /// Retries on statuses, with the replay buffer, the budget and the throttle for them; outlier detection; circuit
+    /// breakers of the cluster and of its endpoint with a bound of each kind; an endpoint that active checks found healthy.
     All,
 }
 
@@ -65,13 +71,7 @@ impl Proxy {
         let mut cluster = Cluster::new("bench", Policy::default(), endpoints);
         let mut table = RouteTable::to_cluster(0);
         if features == Features::All {
-            cluster.outliers = Some(Arc::new(OutlierDetector::new(OutlierConfig::default(), 7, now)));
-            let retry_on = RetryOn::statuses(CodeSet::of(&[Code::Unavailable, Code::ResourceExhausted]));
-            let policy = RetryPolicy { max_attempts: 3, retry_on, ..RetryPolicy::default() };
-            let retry = Some(Arc::new(RetrySettings { policy, is_idempotent: true }));
-            table = RouteTable::new(
-                table.iter().map(|route| Route { retry: retry.clone(), ..route.clone() }).collect(),
-            );
+            turn_on(&mut cluster, &mut table, now);
         }
         let listener =
             Listener { metadata: MetadataRules::edge(), ..Listener::new("bench", Limits::edge(), table) };
@@ -111,6 +111,35 @@ impl Proxy {
             }
             self.worker.resume(now);
         }
+    }
+}
+
+/// Turns everything on that watches calls or tries them again.
+fn turn_on(cluster: &mut Cluster, table: &mut RouteTable, now: Duration) {
+    cluster.outliers = Some(Arc::new(OutlierDetector::new(OutlierConfig::default(), 1, now)));
+    let retry_on = RetryOn::statuses(CodeSet::of(&[Code::Unavailable, Code::ResourceExhausted]));
+    let policy = RetryPolicy { max_attempts: 3, retry_on, ..RetryPolicy::default() };
+    let retry = Some(Arc::new(RetrySettings { policy, is_idempotent: true }));
+    *table =
+        RouteTable::new(table.iter().map(|route| Route { retry: retry.clone(), ..route.clone() }).collect());
+    // The example of gRFC A6.
+    let throttle = RetryThrottleConfig::new(10, Factor::from_thousandths(100)).expect("within the bounds");
+    cluster.gates = Arc::new(RetryGates {
+        budget: RetryBudget::new(RetryBudgetConfig::default()),
+        throttle: Some(RetryThrottle::new(throttle)),
+    });
+    let bound = Some(1_024);
+    let bounds =
+        BreakerLimits { max_connections: bound, max_pending: bound, max_requests: bound, max_retries: bound };
+    cluster.limits = Some(Arc::new(ClusterLimits {
+        breaker: Some(Arc::new(CircuitBreaker::new(Scope::Cluster, &bounds))),
+        counts_endpoints: true,
+        ..ClusterLimits::default()
+    }));
+    for endpoint in cluster.endpoints.iter().flat_map(|set| set.endpoints()) {
+        endpoint.breaker().set_limits(&bounds);
+        endpoint.note_health(HealthStatus::Unknown, now);
+        endpoint.note_health(HealthStatus::Healthy, now);
     }
 }
 

@@ -94,8 +94,10 @@ impl Worker {
         let call = &self.calls[id as usize];
         let (cluster_id, hash) = (call.cluster, call.hash);
         let mut unwanted = Unwanted::default();
-        for slot in call.tried() {
-            unwanted.add(slot);
+        if call.attempts > 0 {
+            for slot in call.tried() {
+                unwanted.add(slot);
+            }
         }
         let balancer = &mut self.clusters[cluster_id as usize].balancer;
         let ask = Ask { now, hash };
@@ -209,9 +211,11 @@ impl Worker {
         call.forwarded = 0;
         let end = call.request_ended && call.replay.is_empty();
         let deadline = call.deadline;
+        let mut has_attempt_deadline = false;
         if let Some(extras) = call.extras.as_deref_mut() {
             let policy = extras.retrying.as_ref().map(|retrying| &retrying.settings.policy);
             extras.attempt_deadline = policy.and_then(|policy| policy.attempt_timeout_at(now, deadline));
+            has_attempt_deadline = extras.attempt_deadline.is_some();
         }
         let hedging = call.extras.as_deref().and_then(|extras| extras.hedging.as_deref());
         let previous = hedging.map_or_else(|| call.retry.previous_attempts(), Hedging::previous_attempts);
@@ -244,6 +248,8 @@ impl Worker {
         if self.calls[id as usize].extras.is_some() {
             self.leave_queue(id, Some(now));
             self.note_hedged(now, id);
+        }
+        if has_attempt_deadline {
             self.arm_call(id);
         }
         self.on_attempt_started(id);

@@ -100,12 +100,21 @@ impl Worker {
 
     fn next_due(&self, id: u32) -> Option<Duration> {
         let call = &self.calls[id as usize];
-        let dues = [deadline_end(call), self.stall_end(id).map(|(at, ..)| at)];
-        let besides = call.extras.as_deref().map(|extras| {
-            let hedge_at = extras.hedging.as_ref().and_then(|hedging| hedging.next_at());
-            [call.overdue_at(), extras.attempt_deadline, extras.retry_at, extras.held_until, hedge_at]
-        });
-        dues.into_iter().chain(besides.into_iter().flatten()).flatten().min()
+        let mut first = deadline_end(call);
+        let mut note = |due: Option<Duration>| {
+            if let Some(due) = due {
+                first = Some(first.map_or(due, |first| first.min(due)));
+            }
+        };
+        note(self.stall_end(id).map(|(at, ..)| at));
+        if let Some(extras) = call.extras.as_deref() {
+            note(call.overdue_at());
+            note(extras.attempt_deadline);
+            note(extras.retry_at);
+            note(extras.held_until);
+            note(extras.hedging.as_ref().and_then(|hedging| hedging.next_at()));
+        }
+        first
     }
 
     /// When a call ends because bytes of it wait for a window, whose, and how long that had: of two the one that is due first.

@@ -166,7 +166,7 @@ impl Worker {
             }
             self.clusters[id as usize].forget_if_gone(slot);
         }
-        self.attach_cluster(id);
+        self.attach_endpoints(id, &changes.added);
         self.tend_cluster(now, id);
         self.serve_waiting(now, id);
     }

@@ -106,6 +106,41 @@ impl Call {
     }
 }
 
+impl Extras {
+    /// Makes it as it was before any call: every field by itself, since most are as they were, and to write the whole anew costs
+    /// as much as all else that is done with it.
+    fn clear(&mut self) {
+        let Self {
+            version,
+            retrying,
+            hedging,
+            retry_at,
+            attempt_deadline,
+            held,
+            held_until,
+            tried,
+            abort,
+            is_delayed,
+            delay,
+            shadow,
+            idle,
+            ends_at,
+            cookie,
+            load,
+            limits,
+            http_status,
+            details,
+        } = self;
+        (*version, *retrying, *hedging) = (None, None, None);
+        (*retry_at, *attempt_deadline, *held, *held_until) = (None, None, None, None);
+        *tried = [None; TRIED_MAX];
+        (*abort, *is_delayed, *delay, *shadow) = (None, false, None, None);
+        (*idle, *ends_at, *cookie, *load) = (None, None, None, None);
+        (*http_status, *details) = (None, None);
+        limits.clear();
+    }
+}
+
 impl Worker {
     /// Room for something that a call has besides.
     pub(super) fn extras(&mut self, id: u32) -> &mut Extras {
@@ -116,7 +151,7 @@ impl Worker {
     /// Takes the box of a call that is over.
     pub(super) fn give_extras(&mut self, mut extras: Box<Extras>) {
         if self.spare_extras.len() < SPARE_EXTRAS_MAX {
-            *extras = Extras::default();
+            extras.clear();
             self.spare_extras.push(extras);
         }
     }

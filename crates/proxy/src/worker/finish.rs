@@ -124,16 +124,18 @@ impl Worker {
         let cluster = &mut self.clusters[cluster_id as usize];
         if let Some(slot) = slot {
             let outcome = outcome_of(&end);
-            let ignored = cluster.balancer.load_reports().ignored;
+            let ignored = load.map(|_| cluster.balancer.load_reports().ignored);
             cluster.balancer.call_finished(slot, &CallReport { now, outcome, latency, load });
             cluster.balancer.observe(slot, &end, is_trial, now);
-            if cluster.balancer.outlier_detector().is_some() {
+            let (outlier, panic) =
+                (cluster.balancer.has_outlier_change(), cluster.balancer.has_panic_change());
+            if outlier {
                 self.note_outliers(cluster_id);
             }
-            if self.clusters[cluster_id as usize].balancer.has_panic_change() {
+            if panic {
                 self.note_panics(cluster_id);
             }
-            if load.is_some() {
+            if let Some(ignored) = ignored {
                 self.count_load_report(cluster_id, ignored);
             }
         }

@@ -106,6 +106,7 @@ impl Call {
 
 impl Worker {
     /// An attempt of a hedged call was sent: with the first one the wait for the next begins.
+    #[inline]
     pub(super) fn note_hedged(&mut self, now: Duration, id: u32) {
         let Some(hedging) = self.calls[id as usize].hedging() else { return };
         hedging.last = None;
@@ -308,6 +309,7 @@ impl Worker {
     }
 
     /// A hedged call is decided by its main attempt, which has answered.
+    #[inline]
     pub(super) fn win_hedges(&mut self, now: Duration, id: u32) {
         let Some(hedging) = self.calls[id as usize].hedging() else { return };
         if hedging.main > 0 {
@@ -318,10 +320,16 @@ impl Worker {
     }
 
     /// A hedged call is decided, or ends. The attempts beside the main one are cancelled.
+    #[inline]
     pub(super) fn decide_hedges(&mut self, now: Duration, id: u32) {
+        if let Some(hedging) = self.calls[id as usize].take_extra(|extras| &mut extras.hedging) {
+            self.end_hedging(now, id, *hedging);
+        }
+    }
+
+    fn end_hedging(&mut self, now: Duration, id: u32, hedging: Hedging) {
         let call = &mut self.calls[id as usize];
-        let Some(hedging) = call.take_extra(|extras| &mut extras.hedging) else { return };
-        let Hedging { gates, state, others, .. } = *hedging;
+        let Hedging { gates, state, others, .. } = hedging;
         if let Some(mut state) = state {
             state.abandon(&gates.budget);
         }

@@ -176,6 +176,9 @@ pub struct Worker {
     spare_blocks: Vec<FieldBlock>,
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     spare_extras: Vec<Box<Extras>>,
+    /// Calls whose response headers are held back since this batch, and whose timers are not armed for that yet: at most one per
+    /// attempt that was under way.
+    holding: Vec<u32>,
     /// A cookie on its way to a client; kept for its room.
     cookie: String,
     draining: bool,
@@ -230,6 +233,7 @@ impl Worker {
             spare_buffers: Vec::new(),
             spare_blocks: Vec::new(),
             spare_extras: Vec::new(),
+            holding: Vec::new(),
             cookie: String::new(),
             draining: false,
             lost: Vec::new(),

@@ -96,17 +96,21 @@ impl Worker {
         }
     }
 
-    /// Looks up the statistics of a cluster's endpoints, so that no call has to.
-    pub(super) fn attach_cluster(&mut self, id: u32) {
-        let Some(observer) = &self.observer else { return };
+    /// Looks up the statistics of all of a cluster's endpoints.
+    fn attach_cluster(&mut self, id: u32) {
+        let slots: Vec<Slot> =
+            self.clusters[id as usize].balancer.slots().map(|status| status.slot).collect();
+        self.attach_endpoints(id, &slots);
+    }
+
+    /// Looks up the statistics of these endpoints of a cluster, so that no call has to.
+    pub(super) fn attach_endpoints(&mut self, id: u32, slots: &[Slot]) {
+        let Some(observer) = self.observer.as_ref().filter(|_| !slots.is_empty()) else { return };
         let cluster = &mut self.clusters[id as usize];
         let telemetry = observer.telemetry.cluster(&cluster.settings.name);
-        let slots: Vec<Slot> = cluster.balancer.slots().map(|status| status.slot).collect();
         for slot in slots {
-            if cluster.endpoint_conns(slot).stats.is_none() {
-                let address = cluster.balancer.endpoint(slot).address().to_string();
-                cluster.endpoint_conns(slot).stats = Some(telemetry.endpoint(&address).attach());
-            }
+            let address = cluster.balancer.endpoint(*slot).address().to_string();
+            cluster.endpoint_conns(*slot).stats = Some(telemetry.endpoint(&address).attach());
         }
     }
 

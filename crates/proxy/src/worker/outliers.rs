@@ -33,6 +33,7 @@ pub struct ClusterPanic {
 
 impl Worker {
     /// Takes over what a cluster's balancer noticed.
+    #[cold]
     pub(super) fn note_outliers(&mut self, cluster: u32) {
         let place = cluster as usize;
         while let Some((endpoint, change)) = self.clusters[place].balancer.poll_outlier_change() {

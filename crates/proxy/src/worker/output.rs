@@ -14,6 +14,9 @@ use super::{Action, TimerKey, Worker};
 impl Worker {
     /// What the driver is to do next; `None` when there is nothing more for now.
     pub fn poll_action(&mut self, now: Duration) -> Option<Action> {
+        if !self.holding.is_empty() {
+            self.arm_holding();
+        }
         if let Some(action) = self.connects.pop() {
             return Some(action);
         }

@@ -19,7 +19,7 @@ use evenkeel_telemetry::{Event, ResponseFlag, RetryDenied, RetryReason, Transpar
 
 use super::Worker;
 use super::call::{Call, CallPhase};
-use super::extras::TRIED_MAX;
+use super::extras::{Extras, TRIED_MAX};
 use super::finish::Ending;
 use super::snapshot::{RetryGates, RetrySettings};
 
@@ -68,6 +68,17 @@ impl Call {
     #[inline]
     pub(super) fn retrying(&self) -> Option<&Retrying> {
         self.extras.as_deref().and_then(|extras| extras.retrying.as_ref())
+    }
+
+    /// Notes that its attempt succeeded, where all there is to do is to note it: not in a hedged call, whose other attempts
+    /// that ends. Whether it was noted.
+    #[inline]
+    pub(super) fn note_success(&mut self) -> bool {
+        let Some(Extras { retrying: Some(retrying), hedging: None, .. }) = self.extras.as_deref() else {
+            return false;
+        };
+        self.retry.attempt_succeeded(retrying.gates.gates());
+        true
     }
 
     /// Whether its route says what follows a status: a retry, or another attempt of a hedged call.
@@ -169,7 +180,19 @@ impl Worker {
         let extras = self.extras(id);
         extras.held = Some(block);
         extras.held_until = Some(now + HOLD_MAX);
-        self.arm_call(id);
+        self.holding.push(id);
+    }
+
+    /// Arms the timers of calls whose response headers this batch brought, and not what follows them. Most backends send both
+    /// at once, so most calls that hold headers back need no timer.
+    pub(super) fn arm_holding(&mut self) {
+        while let Some(id) = self.holding.pop() {
+            // Another call may have taken the place of one that ended.
+            let call = self.calls.get(id as usize);
+            if call.is_some_and(|call| call.extra(|extras| extras.held_until).is_some()) {
+                self.arm_call(id);
+            }
+        }
     }
 
     /// Lets response headers go that were held back.

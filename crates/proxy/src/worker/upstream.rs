@@ -378,7 +378,14 @@ impl Worker {
 
     /// The backend's status ends the attempt. Whether the call is tried again instead of being told it.
     fn is_tried_again(&mut self, now: Duration, id: u32, code: Code) -> bool {
-        self.calls[id as usize].has_policy() && self.follow_up(now, id, self.status_of(code))
+        let call = &mut self.calls[id as usize];
+        if !call.has_policy() {
+            return false;
+        }
+        if code == Code::Ok && call.note_success() {
+            return false;
+        }
+        self.follow_up(now, id, self.status_of(code))
     }
 
     fn on_response_data(&mut self, now: Duration, id: u32, leg: Leg, bytes: &[u8], end: bool) {

@@ -131,15 +131,23 @@ pub(super) struct Places {
 impl Places {
     /// Gives the place under adaptive concurrency back: the call turned out to be a stream, whose length says nothing about
     /// the backend's load.
-    fn leave_adaptive(&mut self, sample: Sample, now: Duration, rng: &mut SmallRng) {
+    #[inline]
+    fn leave_adaptive(&mut self, sample: impl FnOnce() -> Sample, now: Duration, rng: &mut SmallRng) {
         if core::mem::take(&mut self.is_limited)
             && let Some(limiter) = &self.limits.adaptive
         {
-            limiter.release(sample, now, rng);
+            limiter.release(sample(), now, rng);
         }
     }
 
-    fn give_back(mut self, endpoint: &Endpoint, sample: Sample, now: Duration, rng: &mut SmallRng) {
+    #[inline]
+    fn give_back(
+        mut self,
+        endpoint: &Endpoint,
+        sample: impl FnOnce() -> Sample,
+        now: Duration,
+        rng: &mut SmallRng,
+    ) {
         self.leave_adaptive(sample, now, rng);
         self.limits.release(endpoint, Resource::Requests);
         if self.retry_at_endpoint {
@@ -159,6 +167,14 @@ pub(super) struct CallLimits {
     pub(super) places: Option<Places>,
     /// The breaker that counts a retry of it as under way.
     retries_at: Option<Arc<CircuitBreaker>>,
+}
+
+impl CallLimits {
+    /// Makes it as it was before any call.
+    pub(super) fn clear(&mut self) {
+        let Self { queued, waits_at, places, retries_at } = self;
+        (*queued, *waits_at, *places, *retries_at) = (None, None, None, None);
+    }
 }
 
 /// A connection that circuit breakers count.
@@ -190,7 +206,7 @@ impl Worker {
         self.take_limited(id, slot)
     }
 
-    #[cold]
+    #[inline(never)]
     fn take_limited(&mut self, id: u32, slot: Slot) -> Result<(), Full> {
         let call = &self.calls[id as usize];
         let cluster = &self.clusters[call.cluster as usize];
@@ -219,7 +235,8 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         let Some(places) = call.take_extra(|extras| &mut extras.limits.places) else { return };
         let Some(slot) = call.slot else { return };
-        let sample = end.map_or(Sample::Nothing, |end| sample_of(end, now.saturating_sub(call.attempt_at)));
+        let latency = now.saturating_sub(call.attempt_at);
+        let sample = || end.map_or(Sample::Nothing, |end| sample_of(end, latency));
         let endpoint = self.clusters[call.cluster as usize].balancer.endpoint(slot);
         places.give_back(endpoint, sample, now, &mut self.rng);
     }
@@ -228,7 +245,7 @@ impl Worker {
     pub(super) fn drop_places(&mut self, now: Duration, id: u32, slot: Slot, places: Option<Places>) {
         let Some(places) = places else { return };
         let endpoint = self.clusters[self.calls[id as usize].cluster as usize].balancer.endpoint(slot);
-        places.give_back(endpoint, Sample::Nothing, now, &mut self.rng);
+        places.give_back(endpoint, || Sample::Nothing, now, &mut self.rng);
     }
 
     /// A call turned out to be a stream.
@@ -236,7 +253,7 @@ impl Worker {
     pub(super) fn leave_adaptive(&mut self, now: Duration, id: u32) {
         let call = &mut self.calls[id as usize];
         if let Some(places) = call.extras.as_mut().and_then(|extras| extras.limits.places.as_mut()) {
-            places.leave_adaptive(Sample::Nothing, now, &mut self.rng);
+            places.leave_adaptive(|| Sample::Nothing, now, &mut self.rng);
         }
     }
 

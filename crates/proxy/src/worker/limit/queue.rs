@@ -11,7 +11,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::limit::{Dropped, Refused, Rejection, Resource};
+use evenkeel_balance::limit::{Dropped, PendingKey, Refused, Rejection, Resource};
 use evenkeel_grpc::Code;
 use evenkeel_telemetry::{Event, Limited, ResponseFlag};
 
@@ -114,9 +114,15 @@ impl Worker {
     }
 
     /// Takes a call out of the queue, if it is in it: it was sent, is answered, or waits elsewhere.
+    #[inline]
     pub(in super::super) fn leave_queue(&mut self, id: u32, sent_at: Option<Duration>) {
+        if let Some(key) = self.calls[id as usize].take_extra(|extras| &mut extras.limits.queued) {
+            self.leave_place(id, key, sent_at);
+        }
+    }
+
+    fn leave_place(&mut self, id: u32, key: PendingKey, sent_at: Option<Duration>) {
         let call = &mut self.calls[id as usize];
-        let Some(key) = call.take_extra(|extras| &mut extras.limits.queued) else { return };
         let waits_at = call.take_extra(|extras| &mut extras.limits.waits_at);
         let queue = &mut self.clusters[call.cluster as usize].pending;
         let found = match sent_at {

@@ -18,6 +18,10 @@ const SLOTS: usize = 64;
 const SLOT_BITS: u32 = 6;
 const NONE: u32 = u32::MAX;
 const LONGEST_TICKS: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - 1;
+/// A tick is a millisecond.
+const NANOS_PER_TICK: u32 = 1_000_000;
+/// The tick of the end of time: sums with it do not overflow.
+const TICKS_MAX: u64 = u64::MAX / 2;
 
 /// Names an armed timer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -209,9 +213,15 @@ fn slot_of(tick: u64, level: usize) -> usize {
 }
 
 fn floor_ticks(at: Duration) -> u64 {
-    u64::try_from(at.as_millis()).unwrap_or(u64::MAX / 2)
+    ticks(at.as_secs(), at.subsec_millis())
 }
 
 fn ceil_ticks(at: Duration) -> u64 {
-    u64::try_from(at.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX / 2)
+    ticks(at.as_secs(), at.subsec_nanos().div_ceil(NANOS_PER_TICK))
+}
+
+/// Not by way of [`Duration::as_nanos`], since a division of 128 bits costs more than all else that a timer takes.
+fn ticks(secs: u64, millis: u32) -> u64 {
+    let whole = secs.checked_mul(1_000).and_then(|ticks| ticks.checked_add(u64::from(millis)));
+    whole.unwrap_or(TICKS_MAX).min(TICKS_MAX)
 }
