@@ -4,8 +4,8 @@
 //! judges; so a figure cannot be one thing in the table and another in the test. This command runs those tests, one after the
 //! other, and makes a table of their lines. All follow from seeds: they are the same on every machine.
 //!
-//! The figures of picks are times, and are measured by an example that prints such lines too, with a fourth part, `missed`,
-//! where the bound is not kept. They mean something on a quiet machine only.
+//! The figures of picks and of changes of one endpoint are times, and are measured by examples that print such lines too, with
+//! a fourth part, `missed`, where the bound is not kept. They mean something on a quiet machine only.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -70,7 +70,17 @@ const PARTS: [Part; 8] = [
     ]),
 ];
 
-/// A figure of one test.
+/// What examples time: a title, the package and the example.
+const TIMED: [(&str, &str, &str); 2] = [
+    ("Picks, least of 500 runs, and changes of one endpoint", "evenkeel-balance", "pick_cost"),
+    (
+        "A snapshot with one endpoint more or less, the worker's part of it included",
+        "evenkeel-proxy",
+        "apply_cost",
+    ),
+];
+
+/// A figure of one test, or example.
 #[derive(Clone, PartialEq, Debug)]
 struct Figure {
     claim: String,
@@ -91,7 +101,9 @@ pub(super) fn run(workspace: &Workspace, with_picks: bool, out: Option<&Path>) -
         parts.push((title, figures_of(workspace, binary, tests)?));
     }
     if with_picks {
-        parts.push(("Picks, least of 500 runs", pick_figures(workspace)?));
+        for (title, package, example) in TIMED {
+            parts.push((title, timed_figures(workspace, package, example)?));
+        }
     }
     let table = table(&parts);
     say(&table);
@@ -108,7 +120,7 @@ fn figures_of(workspace: &Workspace, binary: &[&str], tests: &[&str]) -> Result<
     command.args(tests);
     say(format_args!("{}", shell(&command)));
     let (_, text) = process::captured(&mut command)?;
-    let figures = read(&text);
+    let figures = read(&text, None);
     let missing: Vec<&&str> =
         tests.iter().filter(|test| !figures.iter().any(|figure| test.ends_with(&figure.test))).collect();
     if !missing.is_empty() {
@@ -117,23 +129,23 @@ fn figures_of(workspace: &Workspace, binary: &[&str], tests: &[&str]) -> Result<
     Ok(figures)
 }
 
-fn pick_figures(workspace: &Workspace) -> Result<Vec<Figure>> {
-    let example = ["run", "--release", "--quiet", "-p", "evenkeel-balance", "--example", "pick_cost"];
-    let mut command = workspace.command("cargo", &example);
+fn timed_figures(workspace: &Workspace, package: &str, example: &str) -> Result<Vec<Figure>> {
+    let arguments = ["run", "--release", "--quiet", "-p", package, "--example", example];
+    let mut command = workspace.command("cargo", &arguments);
     say(format_args!("{}", shell(&command)));
     let (is_well, text) = process::captured(&mut command)?;
-    let figures = read(&text);
+    let figures = read(&text, Some(example));
     if !is_well || figures.is_empty() {
         bail!("`{}` failed", shell(&command));
     }
     Ok(figures)
 }
 
-/// Reads the figures in what tests, or an example, wrote. Those of a test that failed are not kept.
-fn read(text: &str) -> Vec<Figure> {
+/// Reads the figures in what tests, or this example, wrote. Those of a test that failed are not kept.
+fn read(text: &str, example: Option<&str>) -> Vec<Figure> {
     let mut figures: Vec<Figure> = Vec::new();
     let mut verdicts: BTreeMap<String, bool> = BTreeMap::new();
-    let mut test = "pick_cost".to_owned();
+    let mut test = example.unwrap_or_default().to_owned();
     for line in text.lines() {
         // The test harness writes `test NAME ... `, and the verdict behind it, or on a line after the test's own output.
         let rest = match line.strip_prefix("test ").and_then(|line| line.split_once(" ... ")) {
@@ -153,7 +165,7 @@ fn read(text: &str) -> Vec<Figure> {
         }
     }
     for figure in &mut figures {
-        figure.is_kept &= verdicts.get(&figure.test).copied().unwrap_or(figure.test == "pick_cost");
+        figure.is_kept &= verdicts.get(&figure.test).copied().unwrap_or(example.is_some());
     }
     figures
 }
@@ -209,7 +221,7 @@ mod tests {
                     test a::silent ... ok\n\
                     test a::bad ... figure: three | 3 | 4\n\
                     FAILED\n";
-        let figures = read(text);
+        let figures = read(text, None);
         let told: Vec<_> = figures
             .iter()
             .map(|figure| (figure.claim.as_str(), figure.test.as_str(), figure.is_kept))
@@ -220,13 +232,13 @@ mod tests {
 
     #[test]
     fn a_test_that_never_ended_kept_nothing() {
-        assert!(!read("test a::b ... figure: one | 1 | 1\n")[0].is_kept);
+        assert!(!read("test a::b ... figure: one | 1 | 1\n", None)[0].is_kept);
     }
 
     #[test]
     fn an_example_says_itself_what_it_missed() {
-        let figures =
-            read("figure: pick | at most 100 ns | 90 ns\nfigure: pick | at most 100 ns | 101 ns | missed\n");
+        let text = "figure: pick | at most 100 ns | 90 ns\nfigure: pick | at most 100 ns | 101 ns | missed\n";
+        let figures = read(text, Some("pick_cost"));
         assert_eq!(figures.iter().map(|figure| figure.is_kept).collect::<Vec<_>>(), [true, false]);
     }
 

@@ -134,16 +134,19 @@ impl EndpointSet {
             key: self.endpoints[entry.index as usize].address().to_string(),
             weight: entry.weight,
             place,
+            group: entry.group,
         };
-        HashTable::new(kind, self.ring.iter().zip(0..).map(share).collect())
+        HashTable::new(kind, self.groups.len(), self.ring.iter().zip(0..).map(share).collect())
     }
 
-    /// Whether the other has the same endpoints at the same places, with the same weights.
+    /// Whether the other has the same endpoints at the same places, with the same weights and in the same groups.
     fn has_same_ring(&self, other: &Self) -> bool {
         let listed = |set: &Self, entry: &RingEntry| Arc::as_ptr(&set.endpoints[entry.index as usize]);
-        let is_same =
-            |(a, b): (&RingEntry, &RingEntry)| a.weight == b.weight && listed(self, a) == listed(other, b);
-        self.ring.len() == other.ring.len() && self.ring.iter().zip(&other.ring).all(is_same)
+        let is_same = |(a, b): (&RingEntry, &RingEntry)| {
+            (a.weight, a.group) == (b.weight, b.group) && listed(self, a) == listed(other, b)
+        };
+        let sizes = |set: &Self| (set.ring.len(), set.groups.len());
+        sizes(self) == sizes(other) && self.ring.iter().zip(&other.ring).all(is_same)
     }
 
     /// How many endpoints no key leads to, as the table this set was prepared with is too small for them; worth a warning

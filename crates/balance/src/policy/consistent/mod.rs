@@ -18,6 +18,8 @@
 //!    stretch would walk along all of them; a jump finds room with a probability of `e / (1 + e)` or more, however calls
 //!    are spread. (Mirrokni et al. 2016, arXiv 1608.01350; random jumps: Chen et al. 2019, arXiv 1908.08762, as in Envoy.)
 //!
+//! In a set with several [groups](crate::spread) each has its own part of the table.
+//!
 //! A call without a key draws a random hash, and waits for nobody while an endpoint is ready (gRFC A76).
 //!
 //! Invariants:
@@ -38,4 +40,4 @@ mod tests;
 
 pub use config::{Affinity, BoundedLoad, BoundedLoadError};
 pub(crate) use pick::Consistent;
-pub(crate) use table::{HashTable, Share, TableKind};
+pub(crate) use table::{HashTable, Part, Share, TableKind};

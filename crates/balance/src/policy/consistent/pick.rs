@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::{Affinity, BoundedLoad, HashTable, TableKind};
+use super::{Affinity, BoundedLoad, Part, TableKind};
 use crate::balancer::Slot;
 use crate::call::{Ask, CallReport};
 use crate::candidates::{Candidate, Candidates, Presence};
@@ -29,8 +29,6 @@ struct Owner {
     endpoint: Arc<Endpoint>,
     slot: Slot,
     weight: u32,
-    /// In the set; those of other groups are passed over.
-    group: u32,
 }
 
 /// The picker of ring_hash and maglev.
@@ -38,11 +36,9 @@ struct Owner {
 pub(crate) struct Consistent {
     kind: TableKind,
     affinity: Affinity,
-    /// Over all of the set's endpoints, those of other groups as well.
-    table: Arc<HashTable>,
-    /// The group that is chosen from.
-    group: u32,
-    /// By owner in the table.
+    /// What the group that is chosen from has of the set's table.
+    part: Arc<Part>,
+    /// By owner in it.
     owners: Vec<Owner>,
     /// Calls in flight at the set's endpoints, of all balancers that bound the load.
     calls: Arc<AtomicU64>,
@@ -52,15 +48,7 @@ pub(crate) struct Consistent {
 
 impl Consistent {
     pub(crate) fn new(kind: TableKind, affinity: Affinity) -> Self {
-        Self {
-            kind,
-            affinity,
-            table: Arc::new(HashTable::new(kind, Vec::new())),
-            group: 0,
-            owners: Vec::new(),
-            calls: Arc::default(),
-            own_calls: 0,
-        }
+        Self { kind, affinity, part: Arc::default(), owners: Vec::new(), calls: Arc::default(), own_calls: 0 }
     }
 
     fn bound(&self) -> Option<BoundedLoad> {
@@ -90,12 +78,10 @@ impl Consistent {
         }
     }
 
-    /// The group's owner of the key's entry and no other. The only one without other groups; else the number of steps is on
-    /// average that of the set's endpoints for each of the group's.
+    /// The group's owner of the key's entry and no other.
     fn insist(&self, search: &Search<'_>) -> Verdict {
-        let mut owners = self.table.walk(search.hash).map(|owner| &self.owners[owner]);
-        let Some(owner) = owners.find(|owner| owner.group == self.group) else { return Verdict::Refuse };
-        let slot = owner.slot;
+        let Some(owner) = self.part.walk(search.hash).next() else { return Verdict::Refuse };
+        let slot = self.owners[owner].slot;
         if search.tried.contains(&slot) {
             return Verdict::Refuse;
         }
@@ -119,7 +105,7 @@ impl Consistent {
     }
 
     fn walk(&self, search: &Search<'_>) -> Walked<'_> {
-        for owner in self.table.walk(search.hash).take(WALK_MAX) {
+        for owner in self.part.walk(search.hash).take(WALK_MAX) {
             let owner = &self.owners[owner];
             if search.tried.contains(&owner.slot) {
                 continue;
@@ -189,15 +175,14 @@ impl Search<'_> {
 impl Picker for Consistent {
     fn listed(&mut self, set: &EndpointSet, group: usize, members: &[Slot]) {
         debug_assert_eq!(set.ring().len(), members.len(), "a policy that hashes reaches all endpoints");
-        self.table = set.table(self.kind);
-        self.group = u32::try_from(group).expect("a set has at most 64 groups");
+        self.part = set.table(self.kind).part(group);
         self.owners.clear();
         let owner = |place: usize| {
             let entry = set.ring()[place];
             let endpoint = Arc::clone(&set.endpoints()[entry.index as usize]);
-            Owner { endpoint, slot: members[place], weight: entry.weight, group: entry.group }
+            Owner { endpoint, slot: members[place], weight: entry.weight }
         };
-        self.owners.extend(self.table.places().map(owner));
+        self.owners.extend(self.part.places().map(owner));
         let calls = &set.groups()[group].bounded_calls;
         if self.bound().is_some() && !Arc::ptr_eq(&self.calls, calls) {
             // A set that does not follow the last one: the calls under way are its calls now.
@@ -242,8 +227,7 @@ impl Clone for Consistent {
         Self {
             kind: self.kind,
             affinity: self.affinity,
-            table: Arc::clone(&self.table),
-            group: self.group,
+            part: Arc::clone(&self.part),
             owners: self.owners.clone(),
             calls: Arc::clone(&self.calls),
             own_calls: 0,

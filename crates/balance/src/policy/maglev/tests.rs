@@ -6,8 +6,12 @@ use crate::policy::consistent::Share;
 
 /// In the order of the keys, as a table hands them on.
 fn shares(of: &[(String, u32)]) -> Vec<Share> {
-    let share =
-        |((key, weight), place): (&(String, u32), u32)| Share { key: key.clone(), weight: *weight, place };
+    let share = |((key, weight), place): (&(String, u32), u32)| Share {
+        key: key.clone(),
+        weight: *weight,
+        place,
+        group: 0,
+    };
     of.iter().zip(0..).map(share).collect()
 }
 

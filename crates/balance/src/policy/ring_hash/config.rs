@@ -1,7 +1,7 @@
 //! How many entries a ring has.
 
 /// How many entries a ring has. Default: 128 for each endpoint, and 32,768 in all, with which a pick among 10,000 endpoints
-/// still takes less than 100 ns (`examples/pick_cost.rs`). Maglev is more even with so many.
+/// still takes less than 100 ns (`examples/pick_cost`). Maglev is more even with so many.
 ///
 /// More entries make the endpoints' shares more even (with e entries each, a share varies by about 1/sqrt(e) of itself)
 /// and cost 16 bytes each, once for all workers, and time to build: about 0.2 microseconds each.

@@ -28,6 +28,16 @@ impl Ring {
         let mut entries = entries(shares, size);
         // Equal hashes, which nothing is known to have, go by the order of the shares.
         entries.sort_unstable();
+        Self::of_sorted(entries)
+    }
+
+    /// A ring of these entries, of which there is at least one: where each stands, and its owner. In order.
+    pub(crate) fn of(stands: &[(u64, u32)]) -> Self {
+        Self::of_sorted(stands.iter().map(|(hash, owner)| Entry { hash: *hash, owner: *owner }).collect())
+    }
+
+    fn of_sorted(entries: Vec<Entry>) -> Self {
+        debug_assert!(entries.is_sorted(), "a lookup goes by the order");
         let bits = entries.len().next_power_of_two().ilog2().max(1);
         let shift = u64::BITS - bits;
         let mut directory = Vec::with_capacity(1 << bits);
@@ -64,9 +74,9 @@ impl Ring {
         &self.entries
     }
 
-    /// The owners of all entries, in their order.
-    pub(crate) fn owners(&self) -> impl Iterator<Item = u32> {
-        self.entries.iter().map(|entry| entry.owner)
+    /// Where each entry stands, and its owner, in their order.
+    pub(crate) fn stands(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.entries.iter().map(|entry| (entry.hash, entry.owner))
     }
 }
 

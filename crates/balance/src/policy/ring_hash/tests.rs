@@ -4,8 +4,12 @@ use crate::policy::consistent::Share;
 
 /// In the order of the keys, as a table hands them on.
 fn shares(of: &[(&str, u32)]) -> Vec<Share> {
-    let share =
-        |((key, weight), place): (&(&str, u32), u32)| Share { key: (*key).into(), weight: *weight, place };
+    let share = |((key, weight), place): (&(&str, u32), u32)| Share {
+        key: (*key).into(),
+        weight: *weight,
+        place,
+        group: 0,
+    };
     of.iter().zip(0..).map(share).collect()
 }
 
@@ -19,7 +23,7 @@ fn entries<'a>(ring: &Ring, of: &[(&'a str, u32)]) -> Vec<(u64, &'a str)> {
 }
 
 fn counts(ring: &Ring, endpoints: usize) -> Vec<usize> {
-    let count = |owner| ring.owners().filter(|other| *other as usize == owner).count();
+    let count = |owner| ring.stands().filter(|(_, other)| *other as usize == owner).count();
     (0..endpoints).map(count).collect()
 }
 
