@@ -13,12 +13,14 @@ use crate::endpoint::{Endpoint, Withheld};
 pub enum Ineligible {
     /// Discovery does not list it any more; it only finishes its calls.
     Removed,
-    /// It is not among the endpoints that this proxy uses.
-    OutsideSubset,
     /// It is not among the endpoints that this worker connects to.
     OutsideShare,
     /// pick_first uses another one.
     NotSelected,
+    /// The priorities before its own bear all calls.
+    Standby,
+    /// Its locality gets none of its priority's calls, although some of its endpoints are ready.
+    LocalityWithoutShare,
     /// There is no connection, and none is being made yet.
     Idle,
     /// A connection is being made.
@@ -54,9 +56,10 @@ impl Ineligible {
     pub fn name(self) -> &'static str {
         match self {
             Self::Removed => "removed",
-            Self::OutsideSubset => "outside_subset",
             Self::OutsideShare => "outside_share",
             Self::NotSelected => "not_selected",
+            Self::Standby => "standby",
+            Self::LocalityWithoutShare => "locality_without_share",
             Self::Idle => "idle",
             Self::Connecting => "connecting",
             Self::Backoff => "backoff",
@@ -70,11 +73,12 @@ impl Ineligible {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Removed => "discovery does not list it any more: it only finishes its calls",
-            Self::OutsideSubset => {
-                "it is outside the subset of the endpoints that this proxy uses (`subset`)"
-            }
             Self::OutsideShare => "other workers connect to it (`max_endpoints_per_worker`)",
             Self::NotSelected => "pick_first uses another endpoint",
+            Self::Standby => "it stands by: the priorities before its own bear all calls",
+            Self::LocalityWithoutShare => {
+                "its locality gets no calls now: the proxy's own bears them all (`zone_aware`), or its weight is 0 (`locality_weights`)"
+            }
             Self::Idle => "it is not connected yet",
             Self::Connecting => "a connection is being made",
             Self::Backoff => "the newest attempt to connect failed, and the next one waits for its time",

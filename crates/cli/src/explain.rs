@@ -1,4 +1,4 @@
-//! `evenkeel explain`: which route, cluster and endpoint a call would get, and why.
+//! `evenkeel explain`: which route, cluster, group and endpoint a call would get, which limits it would meet, and why.
 
 use std::process::ExitCode;
 
@@ -96,6 +96,9 @@ fn describe(answer: &Value) -> String {
     if list(&answer["routes"]).is_empty() {
         out += "  none was looked at\n";
     }
+    if !list(&answer["limits"]).is_empty() {
+        out += &format!("\nlimits of the route\n{}", describe_limits(&answer["limits"]));
+    }
     if answer["refused"].is_object() {
         let refused = &answer["refused"];
         out += &format!("\nanswered with {}: {}\n", text(&refused["status"]), text(&refused["message"]));
@@ -129,6 +132,47 @@ fn describe_split(split: &Value) -> String {
     out
 }
 
+/// Limits in the order in which a call meets them.
+fn describe_limits(limits: &Value) -> String {
+    let line = |limit: &Value| {
+        let verdict = match limit["passes"] == Value::Bool(true) {
+            true => "lets it through".to_owned(),
+            false => format!("does not let it through: {}", text(&limit["above"])),
+        };
+        format!("  {} {verdict} ({})\n", text(&limit["limit"]), text(&limit["state"]))
+    };
+    list(limits).iter().map(line).collect()
+}
+
+/// Priorities and localities, each with what it gets and why.
+fn describe_groups(groups: &Value) -> String {
+    let line = |group: &Value| {
+        let locality = group["locality"].as_str().map_or(String::new(), |locality| format!(" in {locality}"));
+        let percent = number(&group["load_percent"]);
+        format!(
+            "  priority {}{locality}: {percent:.1} % of the calls: {}\n",
+            group["priority"],
+            text(&group["why"])
+        )
+    };
+    list(groups).iter().map(line).collect()
+}
+
+/// What else is known of an endpoint: slow start, and circuit breakers that are open.
+fn describe_hindrances(endpoint: &Value) -> String {
+    let mut out = String::new();
+    if endpoint["slow_start"].is_object() {
+        out += &format!(", slow start at {:.0} %", 100.0 * number(&endpoint["slow_start"]["share"]));
+    }
+    for breaker in
+        list(&endpoint["circuit_breakers"]).iter().filter(|breaker| breaker["open"] == Value::Bool(true))
+    {
+        let (limit, used, max) = (text(&breaker["limit"]), &breaker["used"], &breaker["max"]);
+        out += &format!(", {limit} is open with {used} of {max}");
+    }
+    out
+}
+
 fn describe_cluster(cluster: &Value) -> String {
     let mut out = format!("\ncluster {}: {}", text(&cluster["name"]), text(&cluster["policy"]));
     if let Some(key) = cluster["key"].as_str() {
@@ -141,6 +185,8 @@ fn describe_cluster(cluster: &Value) -> String {
     if let Some(note) = cluster["note"].as_str() {
         out += &format!("  ({note})\n");
     }
+    out += &describe_limits(&cluster["limits"]);
+    out += &describe_groups(&cluster["groups"]);
     let endpoints = list(&cluster["endpoints"]);
     let width = endpoints.iter().map(|endpoint| text(&endpoint["address"]).len()).max().unwrap_or(0);
     for endpoint in endpoints.iter().take(ENDPOINTS_PRINTED_MAX) {
@@ -151,9 +197,7 @@ fn describe_cluster(cluster: &Value) -> String {
             let some = if is_eligible { ", but not for every worker" } else { "" };
             state += &format!("{some}: {}", why.join("; "));
         }
-        if endpoint["slow_start"].is_object() {
-            state += &format!(", slow start at {:.0} %", 100.0 * number(&endpoint["slow_start"]["share"]));
-        }
+        state += &describe_hindrances(endpoint);
         let (address, percent) = (text(&endpoint["address"]), number(&endpoint["percent"]));
         out += &format!("  {address:width$} {percent:5.1} %  {} in flight, {state}\n", endpoint["in_flight"]);
     }
@@ -186,6 +230,10 @@ mod tests {
                 { "number": 0, "to": ["x"], "matched": false, "why": "the service is not a.C" },
                 { "number": 1, "to": ["stable", "next"], "matched": true },
             ],
+            "limits": [{
+                "limit": "client_rate", "passes": true, "above": "RESOURCE_EXHAUSTED",
+                "state": "one call each 50ms of this client, told by metadata x-user, 50 at once after a rest; 49 left",
+            }],
             "split": {
                 "sticky_by": "x-user", "key": "anna", "chosen": "stable",
                 "shares": [
@@ -196,8 +244,14 @@ mod tests {
             "clusters": [{
                 "name": "stable", "policy": "maglev", "key": "metadata x-user", "key_hash": "00ff", "endpoint": "1.2.3.4:5",
                 "outcome": "maglev sends it to 1.2.3.4:5",
+                "limits": [{ "limit": "max_requests", "passes": false, "state": "9 of 9 attempts under way", "above": "UNAVAILABLE" }],
+                "groups": [
+                    { "priority": 0, "locality": "eu/a", "load_percent": 70.0, "why": "1 of 2 endpoints are available" },
+                    { "priority": 1, "load_percent": 30.0, "why": "it gets what is left" },
+                ],
                 "endpoints": [
-                    { "address": "1.2.3.4:5", "percent": 100.0, "in_flight": 2, "eligible": true, "why": [] },
+                    { "address": "1.2.3.4:5", "percent": 100.0, "in_flight": 2, "eligible": true, "why": [],
+                      "circuit_breakers": [{ "limit": "max_requests", "used": 2, "max": 2, "open": true }] },
                     {
                         "address": "1.2.3.4:50", "percent": 0.0, "in_flight": 0, "eligible": false,
                         "why": [{ "text": "outlier detection ejected it" }],
@@ -209,11 +263,17 @@ mod tests {
             routes\n\
             \x20 0 to x: no: the service is not a.C\n\
             \x20 1 to stable, next: takes the call\n\n\
+            limits of the route\n\
+            \x20 client_rate lets it through (one call each 50ms of this client, told by metadata x-user, 50 at once after a rest; \
+            49 left)\n\n\
             split by x-user \"anna\": stable\n\
             \x20 stable: 90.0 % (weight 90, stable)\n\
             \x20 next: 10.0 % (weight 10, canary)\n\n\
             cluster stable: maglev; key: metadata x-user, hash 00ff\n\
-            \x20 1.2.3.4:5  100.0 %  2 in flight, eligible\n\
+            \x20 max_requests does not let it through: UNAVAILABLE (9 of 9 attempts under way)\n\
+            \x20 priority 0 in eu/a: 70.0 % of the calls: 1 of 2 endpoints are available\n\
+            \x20 priority 1: 30.0 % of the calls: it gets what is left\n\
+            \x20 1.2.3.4:5  100.0 %  2 in flight, eligible, max_requests is open with 2 of 2\n\
             \x20 1.2.3.4:50   0.0 %  0 in flight, not eligible: outlier detection ejected it\n\
             \x20 => maglev sends it to 1.2.3.4:5\n";
         assert_eq!(describe(&answer), expected);

@@ -103,14 +103,14 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// A valid text and what it means.
-struct Parsed {
+pub(crate) struct Parsed {
     text: String,
     list: Endpoints,
 }
 
 /// Reads the list. `known` is what was read last: the same text is not parsed again, since most events in a directory
 /// with other files in it are none of ours.
-fn read(path: &Path, known: &mut Option<Parsed>) -> Result<Endpoints, ResolveError> {
+pub(crate) fn read(path: &Path, known: &mut Option<Parsed>) -> Result<Endpoints, ResolveError> {
     let refused = |source| match (path.to_owned(), source) {
         (path, ReadError::Kind { .. }) => ResolveError::FileKind { path },
         (path, ReadError::TooLarge { max_bytes: limit }) => ResolveError::FileTooLarge { path, limit },

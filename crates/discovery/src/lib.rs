@@ -43,4 +43,4 @@ pub use error::ResolveError;
 pub use file::MAX_FILE_BYTES;
 pub use options::{MAX_SEARCH_DOMAINS, ResolveOptions, SearchList};
 pub use state::ResolverState;
-pub use watch::{ResolveNow, Watch, watch};
+pub use watch::{ResolveNow, Watch, read_local, watch};

@@ -1,6 +1,7 @@
 //! [`watch()`]: starts resolving a target, and the handle that ends it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use evenkeel_balance::{Address, MAX_ENDPOINTS};
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::dns::{DnsResolver, Question};
 use crate::endpoints::Endpoints;
+use crate::error::ResolveError;
 use crate::file;
 use crate::options::ResolveOptions;
 use crate::refresh::keep_fresh;
@@ -45,40 +47,67 @@ pub fn watch(target: &Target, options: &ResolveOptions, rng: SmallRng) -> Watch 
     let name = target.to_string();
     let wake = Arc::new(Notify::new());
     let (publish, receiver) = channel::channel(ResolverState::default());
-    let (question, authority) = match target {
-        Target::Ip(addresses) => {
-            let addresses = addresses.iter().copied().map(Address::from).collect();
-            return fixed(addresses, publish, receiver, wake);
+    let source = match Way::to(target) {
+        Way::Named(endpoints) => {
+            publish.send_modify(|state| _ = state.succeed(Instant::now(), endpoints));
+            Source::Fixed(publish)
         }
-        Target::Unix(path) => {
-            return fixed(vec![Address::Unix(path.clone())], publish, receiver, wake);
+        Way::File(path) => {
+            Source::Task(tokio::spawn(file::follow(path.clone(), name, publish)).abort_handle())
         }
-        Target::File(path) => {
-            let task = file::follow(path.clone(), name, publish);
-            return Watch { receiver, wake, source: Source::Task(tokio::spawn(task).abort_handle()) };
+        Way::Asked(question, authority) => {
+            let resolver = DnsResolver::new(question, authority, options.clone());
+            let task = keep_fresh(resolver, name, options.clone(), rng, publish, Arc::clone(&wake));
+            Source::Task(tokio::spawn(task).abort_handle())
         }
-        Target::Dns { host, port, .. } if let Ok(ip) = host.parse::<IpAddr>() => {
-            return fixed(vec![SocketAddr::new(ip, *port).into()], publish, receiver, wake);
-        }
-        Target::Dns { authority, host, port } => {
-            (Question::Host { host: host.clone(), port: *port }, *authority)
-        }
-        Target::Srv { authority, name } => (Question::Service { name: name.clone() }, *authority),
     };
-    let resolver = DnsResolver::new(question, authority, options.clone());
-    let task = keep_fresh(resolver, name, options.clone(), rng, publish, Arc::clone(&wake));
-    Watch { receiver, wake, source: Source::Task(tokio::spawn(task).abort_handle()) }
+    Watch { receiver, wake, source }
 }
 
-fn fixed(
-    addresses: Vec<Address>,
-    publish: channel::Sender<ResolverState>,
-    receiver: channel::Receiver<ResolverState>,
-    wake: Arc<Notify>,
-) -> Watch {
-    let endpoints = Endpoints::new(addresses.into_iter().map(|address| (address, 1)), MAX_ENDPOINTS);
-    publish.send_modify(|state| _ = state.succeed(Instant::now(), endpoints));
-    Watch { receiver, wake, source: Source::Fixed(publish) }
+/// The endpoints of a target that needs no name server, as they are now: those that it names, or that its file lists. `None` for
+/// a name. Reading a file blocks.
+///
+/// # Errors
+/// The file cannot be read, or is no list of endpoints.
+pub fn read_local(target: &Target) -> Option<Result<Endpoints, ResolveError>> {
+    match Way::to(target) {
+        Way::Named(endpoints) => Some(Ok(endpoints)),
+        Way::File(path) => Some(file::read(path, &mut None)),
+        Way::Asked(..) => None,
+    }
+}
+
+/// The way to a target's endpoints.
+enum Way<'a> {
+    /// It names them.
+    Named(Endpoints),
+    /// A file lists them.
+    File(&'a PathBuf),
+    /// A name server is asked: the system's if none is given.
+    Asked(Question, Option<SocketAddr>),
+}
+
+impl<'a> Way<'a> {
+    fn to(target: &'a Target) -> Self {
+        let named = |addresses: Vec<Address>| {
+            let listed = addresses.into_iter().map(|address| (address, 1));
+            Self::Named(Endpoints::new(listed, MAX_ENDPOINTS))
+        };
+        match target {
+            Target::Ip(addresses) => named(addresses.iter().copied().map(Address::from).collect()),
+            Target::Unix(path) => named(vec![Address::Unix(path.clone())]),
+            Target::File(path) => Self::File(path),
+            Target::Dns { host, port, .. } if let Ok(ip) = host.parse::<IpAddr>() => {
+                named(vec![SocketAddr::new(ip, *port).into()])
+            }
+            Target::Dns { authority, host, port } => {
+                Self::Asked(Question::Host { host: host.clone(), port: *port }, *authority)
+            }
+            Target::Srv { authority, name } => {
+                Self::Asked(Question::Service { name: name.clone() }, *authority)
+            }
+        }
+    }
 }
 
 /// A target being resolved. Dropping it ends the resolution; readers then find their channel closed.

@@ -38,10 +38,12 @@ pub use cluster::{
 };
 pub use counter::SharedCounter;
 pub use event::{
-    Ejected, Event, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored,
+    Ejected, Event, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored, Probed,
     Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side, TransparentRetry,
 };
-pub use exposition::{BufferedSample, CanarySample, EndpointState, Format, ProcessSample, Scrape, render};
+pub use exposition::{
+    BufferedSample, CanarySample, ClusterGauge, Format, GaugeSample, ProcessSample, Scrape, render,
+};
 pub use histogram::{LATENCY_BOUNDS, LATENCY_BUCKETS, LatencyTotals};
 pub use limiter::{LogLimiter, MAX_CAUSES, PERIOD, SharedLogLimiter};
 pub use method::{MAX_METHODS, MAX_NAME_BYTES, MethodId, MethodName, MethodRegistry};

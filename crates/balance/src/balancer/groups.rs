@@ -9,7 +9,7 @@ use super::{Balancer, Slot};
 use crate::call::Ask;
 use crate::candidates::Candidates;
 use crate::endpoint::EndpointSet;
-use crate::health::Class;
+use crate::health::{Class, Ineligible};
 use crate::locality::Locality;
 use crate::policy::{Picker, PolicyPicker};
 use crate::spread::{GroupHealth, GroupKey, PanicChange, PanicCounts};
@@ -232,6 +232,29 @@ impl Balancer {
                 is_panic: self.loads.is_panicking(key.priority),
             };
         groups.map(describe).collect()
+    }
+
+    /// Why the group of a listed endpoint gets no calls although it might take some; `None` if it gets some, or if that is for its
+    /// endpoints' own states to tell.
+    pub(super) fn why_without_share(&self, slot: Slot) -> Option<Ineligible> {
+        /// All calls, but for what rounding may take off a sum.
+        const ALL: f64 = 1.0 - 1e-6;
+        let (place, shares) = (self.slots.group(slot), self.loads.shares());
+        // pick_first has no shares, and the only group has none worked out.
+        if self.sequence.is_some() || shares.get(place).is_none_or(|share| *share > 0.0) {
+            return None;
+        }
+        let own = self.keys[place].priority;
+        let (mut before, mut of_priority) = (0.0, 0.0);
+        for (key, share) in self.keys.iter().zip(shares) {
+            before += if key.priority < own { *share } else { 0.0 };
+            of_priority += if key.priority == own { *share } else { 0.0 };
+        }
+        if before >= ALL {
+            return Some(Ineligible::Standby);
+        }
+        let could_take_some = !self.groups[place].candidates.is_empty();
+        (of_priority > 0.0 && could_take_some).then_some(Ineligible::LocalityWithoutShare)
     }
 
     /// Under panic: takes note if something else withholds an endpoint than was known, or nothing does any more.

@@ -7,7 +7,8 @@
 //!
 //! Rule for the shares: as many picks as asked for, one after the other, so that what goes in turn shows its turns; calls in
 //! flight stay as they are. Prequal uses its probes up, hence each of its picks begins from a fresh copy. Where a pick leaves
-//! nothing to chance, one is enough.
+//! nothing to chance, one is enough. An endpoint that does not take its call, as its circuit breaker is open, is passed over for
+//! another, as an attempt does.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -38,13 +39,26 @@ pub struct Shares {
     pub queued: usize,
     /// Picks that would have failed their call.
     pub failed: usize,
+    /// Picks after which no endpoint took the call.
+    pub refused: usize,
+}
+
+/// What becomes of one call.
+enum Chosen {
+    Endpoint(Slot),
+    Queued,
+    Failed,
+    Refused,
 }
 
 impl Shares {
     /// All picks.
     #[must_use]
     pub fn picks(&self) -> usize {
-        self.queued + self.failed + self.endpoints.iter().map(|(_, count)| count).sum::<usize>()
+        self.queued
+            + self.failed
+            + self.refused
+            + self.endpoints.iter().map(|(_, count)| count).sum::<usize>()
     }
 }
 
@@ -53,6 +67,27 @@ impl Balancer {
     #[must_use]
     pub fn preview(&self, seed: u64) -> Preview {
         Preview { balancer: self.copied(seed) }
+    }
+
+    /// Picks for a call that each endpoint takes or not; after `passed_over_max` that did not, it waits.
+    fn choose(&mut self, ask: &Ask, passed_over_max: usize, takes: &impl Fn(&Endpoint) -> bool) -> Chosen {
+        let mut passed_over = Vec::new();
+        let mut pick = self.pick(ask);
+        while let Some(slot) = pick.slot() {
+            if takes(self.endpoint(slot)) {
+                return Chosen::Endpoint(slot);
+            }
+            if passed_over.len() == passed_over_max {
+                return Chosen::Queued;
+            }
+            passed_over.push(slot);
+            pick = self.pick_excluding(ask, &passed_over);
+        }
+        match pick {
+            _ if !passed_over.is_empty() => Chosen::Refused,
+            Pick::Queue => Chosen::Queued,
+            _ => Chosen::Failed,
+        }
     }
 
     fn copied(&self, seed: u64) -> Self {
@@ -91,21 +126,34 @@ impl Preview {
 
     /// Which endpoints get how many of `picks` calls of this kind, at least one, all chosen now.
     pub fn shares(&mut self, ask: &Ask, picks: usize) -> Shares {
+        self.shares_of_takers(ask, picks, 0, |_| true)
+    }
+
+    /// The same where endpoints may turn calls away: one that does not take a call is passed over for another, and after
+    /// `passed_over_max` of them the call waits.
+    pub fn shares_of_takers(
+        &mut self,
+        ask: &Ask,
+        picks: usize,
+        passed_over_max: usize,
+        takes: impl Fn(&Endpoint) -> bool,
+    ) -> Shares {
         let picks = if self.leaves_nothing_to_chance(ask) { 1 } else { picks.max(1) };
         let mut counts = vec![0; self.balancer.slots.len()];
         let mut shares = Shares::default();
         let is_used_up = matches!(self.balancer.config.policy, Policy::Prequal(_));
         for _ in 0..if is_used_up { picks.min(COPIES_MAX) } else { picks } {
-            let pick = if is_used_up {
+            let chosen = if is_used_up {
                 let seed = self.balancer.rng.next_u64();
-                self.balancer.copied(seed).pick(ask)
+                self.balancer.copied(seed).choose(ask, passed_over_max, &takes)
             } else {
-                self.balancer.pick(ask)
+                self.balancer.choose(ask, passed_over_max, &takes)
             };
-            match pick {
-                Pick::Endpoint(slot) | Pick::Trial(slot) => counts[slot.index()] += 1,
-                Pick::Queue => shares.queued += 1,
-                Pick::Fail => shares.failed += 1,
+            match chosen {
+                Chosen::Endpoint(slot) => counts[slot.index()] += 1,
+                Chosen::Queued => shares.queued += 1,
+                Chosen::Failed => shares.failed += 1,
+                Chosen::Refused => shares.refused += 1,
             }
         }
         let slots = self.balancer.slots.iter().map(|(slot, _)| (slot, counts[slot.index()]));

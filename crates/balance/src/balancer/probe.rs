@@ -36,27 +36,38 @@ impl Balancer {
     /// driver that sends none: ask after each call's start. An endpoint without a report that is young enough counts as one
     /// that did not answer, and what the proxy knows itself stands in for it.
     ///
-    /// A report counts for `max_age`, and an answer made of it for as long again.
+    /// A report counts for `max_age`, and an answer made of it for as long again. Returns what became of the probes that were
+    /// answered now; `None` under another policy, or where endpoints are not asked.
     ///
     /// [`Endpoint::report`]: crate::Endpoint::report
     #[inline]
-    pub fn answer_probes(&mut self, now: Duration) {
-        if let Policy::Prequal(PrequalConfig { source: ProbeSource::Endpoints, max_age, .. }) =
+    pub fn answer_probes(&mut self, now: Duration) -> Option<ProbeCounts> {
+        let Policy::Prequal(PrequalConfig { source: ProbeSource::Endpoints, max_age, .. }) =
             self.config.policy
-        {
-            self.answer_probes_within(now, max_age);
-        }
+        else {
+            return None;
+        };
+        Some(self.answer_probes_within(now, max_age))
     }
 
     #[inline(never)]
-    fn answer_probes_within(&mut self, now: Duration, max_age: Duration) {
+    fn answer_probes_within(&mut self, now: Duration, max_age: Duration) -> ProbeCounts {
+        let mut counts = ProbeCounts::default();
         // Ends: there are no more than a pool's size, and each answer or failure makes room for no further wish.
         while let Some(slot) = self.wants_probe(now) {
+            counts.sent += 1;
             match self.endpoint(slot).answer(now, max_age) {
-                Some(answer) => self.probe_answered(slot, &answer, now),
-                None => self.probe_failed(slot),
+                Some(answer) => {
+                    counts.answered += 1;
+                    self.probe_answered(slot, &answer, now);
+                }
+                None => {
+                    counts.unanswered += 1;
+                    self.probe_failed(slot);
+                }
             }
         }
+        counts
     }
 
     /// Takes note that a probe could not be sent, or was answered by an error. One that is not answered in time need not be
@@ -67,6 +78,12 @@ impl Balancer {
     pub fn probe_failed(&mut self, slot: Slot) {
         assert!(self.slots.find(slot).is_some(), "a probe was sent to an endpoint that is held");
         self.groups[self.slots.group(slot)].picker.probe_failed(slot);
+    }
+
+    /// Answers to probes that are kept, of which the next call uses one.
+    #[must_use]
+    pub fn probe_pool(&self) -> usize {
+        self.groups.iter().map(|group| group.picker.probe_pool()).sum()
     }
 
     /// What became of all probes so far.

@@ -63,8 +63,9 @@ impl Balancer {
         if selected.is_some_and(|selected| selected != slot) {
             return vec![Ineligible::NotSelected];
         }
-        let state = Ineligible::of_state(entry.connectivity);
-        state.into_iter().chain(Ineligible::of_withheld(&entry.endpoint)).collect()
+        let reasons =
+            self.why_without_share(slot).into_iter().chain(Ineligible::of_state(entry.connectivity));
+        reasons.chain(Ineligible::of_withheld(&entry.endpoint)).collect()
     }
 
     /// The weight by the load that an endpoint reported, before slow start; `None` where the policy knows no such weights, while

@@ -172,7 +172,9 @@ impl EndpointSet {
         &self.panics
     }
 
-    pub(crate) fn spread(&self) -> &Arc<SpreadConfig> {
+    /// How calls are spread over its priorities and localities.
+    #[must_use]
+    pub fn spread(&self) -> &Arc<SpreadConfig> {
         &self.spread
     }
 

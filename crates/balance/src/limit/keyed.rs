@@ -15,7 +15,7 @@ use std::hash::DefaultHasher;
 
 use rand::{Rng, RngExt};
 
-use super::rate::{RateLimit, nanos};
+use super::rate::{BucketLevel, RateLimit, nanos};
 use super::rejection::Rejection;
 
 /// Keys that are told apart at once unless set otherwise: 16 bytes each, 272 KiB in all.
@@ -73,12 +73,7 @@ impl KeyedRateLimiter {
     /// # Errors
     /// [`Rejection::RateLimited`]: the client's bucket is empty.
     pub fn check(&self, key: &[u8], now: Duration) -> Result<(), Rejection> {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u128(self.secret);
-        hasher.write(key);
-        let hash = hasher.finish().max(1);
-        // The number of sets is a power of two, and a set's place in the table must not say anything about its keys.
-        let set = &self.sets[(hash >> 32) as usize & (self.sets.len() - 1)];
+        let (hash, set) = self.find(key);
         let bucket = set.bucket(hash, nanos(now)).unwrap_or_else(|| {
             self.shared.fetch_add(1, Relaxed);
             &set.common
@@ -86,6 +81,29 @@ impl KeyedRateLimiter {
         self.limit.take(bucket, now).inspect_err(|_| {
             self.rejected.fetch_add(1, Relaxed);
         })
+    }
+
+    /// The key's hash, and the set of its bucket.
+    fn find(&self, key: &[u8]) -> (u64, &Set) {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u128(self.secret);
+        hasher.write(key);
+        let hash = hasher.finish().max(1);
+        // The number of sets is a power of two, and a set's place in the table must not say anything about its keys.
+        (hash, &self.sets[(hash >> 32) as usize & (self.sets.len() - 1)])
+    }
+
+    /// Its rule.
+    #[must_use]
+    pub fn limit(&self) -> RateLimit {
+        self.limit
+    }
+
+    /// What there is in this client's bucket; takes nothing, and no place in the table.
+    #[must_use]
+    pub fn level(&self, key: &[u8], now: Duration) -> BucketLevel {
+        let (hash, set) = self.find(key);
+        self.limit.level(set.full_at(hash, nanos(now)), now)
     }
 
     /// Calls turned away so far.
@@ -102,6 +120,17 @@ impl KeyedRateLimiter {
 }
 
 impl Set {
+    /// When the bucket is full that a call of this key would meet: a new one is full at once.
+    fn full_at(&self, hash: u64, now_ns: u64) -> u64 {
+        let own = self.buckets.iter().find(|bucket| bucket.key.load(Relaxed) == hash);
+        let can_be_forgotten = |bucket: &Bucket| bucket.full_at.load(Relaxed) <= now_ns;
+        match own {
+            Some(bucket) => bucket.full_at.load(Relaxed),
+            None if self.buckets.iter().any(can_be_forgotten) => now_ns,
+            None => self.common.load(Relaxed),
+        }
+    }
+
     /// The key's bucket, an own or a forgotten one.
     fn bucket(&self, hash: u64, now_ns: u64) -> Option<&AtomicU64> {
         let own = self.buckets.iter().find(|bucket| bucket.key.load(Relaxed) == hash);
@@ -143,6 +172,22 @@ mod tests {
             assert_eq!(passed(&limiter, key, START + Duration::from_secs(2)), 2);
         }
         assert_eq!((limiter.rejected(), limiter.shared()), (3_000, 0));
+    }
+
+    #[test]
+    fn a_look_at_a_key_tells_what_its_next_call_meets_and_takes_nothing() {
+        let limiter = limiter(5, 8);
+        let tokens = |key: u32| limiter.level(&key.to_be_bytes(), START).tokens;
+        for key in 0..8 {
+            assert_eq!((tokens(key), tokens(key)), (5, 5), "a new client has all");
+            assert_eq!(passed(&limiter, key, START), 5);
+            assert_eq!(tokens(key), 0);
+        }
+        assert_eq!(tokens(8), 5, "the common bucket");
+        assert_eq!(passed(&limiter, 8, START), 5);
+        let second = Duration::from_secs(1);
+        let level = limiter.level(&9_u32.to_be_bytes(), START);
+        assert_eq!(level, BucketLevel { tokens: 0, next_in: second }, "it is empty now");
     }
 
     #[test]

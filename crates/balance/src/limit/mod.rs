@@ -28,5 +28,5 @@ pub use adaptive::{AdaptiveConfig, AdaptiveLimiter, LimitChange, MinRtt, Sample}
 pub use breaker::{BreakerLimits, CircuitBreaker, Overflow, Resource, Scope};
 pub use keyed::{DEFAULT_KEYS, KeyedRateLimiter, MAX_KEYS};
 pub use pending::{DEFAULT_PENDING, Dropped, PendingKey, PendingQueue, Refused, Turn};
-pub use rate::{RateLimit, RateLimitError, RateLimiter};
+pub use rate::{BucketLevel, RateLimit, RateLimitError, RateLimiter};
 pub use rejection::Rejection;

@@ -69,17 +69,54 @@ impl RateLimit {
         Ok(Self { interval_ns, burst_ns })
     }
 
+    /// The time between two tokens.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        Duration::from_nanos(self.interval_ns)
+    }
+
+    /// Tokens of a full bucket.
+    #[must_use]
+    pub fn burst(&self) -> u64 {
+        self.burst_ns / self.interval_ns
+    }
+
     /// Takes a token from a bucket that is kept in this atomic.
     pub(super) fn take(&self, full_at: &AtomicU64, now: Duration) -> Result<(), Rejection> {
         let now_ns = nanos(now);
-        let latest = now_ns.saturating_add(self.burst_ns);
-        let next = |at: u64| Some(at.max(now_ns).saturating_add(self.interval_ns)).filter(|at| *at <= latest);
-        full_at.fetch_update(Relaxed, Relaxed, next).map(|_| ()).map_err(|at| {
-            // Time until full_at' is no longer too late.
-            let wait = at.saturating_add(self.interval_ns).saturating_sub(latest);
-            Rejection::RateLimited { retry_after: Duration::from_nanos(wait) }
+        let next = |at: u64| {
+            let next = at.max(now_ns).saturating_add(self.interval_ns);
+            (self.wait_ns(at, now_ns) == 0).then_some(next)
+        };
+        full_at.fetch_update(Relaxed, Relaxed, next).map(|_| ()).map_err(|at| Rejection::RateLimited {
+            retry_after: Duration::from_nanos(self.wait_ns(at, now_ns)),
         })
     }
+
+    /// What a bucket that is full at this time holds now.
+    pub(super) fn level(&self, full_at_ns: u64, now: Duration) -> BucketLevel {
+        let now_ns = nanos(now);
+        let missing_ns = full_at_ns.saturating_sub(now_ns);
+        BucketLevel {
+            tokens: self.burst_ns.saturating_sub(missing_ns) / self.interval_ns,
+            next_in: Duration::from_nanos(self.wait_ns(full_at_ns, now_ns)),
+        }
+    }
+
+    /// Time until full_at' is no longer too late; 0 if it is not now.
+    fn wait_ns(&self, full_at_ns: u64, now_ns: u64) -> u64 {
+        let next = full_at_ns.max(now_ns).saturating_add(self.interval_ns);
+        next.saturating_sub(now_ns.saturating_add(self.burst_ns))
+    }
+}
+
+/// What there is in a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BucketLevel {
+    /// Calls that would be let through at once.
+    pub tokens: u64,
+    /// Until one is let through; zero if one would be now.
+    pub next_in: Duration,
 }
 
 pub(super) fn nanos(time: Duration) -> u64 {
@@ -110,6 +147,18 @@ impl RateLimiter {
         self.limit.take(&self.full_at, now).inspect_err(|_| {
             self.rejected.fetch_add(1, Relaxed);
         })
+    }
+
+    /// Its rule.
+    #[must_use]
+    pub fn limit(&self) -> RateLimit {
+        self.limit
+    }
+
+    /// What there is in the bucket; takes nothing.
+    #[must_use]
+    pub fn level(&self, now: Duration) -> BucketLevel {
+        self.limit.level(self.full_at.load(Relaxed), now)
     }
 
     /// Calls turned away so far.
@@ -146,6 +195,24 @@ mod tests {
         // A rest fills the bucket, and no more than that.
         let later = START + Duration::from_secs(60);
         assert_eq!([(); 4].map(|()| limiter.check(later).is_ok()), [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_look_tells_what_the_next_calls_meet_and_takes_nothing() {
+        let limiter = limiter(10, 3);
+        for taken in 0..3 {
+            let level = BucketLevel { tokens: 3 - taken, next_in: Duration::ZERO };
+            assert_eq!((limiter.level(START), limiter.level(START)), (level, level));
+            assert_eq!(limiter.check(START), Ok(()));
+        }
+        for late in [0, 60, 99] {
+            let level = BucketLevel { tokens: 0, next_in: MS * (100 - late) };
+            assert_eq!(limiter.level(START + MS * late), level);
+            assert_eq!(limiter.check(START + MS * late), retry_after(level.next_in));
+        }
+        assert_eq!(limiter.level(START + MS * 100), BucketLevel { tokens: 1, next_in: Duration::ZERO });
+        let limit = limiter.limit();
+        assert_eq!((limit.interval(), limit.burst()), (MS * 100, 3));
     }
 
     #[test]

@@ -208,6 +208,11 @@ pub(crate) trait Picker {
     fn probe_counts(&self) -> ProbeCounts {
         ProbeCounts::default()
     }
+
+    /// Answers to probes that are kept.
+    fn probe_pool(&self) -> usize {
+        0
+    }
 }
 
 /// The picker of any policy. An enum, not a boxed trait object: the call is a jump, and may be inlined.
@@ -346,6 +351,10 @@ impl Picker for PolicyPicker {
 
     fn probe_counts(&self) -> ProbeCounts {
         each_picker!(self, picker => picker.probe_counts())
+    }
+
+    fn probe_pool(&self) -> usize {
+        each_picker!(self, picker => picker.probe_pool())
     }
 }
 

@@ -132,7 +132,7 @@ impl ClusterRuntime {
         let set = before.set();
         if let Some(set) = &set {
             self.judge(set);
-            self.bound(set);
+            bound(&self.config, set);
         }
         let subset_seed = before.set.lock().unwrap_or_else(PoisonError::into_inner).subset_seed;
         let mut known = self.set.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,12 +162,6 @@ impl ClusterRuntime {
         if self.health.is_none() {
             endpoints.iter().for_each(|endpoint| endpoint.end_health_checks());
         }
-    }
-
-    /// Gives each endpoint the bounds that the cluster has for it.
-    fn bound(&self, set: &EndpointSet) {
-        let limits = self.config.circuit_breakers.map(|breakers| breakers.endpoint).unwrap_or_default();
-        set.endpoints().iter().for_each(|endpoint| endpoint.breaker().set_limits(&limits));
     }
 
     /// The newest set of endpoints; `None` before the first answer.
@@ -238,7 +232,7 @@ impl ClusterRuntime {
             if self.health.is_some() {
                 withhold_new(known.set.as_deref(), &next, now);
             }
-            self.bound(&next);
+            bound(&self.config, &next);
             known.set = Some(Arc::new(next));
             known.generation = Some(state.generation);
         }
@@ -291,6 +285,12 @@ fn load_streams(
         now,
         seed,
     }))
+}
+
+/// Gives each endpoint the bounds that the cluster has for it.
+pub(super) fn bound(config: &Cluster, set: &EndpointSet) {
+    let limits = config.circuit_breakers.map(|breakers| breakers.endpoint).unwrap_or_default();
+    set.endpoints().iter().for_each(|endpoint| endpoint.breaker().set_limits(&limits));
 }
 
 /// A subset as it is configured; `seed` draws a random one.

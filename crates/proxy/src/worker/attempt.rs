@@ -23,6 +23,9 @@ use super::reply::Refusal;
 /// search of an overloaded cluster costly for each call; whoever finds none waits.
 const PASSED_OVER_MAX: usize = 4;
 
+/// Endpoints that an attempt does not want at most.
+pub(super) const UNWANTED_MAX: usize = TRIED_MAX + PASSED_OVER_MAX;
+
 /// How many times the connections in use an endpoint's connections may be, those included that only finish their calls: a
 /// backend that goes away by age leaves some behind, one that always goes away must not make us hold more and more.
 const LEAVING_FACTOR: usize = 4;
@@ -30,7 +33,7 @@ const LEAVING_FACTOR: usize = 4;
 /// Endpoints that an attempt does not want.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Unwanted {
-    slots: [Option<Slot>; TRIED_MAX + PASSED_OVER_MAX],
+    slots: [Option<Slot>; UNWANTED_MAX],
     count: usize,
 }
 
@@ -235,7 +238,8 @@ impl Worker {
         let down = call.down;
         let cluster = &mut self.clusters[call.cluster as usize];
         cluster.balancer.call_started(slot, now);
-        cluster.balancer.answer_probes(now);
+        let probes = cluster.balancer.answer_probes(now);
+        self.count_probes(probes);
         // The client may wait for this very credit, and nothing else may be under way on its connection.
         self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);

@@ -3,7 +3,9 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Address, Connectivity, GroupLoad, Ineligible, ReportedWeight, SlotStatus, Warming};
+use evenkeel_balance::{
+    Address, Connectivity, GroupLoad, Ineligible, Policy, ProbeCounts, ReportedWeight, SlotStatus, Warming,
+};
 use evenkeel_http2::ErrorCode;
 use evenkeel_telemetry::{Event, ResponseFlag};
 use rand::rngs::SmallRng;
@@ -28,6 +30,8 @@ pub struct ClusterView {
     pub name: Arc<str>,
     /// Calls that wait for a connection.
     pub pending: usize,
+    /// What became of prequal's probes, and how many answers it keeps; `None` under other policies.
+    pub probes: Option<(ProbeCounts, usize)>,
     /// Its priorities and localities, and what each gets; empty before discovery's first answer.
     pub groups: Vec<GroupLoad>,
     /// Its endpoints; those that discovery dropped are there until their calls have ended.
@@ -77,6 +81,8 @@ impl WorkerCluster {
         ClusterView {
             name: Arc::clone(&self.settings.name),
             pending: self.pending.len(),
+            probes: matches!(self.settings.policy, Policy::Prequal(_))
+                .then(|| (self.balancer.probe_counts(), self.balancer.probe_pool())),
             groups: self.balancer.group_loads(),
             endpoints: self.balancer.slots().map(view).collect(),
         }

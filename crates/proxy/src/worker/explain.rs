@@ -1,24 +1,27 @@
 //! What the data path decides about a call before an endpoint is chosen: told, not done.
 //!
 //! Each step is the one that a call takes: what the listener refuses or leaves out, the first route whose conditions hold,
-//! the point of a sticky split, what the route changes in the request, and the hash of the key that is left. No worker is
-//! asked: all of it follows from the snapshot and the request. The choice of an endpoint is [`Worker::preview`]'s business,
+//! the point of a sticky split, what the route changes in the request, what its rate limits hold for the client, and the hash of the
+//! key that is left. No worker is asked: all of it follows from the snapshot and the request. The choice of an endpoint is [`Worker::preview`]'s business,
 //! whose balancer does it on a copy of itself.
 
 use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Connectivity, Preview};
+use evenkeel_balance::limit::Resource;
+use evenkeel_balance::{Ask, Connectivity, EndpointSet, Preview, Shares};
 use evenkeel_grpc::{Code, Path};
 use evenkeel_http2::Fields;
 use evenkeel_http2::field::FieldBlock;
 
 use super::Worker;
 use super::affinity::KeySource;
+use super::attempt::UNWANTED_MAX;
 use super::cluster::WorkerCluster;
 use super::control::ClusterView;
 use super::downstream::{HeaderFields, leave_out, sticky_point};
+use super::limit::rate::{RateSeen, RouteRateLimit};
 use super::metadata::judge;
 use super::reply::Refusal;
 use super::route::{Asked, Mismatch};
@@ -147,6 +150,12 @@ impl Decision<'_> {
         })
     }
 
+    /// What a rate limit says of the call, the client's bucket first.
+    #[must_use]
+    pub fn rates(&self, limit: &RouteRateLimit, now: Duration) -> Vec<RateSeen> {
+        limit.look(now, &self.request, &self.fields.store, self.peer)
+    }
+
     /// The metadata that decides a sticky split, where the call has it.
     #[must_use]
     pub fn value_of(&self, name: &[u8]) -> Option<String> {
@@ -165,6 +174,16 @@ pub struct ClusterPreview {
     pub preview: Preview,
 }
 
+impl ClusterPreview {
+    /// Which endpoints get how many of so many calls like this. As attempts do, it passes over those whose circuit breakers are
+    /// open; that connections may be full is not looked at.
+    pub fn shares(&mut self, ask: &Ask, picks: usize) -> Shares {
+        self.preview.shares_of_takers(ask, picks, UNWANTED_MAX, |endpoint| {
+            !endpoint.breaker().is_open(Resource::Requests)
+        })
+    }
+}
+
 impl WorkerCluster {
     fn preview(&self, seed: u64, now: Duration) -> ClusterPreview {
         ClusterPreview { view: self.view(now), preview: self.balancer.preview(seed) }
@@ -175,8 +194,10 @@ impl WorkerCluster {
 #[must_use]
 pub fn preview_of_reachable(cluster: &Cluster, now: Duration) -> ClusterPreview {
     let mut owner = WorkerCluster::new(Arc::new(cluster.clone()), 0, 1, 0);
-    if let Some(endpoints) = &cluster.endpoints {
-        let changes = owner.balancer.update(endpoints);
+    // Without any endpoints and with a reason for it, calls are told so instead of waiting: as workers do it.
+    let none = || cluster.resolve_error.as_ref().map(|_| Arc::new(EndpointSet::new(&[])));
+    if let Some(endpoints) = cluster.endpoints.clone().or_else(none) {
+        let changes = owner.balancer.update(&endpoints);
         debug_assert!(changes.removed.is_empty(), "it had none before");
     }
     // Ends: each attempt succeeds at once.

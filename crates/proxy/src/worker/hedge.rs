@@ -270,7 +270,8 @@ impl Worker {
         }
         let balancer = &mut self.clusters[cluster as usize].balancer;
         balancer.call_started(slot, now);
-        balancer.answer_probes(now);
+        let probes = balancer.answer_probes(now);
+        self.count_probes(probes);
         if let Some(stats) = self.endpoint_stats(cluster, slot) {
             stats.call_started();
         }

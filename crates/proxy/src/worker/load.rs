@@ -8,10 +8,10 @@
 
 use core::time::Duration;
 
-use evenkeel_balance::{LoadReport, LoadSource, Policy, ProbeAnswer, ProbeSource};
+use evenkeel_balance::{LoadReport, LoadSource, Policy, ProbeAnswer, ProbeCounts, ProbeSource};
 use evenkeel_grpc::load_report::{ENDPOINT_LOAD_METRICS_BIN, LoadMetrics};
 use evenkeel_grpc::parse_load_report;
-use evenkeel_telemetry::{Event, LoadReported};
+use evenkeel_telemetry::{Event, LoadReported, Probed};
 
 use super::Worker;
 
@@ -72,6 +72,14 @@ impl Worker {
             Err(_) => LoadReported::Malformed,
         };
         self.count(Event::LoadReport(outcome));
+    }
+
+    /// Counts the probes that a call brought about, under the policy that has some.
+    #[inline]
+    pub(super) fn count_probes(&self, probes: Option<ProbeCounts>) {
+        let Some(probes) = probes else { return };
+        self.count_many(Event::Probe(Probed::Answered), probes.answered);
+        self.count_many(Event::Probe(Probed::Unanswered), probes.unanswered);
     }
 
     /// Counts what became of a report: `before` is how many the balancer had ignored until then.

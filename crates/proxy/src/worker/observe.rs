@@ -124,6 +124,13 @@ impl Worker {
         }
     }
 
+    /// Counts so many at once.
+    pub(super) fn count_many(&self, event: Event, count: u64) {
+        if let Some(observer) = &self.observer {
+            observer.stats.add(event, count);
+        }
+    }
+
     /// The driver woke the worker up.
     pub fn woke(&self) {
         self.count(Event::Wakeup);

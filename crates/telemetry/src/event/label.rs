@@ -196,6 +196,16 @@ labels! {
 }
 
 labels! {
+    /// What became of a question for an endpoint's load, which prequal asks.
+    Probed {
+        /// The endpoint had reported it not too long ago.
+        Answered = "answered",
+        /// It had not: what the proxy knows itself stands in.
+        Unanswered = "unanswered",
+    }
+}
+
+labels! {
     /// Why a client's connection was closed as soon as it was accepted.
     Refused {
         /// The listener has `max_connections_per_worker` on this worker.

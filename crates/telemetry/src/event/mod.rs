@@ -8,7 +8,7 @@ mod label;
 
 pub(crate) use label::Label;
 pub use label::{
-    Ejected, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored, Refused,
+    Ejected, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored, Probed, Refused,
     Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side, TransparentRetry,
 };
 
@@ -133,6 +133,8 @@ events! {
     /// A backend reported its load with an answer.
     LoadReport(outcome: LoadReported) = "evenkeel_load_reports",
         "Load reports in answers of backends whose cluster asks for them, by what became of them.";
+    /// An endpoint was asked for its load, by prequal.
+    Probe(outcome: Probed) = "evenkeel_probes", "Questions for endpoints' load, under prequal, by what became of them.";
     /// Something was given up because the process was short of memory.
     Shed(action: Shed) = "evenkeel_shed", "What was given up for want of memory, by action.";
     /// The end of the drain cut a stream.

@@ -11,7 +11,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::{EndpointState, Scrape};
+use super::{ClusterGauge, GaugeSample, Scrape};
 use crate::call::CallTotals;
 use crate::cluster::{ClusterSample, EndpointTotals, MAX_CLUSTER_SERIES, OTHER};
 use crate::event::{FAMILIES, HealthCheckResult, LoadReported, LoadStreamEnded, Reload};
@@ -132,11 +132,14 @@ impl Metrics {
     }
 
     fn encode_clusters(&self, families: &mut Families<'_, '_>) -> fmt::Result {
-        let states = by_state(&self.scrape.endpoint_states);
-        let states =
-            states.iter().map(|((cluster, state), n)| ([("cluster", *cluster), ("state", *state)], *n));
-        families.gauges("evenkeel_endpoints", "Endpoints by state.", states)?;
-        self.encode_health(families)?;
+        for gauge in ClusterGauge::ALL {
+            let (name, label, help) = gauge.text();
+            let sums = sums(&self.scrape.clusters, *gauge);
+            let series =
+                sums.iter().map(|((cluster, value), sum)| ([("cluster", *cluster), (label, *value)], *sum));
+            families.gauges(name, help, series)?;
+        }
+        self.encode_health_checks(families)?;
 
         // A cluster whose endpoints are written in the configuration has nothing to resolve.
         let resolving =
@@ -163,11 +166,7 @@ impl Metrics {
     }
 
     /// What active checks found; nothing of clusters that have none.
-    fn encode_health(&self, families: &mut Families<'_, '_>) -> fmt::Result {
-        let health = by_state(&self.scrape.endpoint_health);
-        let health =
-            health.iter().map(|((cluster, health), n)| ([("cluster", *cluster), ("health", *health)], *n));
-        families.gauges("evenkeel_endpoints_by_health", "Endpoints by what active checks say.", health)?;
+    fn encode_health_checks(&self, families: &mut Families<'_, '_>) -> fmt::Result {
         let checked =
             self.snapshot.clusters.iter().filter(|cluster| cluster.health_checks.iter().any(|n| *n > 0));
         let results = checked.flat_map(|cluster| {
@@ -286,15 +285,15 @@ impl Metrics {
     }
 }
 
-/// Numbers of endpoints by cluster and state, with a bounded number of clusters.
-fn by_state(states: &[EndpointState]) -> BTreeMap<(&str, &'static str), u64> {
-    let names: BTreeSet<_> = states.iter().map(|state| state.cluster.as_str()).collect();
+/// The numbers of one family by cluster and label, with a bounded number of clusters.
+fn sums(samples: &[GaugeSample], family: ClusterGauge) -> BTreeMap<(&str, &'static str), u64> {
+    let names: BTreeSet<_> = samples.iter().map(|sample| sample.cluster.as_str()).collect();
     let kept: BTreeSet<_> = names.into_iter().take(MAX_CLUSTER_SERIES).collect();
     let mut sums = BTreeMap::new();
-    for state in states {
-        let cluster = state.cluster.as_str();
+    for sample in samples.iter().filter(|sample| sample.family == family) {
+        let cluster = sample.cluster.as_str();
         let cluster = if kept.contains(cluster) { cluster } else { OTHER };
-        *sums.entry((cluster, state.state)).or_default() += state.endpoints;
+        *sums.entry((cluster, sample.label)).or_default() += sample.value;
     }
     sums
 }

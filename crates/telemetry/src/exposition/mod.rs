@@ -25,11 +25,9 @@ use crate::telemetry::Snapshot;
 pub struct Scrape {
     /// The time now, on the clock whose times [`crate::ClusterTelemetry::resolver_updated`] got.
     pub now: Duration,
-    /// How many endpoints of which cluster are in which state. Equal labels are added up; clusters beyond
-    /// [`crate::MAX_CLUSTER_SERIES`] are added up under `cluster="other"`.
-    pub endpoint_states: Vec<EndpointState>,
-    /// How many endpoints of which cluster are what by active checks; only of clusters that have them. Bounded likewise.
-    pub endpoint_health: Vec<EndpointState>,
+    /// Numbers of clusters. Of equal family and labels they are added up, and so are those of clusters beyond
+    /// [`crate::MAX_CLUSTER_SERIES`], under `cluster="other"`.
+    pub clusters: Vec<GaugeSample>,
     /// What the system says about the process; `None` leaves its metrics out.
     pub process: Option<ProcessSample>,
     /// What is buffered for peers.
@@ -79,15 +77,55 @@ pub struct ProcessSample {
     pub threads: u64,
 }
 
-/// The number of a cluster's endpoints in one state.
+/// A number of a cluster at the moment of the scrape.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointState {
+pub struct GaugeSample {
+    /// Of what it is.
+    pub family: ClusterGauge,
     /// The cluster's name.
     pub cluster: String,
-    /// The state's name, for example `READY`: from a fixed set.
-    pub state: &'static str,
-    /// Endpoints in this state.
-    pub endpoints: u64,
+    /// The value of the family's own label: from a fixed set.
+    pub label: &'static str,
+    /// The number.
+    pub value: u64,
+}
+
+/// Defines the gauges of clusters as one table: variant, name, label besides `cluster`, help.
+macro_rules! cluster_gauges {
+    ($( $(#[doc = $doc:literal])* $variant:ident = $name:literal, $label:literal, $help:literal; )*) => {
+        /// A family of gauges that clusters have.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ClusterGauge {
+            $( $(#[doc = $doc])* $variant, )*
+        }
+
+        impl ClusterGauge {
+            /// All of them, in the order in which they are printed.
+            const ALL: &[Self] = &[ $( Self::$variant, )* ];
+
+            /// The family's name, its label besides `cluster`, and its help.
+            fn text(self) -> (&'static str, &'static str, &'static str) {
+                match self { $( Self::$variant => ($name, $label, $help), )* }
+            }
+        }
+    };
+}
+
+cluster_gauges! {
+    /// Endpoints in each state of connectivity.
+    Endpoints = "evenkeel_endpoints", "state", "Endpoints by state.";
+    /// Endpoints by what active checks say; only of clusters that have checks.
+    EndpointsByHealth = "evenkeel_endpoints_by_health", "health", "Endpoints by what active checks say.";
+    /// Endpoints that get no calls while others can take them, by reason; one may have several.
+    EndpointsWithheld = "evenkeel_endpoints_withheld", "reason", "Endpoints that are withheld from calls, by reason.";
+    /// Endpoints whose own circuit breakers let nothing more in, by bound.
+    EndpointsAtLimit = "evenkeel_endpoints_at_limit", "limit", "Endpoints whose circuit breaker is open, by limit.";
+    /// What is under way, as a limit of the cluster counts it.
+    LimitUsed = "evenkeel_cluster_limit_used", "limit", "What is under way to a cluster, by the limit that counts it.";
+    /// The limit itself.
+    LimitMax = "evenkeel_cluster_limit_max", "limit", "What may be under way to a cluster, by limit.";
+    /// Workers that disregard health, by priority.
+    WorkersInPanic = "evenkeel_workers_in_panic", "priority", "Workers that disregard health, by priority.";
 }
 
 /// All metrics as text.

@@ -92,8 +92,19 @@ fn busy() -> Busy {
 }
 
 fn scrape() -> Scrape {
-    let state = |state, endpoints| EndpointState { cluster: "orders".into(), state, endpoints };
-    let endpoint_states = vec![state("READY", 1), state("TRANSIENT_FAILURE", 1), state("READY", 1)];
+    let clusters = [
+        (ClusterGauge::Endpoints, "READY", 1),
+        (ClusterGauge::Endpoints, "TRANSIENT_FAILURE", 1),
+        (ClusterGauge::Endpoints, "READY", 1),
+        (ClusterGauge::EndpointsByHealth, "healthy", 2),
+        (ClusterGauge::EndpointsByHealth, "unhealthy", 1),
+        (ClusterGauge::EndpointsWithheld, "ejected", 1),
+        (ClusterGauge::EndpointsAtLimit, "max_requests", 1),
+        (ClusterGauge::LimitUsed, "max_requests", 7),
+        (ClusterGauge::LimitMax, "max_requests", 1_024),
+        (ClusterGauge::WorkersInPanic, "0", 2),
+    ]
+    .map(|(family, label, value)| GaugeSample { family, cluster: "orders".into(), label, value });
     let process = ProcessSample {
         cpu_seconds: 12.25,
         resident_bytes: 9_000_000,
@@ -106,8 +117,7 @@ fn scrape() -> Scrape {
     let buffered = BufferedSample { bytes: 123_456, limit: Some(4_000_000_000) };
     Scrape {
         now: Duration::from_millis(12_500),
-        endpoint_states,
-        endpoint_health: vec![state("healthy", 2), state("unhealthy", 1)],
+        clusters: clusters.into(),
         process: Some(process),
         buffered,
         canaries: Vec::new(),
@@ -176,9 +186,13 @@ fn names_cannot_break_out_of_their_label() {
 
 #[test]
 fn clusters_beyond_the_bound_share_a_state_series() {
-    let state = |n: usize| EndpointState { cluster: format!("c{n:03}"), state: "READY", endpoints: 1 };
-    let endpoint_states = (0..MAX_CLUSTER_SERIES + 2).map(state).collect();
-    let scrape = Scrape { endpoint_states, ..Scrape::default() };
+    let sample = |n: usize| GaugeSample {
+        family: ClusterGauge::Endpoints,
+        cluster: format!("c{n:03}"),
+        label: "READY",
+        value: 1,
+    };
+    let scrape = Scrape { clusters: (0..MAX_CLUSTER_SERIES + 2).map(sample).collect(), ..Scrape::default() };
     let text = render(telemetry().snapshot(), scrape, Format::ClassicText);
     assert_eq!(values(&text, "evenkeel_endpoints{").len(), MAX_CLUSTER_SERIES + 1);
     assert_eq!(values(&text, r#"evenkeel_endpoints{cluster="c255""#), [1]);

@@ -1,7 +1,7 @@
 //! Previews pick as their balancers do, and change nothing.
 
-use super::fixture::{ASK, Fixture, hashing, sample};
-use crate::{Affinity, Ask, Connectivity, PeakEwmaConfig, Pick, Policy, PrequalConfig, Withheld};
+use super::fixture::{ASK, Fixture, address, hashing, sample};
+use crate::{Affinity, Ask, Connectivity, Endpoint, PeakEwmaConfig, Pick, Policy, PrequalConfig, Withheld};
 
 #[test]
 fn a_keys_preview_is_the_endpoint_that_its_calls_get() {
@@ -74,4 +74,24 @@ fn a_call_that_would_wait_or_fail_is_told_so() {
     fixture.set(0, Connectivity::TransientFailure);
     assert_eq!((shares(&fixture).failed, shares(&fixture).picks()), (10, 10));
     assert_eq!(fixture.balancer.preview(1).pick(&ASK), Pick::Fail);
+}
+
+#[test]
+fn an_endpoint_that_does_not_take_a_call_is_passed_over_for_another() {
+    for policy in [Policy::RoundRobin, sample(2), Policy::Prequal(PrequalConfig::default())] {
+        let fixture = Fixture::ready(policy, &[1, 1, 1, 1], 7);
+        let taken_by = |most_passed_over, takers: &[u32]| {
+            let takes =
+                |endpoint: &Endpoint| takers.iter().any(|number| *endpoint.address() == address(*number));
+            let shares = fixture.balancer.preview(3).shares_of_takers(&ASK, 60, most_passed_over, takes);
+            let mut numbers: Vec<u32> =
+                shares.endpoints.iter().map(|(slot, _)| fixture.number(*slot)).collect();
+            numbers.sort_unstable();
+            (numbers, shares.queued, shares.refused)
+        };
+        assert_eq!(taken_by(3, &[1, 3]), (vec![1, 3], 0, 0), "{policy:?}");
+        assert_eq!(taken_by(3, &[2]), (vec![2], 0, 0), "{policy:?}");
+        assert_eq!(taken_by(4, &[]), (vec![], 0, 60), "{policy:?}: nobody is left");
+        assert_eq!(taken_by(3, &[]), (vec![], 60, 0), "{policy:?}: the search was given up");
+    }
 }

@@ -12,8 +12,8 @@ use super::fixture::{ASK, Fixture, address, hashing, sample};
 use crate::outlier::{OutlierConfig, OutlierDetector};
 use crate::{
     Affinity, Ask, AttemptEnd, Balancer, BoundedLoad, CallReport, Connectivity, EndpointSet, EndpointSpec,
-    LoadWeightConfig, Localities, Locality, Outcome, PanicChange, PanicMode, PeakEwmaConfig, Pick, Policy,
-    PrequalConfig, SpreadConfig, Withheld, ZoneAware,
+    Ineligible, LoadWeightConfig, Localities, Locality, Outcome, PanicChange, PanicMode, PeakEwmaConfig,
+    Pick, Policy, PrequalConfig, SpreadConfig, Withheld, ZoneAware,
 };
 
 fn policies() -> Vec<Policy> {
@@ -108,6 +108,28 @@ fn calls_fail_over_to_the_next_priority_as_the_first_fails_and_come_back() {
         assert_eq!(low_priority(&mut fixture), 0, "{policy:?}");
         assert_eq!(fixture.balancer.poll_panic_change(), None, "the next priority is enough");
     }
+}
+
+#[test]
+fn an_endpoint_whose_group_gets_no_calls_says_why() {
+    let mut fixture = spread(Policy::RoundRobin, &TWO_PRIORITIES, panic_below(50));
+    let reasons = |fixture: &Fixture, number| fixture.balancer.ineligible(fixture.slot(number));
+    assert_eq!((reasons(&fixture, 0), reasons(&fixture, 4)), (vec![], vec![Ineligible::Standby]));
+    // One of four out is borne by the others, a second one is not.
+    kill(&mut fixture, 0);
+    assert_eq!(reasons(&fixture, 4), [Ineligible::Standby]);
+    kill(&mut fixture, 1);
+    assert_eq!((reasons(&fixture, 3), reasons(&fixture, 4)), (vec![], vec![]));
+    // Where the first priority is out, that is its endpoints' own state.
+    (0..4).for_each(|number| kill(&mut fixture, number));
+    assert_eq!((reasons(&fixture, 0), reasons(&fixture, 4)), (vec![Ineligible::Backoff], vec![]));
+    (4..6).for_each(|number| kill(&mut fixture, number));
+    assert_eq!(reasons(&fixture, 4), [Ineligible::Backoff], "all are out");
+    let fixture = spread(Policy::RoundRobin, &[(0, "a"), (0, "a"), (0, "b")], zone_aware("a"));
+    let of_zones = [0, 1, 2].map(|number| reasons(&fixture, number));
+    assert_eq!(of_zones, [vec![], vec![], vec![Ineligible::LocalityWithoutShare]]);
+    let fixture = spread(Policy::PickFirst { shuffle: false }, &TWO_PRIORITIES, panic_below(50));
+    assert_eq!(reasons(&fixture, 4), [Ineligible::NotSelected], "pick_first has no shares");
 }
 
 #[test]

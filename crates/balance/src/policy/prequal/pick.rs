@@ -298,4 +298,8 @@ impl Picker for Prequal {
     fn probe_counts(&self) -> ProbeCounts {
         self.probing.counts
     }
+
+    fn probe_pool(&self) -> usize {
+        self.pool.len()
+    }
 }

@@ -21,6 +21,7 @@ use super::removed::{RemovedBody, removed};
 use super::{Admin, pretty};
 use crate::control::clusters::ClusterRuntime;
 use crate::control::state::State;
+use crate::worker::ClusterView;
 
 #[derive(Serialize)]
 struct Clusters {
@@ -42,6 +43,9 @@ struct ClusterBody {
     circuit_breakers: Vec<BreakerBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     adaptive_concurrency: Option<AdaptiveBody>,
+    /// Prequal's probes; absent under other policies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probes: Option<ProbesBody>,
     resolver: ResolverBody,
     /// Priorities and localities, and the part of the calls that each gets; one where there are neither.
     groups: Vec<GroupBody>,
@@ -50,6 +54,29 @@ struct ClusterBody {
     subset: Option<SubsetBody>,
     endpoints: Vec<EndpointBody>,
     removed: Vec<RemovedBody>,
+}
+
+/// What became of prequal's probes, over all workers.
+#[derive(Serialize)]
+struct ProbesBody {
+    /// Answers that are kept now, of which the next calls use some.
+    pool: usize,
+    /// Probes that were answered by a load report.
+    answered: u64,
+    /// Those whose endpoint had reported nothing, or too long ago.
+    unanswered: u64,
+}
+
+fn describe_probes(of_workers: &[&ClusterView]) -> Option<ProbesBody> {
+    let probes = of_workers.iter().filter_map(|view| view.probes);
+    probes.fold(None, |sum, (counts, pool)| {
+        let sum = sum.unwrap_or(ProbesBody { pool: 0, answered: 0, unanswered: 0 });
+        Some(ProbesBody {
+            pool: sum.pool + pool,
+            answered: sum.answered + counts.answered,
+            unanswered: sum.unanswered + counts.unanswered,
+        })
+    })
 }
 
 #[derive(Serialize)]
@@ -181,6 +208,7 @@ fn describe(state: &State) -> Clusters {
                 .and_then(|limits| limits.breaker.as_deref())
                 .map_or_else(Vec::new, breakers),
             adaptive_concurrency: limits.and_then(|limits| limits.adaptive.as_deref()).map(adaptive),
+            probes: describe_probes(&of_workers),
             resolver: ResolverBody {
                 last_success_age_seconds: resolver.last_success.map(|at| at.elapsed().as_secs_f64()),
                 changes: resolver.changes(),

@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn view(endpoints: Vec<EndpointView>) -> ClusterView {
-        ClusterView { name: "orders".into(), pending: 0, groups: Vec::new(), endpoints }
+        ClusterView { name: "orders".into(), pending: 0, probes: None, groups: Vec::new(), endpoints }
     }
 
     #[test]

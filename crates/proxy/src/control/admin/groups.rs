@@ -6,23 +6,23 @@ use crate::worker::ClusterView;
 
 /// One priority, or one locality of it.
 #[derive(Serialize, PartialEq, Debug)]
-pub(super) struct GroupBody {
-    priority: u8,
+pub(in crate::control) struct GroupBody {
+    pub(in crate::control) priority: u8,
     /// Absent where localities are not looked at, or nobody said.
     #[serde(skip_serializing_if = "Option::is_none")]
-    locality: Option<String>,
+    pub(in crate::control) locality: Option<String>,
     /// But for those that drain; as the worker sees it that has most of them.
-    endpoints: u32,
+    pub(in crate::control) endpoints: u32,
     /// Those that are ready or may soon be, and that nothing withholds.
-    available: u32,
+    pub(in crate::control) available: u32,
     /// Its part of the calls in percent: the mean over the workers.
-    load_percent: f64,
+    pub(in crate::control) load_percent: f64,
     /// Workers that disregard health, as too few endpoints of the priority are available.
-    workers_in_panic: u32,
+    pub(in crate::control) workers_in_panic: u32,
 }
 
 /// The groups as all workers see them, in the order of the first that has any.
-pub(super) fn groups(of_workers: &[&ClusterView]) -> Vec<GroupBody> {
+pub(in crate::control) fn groups(of_workers: &[&ClusterView]) -> Vec<GroupBody> {
     let mut bodies: Vec<(GroupBody, u32)> = Vec::new();
     for group in of_workers.iter().flat_map(|view| &view.groups) {
         let locality = group.locality.as_ref().map(ToString::to_string);
@@ -73,7 +73,13 @@ mod tests {
             load,
             is_panic,
         };
-        let view = |groups| ClusterView { name: "orders".into(), pending: 0, groups, endpoints: Vec::new() };
+        let view = |groups| ClusterView {
+            name: "orders".into(),
+            pending: 0,
+            probes: None,
+            groups,
+            endpoints: Vec::new(),
+        };
         let one = view(vec![group(0, 4, 2, 0.7, false), group(1, 2, 2, 0.3, false)]);
         let other = view(vec![group(0, 4, 1, 0.35, true), group(1, 2, 2, 0.65, false)]);
         let body = |priority, endpoints, available, load_percent, workers_in_panic| GroupBody {

@@ -4,8 +4,8 @@ use evenkeel_balance::limit::{AdaptiveLimiter, CircuitBreaker, Resource};
 use serde::Serialize;
 
 /// One bound of a circuit breaker.
-#[derive(Serialize)]
-pub(super) struct BreakerBody {
+#[derive(Debug, Serialize)]
+pub(in crate::control) struct BreakerBody {
     limit: &'static str,
     used: u32,
     max: u32,
@@ -29,7 +29,7 @@ pub(super) struct AdaptiveBody {
 }
 
 /// The bounds that a breaker has.
-pub(super) fn breakers(breaker: &CircuitBreaker) -> Vec<BreakerBody> {
+pub(in crate::control) fn breakers(breaker: &CircuitBreaker) -> Vec<BreakerBody> {
     let describe = |resource: Resource| {
         Some(BreakerBody {
             limit: resource.name(),

@@ -10,6 +10,7 @@ mod clusters;
 mod connections;
 mod eligibility;
 mod explain;
+mod gauges;
 mod groups;
 mod health;
 mod hosts;
@@ -35,7 +36,9 @@ use tokio::sync::mpsc::Sender;
 
 use self::connections::Bounds;
 pub(super) use self::eligibility::{EligibilityBody, WorkersSay};
+pub(super) use self::groups::{GroupBody, groups};
 use self::hosts::Allowed;
+pub(super) use self::limits::{BreakerBody, breakers};
 use super::state::{Lifecycle, State};
 use super::supervisor::Request;
 

@@ -61,8 +61,13 @@ mod tests {
 
     #[test]
     fn removed_endpoints_are_those_of_all_workers_with_their_shared_count() {
-        let view =
-            |endpoints| ClusterView { name: "orders".into(), pending: 0, groups: Vec::new(), endpoints };
+        let view = |endpoints| ClusterView {
+            name: "orders".into(),
+            pending: 0,
+            probes: None,
+            groups: Vec::new(),
+            endpoints,
+        };
         let first = view(vec![endpoint(1, true, 1, 5), endpoint(2, false, 1, 3), endpoint(3, false, 2, 1)]);
         let second = view(vec![endpoint(2, false, 2, 3)]);
         let found = removed(&[&first, &second]);

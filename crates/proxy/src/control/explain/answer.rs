@@ -1,9 +1,14 @@
 //! The answer, as it is written in JSON.
 
+use core::time::Duration;
+
 use evenkeel_balance::canary::Version;
+use evenkeel_balance::limit::Rejection;
 use serde::Serialize;
 
-use crate::control::admin::EligibilityBody;
+use super::groups::ExplainedGroup;
+use super::limits::LimitBody;
+use crate::control::admin::{BreakerBody, EligibilityBody};
 use crate::worker::snapshot::Listener;
 use crate::worker::{Decision, Inquiry};
 
@@ -24,6 +29,9 @@ pub struct Explanation {
     refused: Option<RefusedBody>,
     /// Every route that was looked at, in order.
     routes: Vec<RouteBody>,
+    /// The rate limits of the route, in the order in which the call meets them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<LimitBody>,
     /// How the cluster is chosen; absent where the route has but one.
     #[serde(skip_serializing_if = "Option::is_none")]
     split: Option<SplitBody>,
@@ -103,6 +111,11 @@ pub(super) struct ClusterBody {
     /// Something about its endpoints that is to be known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) note: Option<String>,
+    /// The limits that its attempts meet, in their order.
+    pub(super) limits: Vec<LimitBody>,
+    /// Its priorities and localities; absent where there is but one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) groups: Vec<ExplainedGroup>,
     pub(super) endpoints: Vec<EndpointBody>,
 }
 
@@ -110,10 +123,17 @@ pub(super) struct ClusterBody {
 #[derive(Debug, Serialize)]
 pub(super) struct EndpointBody {
     pub(super) address: String,
+    pub(super) priority: u8,
+    /// Where it runs; absent where nobody said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) locality: Option<String>,
     /// The part of the cluster's calls like this that it would get now.
     pub(super) percent: f64,
     pub(super) in_flight: u32,
     pub(super) weight: u32,
+    /// The bounds of its circuit breaker; one that is open is passed over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) circuit_breakers: Vec<BreakerBody>,
     #[serde(flatten)]
     pub(super) eligibility: EligibilityBody,
 }
@@ -147,6 +167,7 @@ impl Explanation {
             other_listeners: Vec::new(),
             refused: refused.map(|(code, message)| RefusedBody { status: code.metric_name(), message }),
             routes: routes.collect(),
+            limits: Vec::new(),
             split: route.and_then(|route| split(&route.destination, decision, &name)),
             mirror: mirror.map(|mirror| MirrorBody {
                 cluster: name(mirror.cluster),
@@ -154,6 +175,16 @@ impl Explanation {
             }),
             clusters: Vec::new(),
         }
+    }
+
+    /// Adds the rate limits that the call meets. One that does not let it through is why no backend sees it.
+    pub(super) fn meets(&mut self, limits: Vec<LimitBody>) {
+        if self.refused.is_none() && limits.iter().any(|limit| !limit.passes) {
+            let rejection = Rejection::RateLimited { retry_after: Duration::ZERO };
+            let (status, message) = (rejection.code().metric_name(), rejection.to_string());
+            self.refused = Some(RefusedBody { status, message });
+        }
+        self.limits = limits;
     }
 }
 

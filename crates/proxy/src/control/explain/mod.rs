@@ -1,16 +1,18 @@
-//! Explaining a call: which route, cluster and endpoint it would get, and why.
+//! Explaining a call: which route, cluster, group and endpoint it would get, which limits it would meet, and why.
 //!
 //! What is told is found by the data path's own code: [`decide`] takes a call's steps up to its cluster, and the balancers of
 //! the workers pick on copies of themselves ([`Preview`]). Nothing is sent, counted or changed.
 //!
 //! A running proxy answers for the state that it is in. A configuration file is explained as if every endpoint that it names
-//! could be reached; those that only discovery finds are not known then.
+//! could be reached, and nothing had been limited yet; those that only name servers know are not known then.
 //!
 //! [`decide`]: crate::worker::decide
 //! [`Preview`]: evenkeel_balance::Preview
 
 mod answer;
+mod groups;
 mod inquiry;
+mod limits;
 mod offline;
 mod pick;
 
@@ -80,6 +82,11 @@ fn explain_with(
         snapshot.clusters[cluster].name.to_string()
     });
     explanation.other_listeners = names().into_iter().filter(|name| **name != *listener.name).collect();
+    let rate_limit =
+        decision.route.and_then(|at| listener.routes.get(at)?.actions.as_ref()?.rate_limit.as_ref());
+    if let Some(limit) = rate_limit {
+        explanation.meets(limits::of_route(&decision, limit, now));
+    }
     let shares = chosen(listener, &decision);
     explanation.clusters = shares
         .into_iter()

@@ -1,12 +1,14 @@
 //! The choice of an endpoint: what the balancers of all workers would pick, put together.
 
 use std::collections::BTreeMap;
-
-use evenkeel_balance::{Address, Ask, Shares};
 use std::time::Duration;
 
+use evenkeel_balance::{Address, Ask, Policy, Shares};
+
 use super::answer::{ClusterBody, EndpointBody};
-use crate::control::admin::WorkersSay;
+use super::groups::explain_groups;
+use super::limits;
+use crate::control::admin::{WorkersSay, breakers};
 use crate::worker::snapshot::Cluster;
 use crate::worker::{ClusterPreview, Decision};
 
@@ -22,6 +24,8 @@ struct Tally {
     by_address: BTreeMap<Address, f64>,
     queued: f64,
     failed: f64,
+    /// By the circuit breakers of all endpoints that were looked at.
+    refused: f64,
     workers: usize,
     /// No pick left anything to chance.
     is_certain: bool,
@@ -40,15 +44,24 @@ pub(super) fn explain_cluster(
     let tally = Tally::of(&mut previews, &ask);
     let views: Vec<_> = previews.iter().map(|one| &one.view).collect();
     let say = WorkersSay::new(&views, previews.len());
-    let listed = settings.endpoints.as_ref().map_or(&[][..], |set| set.endpoints());
-    let endpoints = listed.iter().map(|endpoint| EndpointBody {
+    let set = settings.endpoints.as_deref();
+    let listed =
+        set.into_iter().flat_map(|set| set.endpoints().iter().enumerate().map(move |one| (set, one)));
+    let endpoints = listed.map(|(set, (place, endpoint))| EndpointBody {
         address: endpoint.address().to_string(),
+        priority: set.priority(place),
+        locality: set.locality(place).map(ToString::to_string),
         percent: 100.0 * tally.share(endpoint.address()),
         in_flight: endpoint.in_flight(),
         weight: endpoint.weight(),
+        circuit_breakers: breakers(endpoint.breaker()),
         eligibility: say.eligibility(endpoint.address()),
     });
     let policy = evenkeel_config::policy_name(settings.policy).to_owned();
+    let is_pick_first = matches!(settings.policy, Policy::PickFirst { .. });
+    // A limit has the last word on a call that has an endpoint.
+    let refusal =
+        settings.limits.as_deref().filter(|_| !tally.by_address.is_empty()).and_then(limits::refusal);
     let has_plan = !settings.hash_plan.is_empty();
     ClusterBody {
         name: settings.name.to_string(),
@@ -60,9 +73,11 @@ pub(super) fn explain_cluster(
         }),
         key_hash: ask.hash.map(|hash| format!("{hash:016x}")),
         endpoint: tally.only().map(ToString::to_string),
-        outcome: tally.outcome(&policy),
+        outcome: refusal.unwrap_or_else(|| tally.outcome(&policy)),
         policy,
         note,
+        limits: limits::of_cluster(settings, views.iter().map(|view| view.pending).sum()),
+        groups: explain_groups(&views, set, is_pick_first),
         endpoints: endpoints.collect(),
     }
 }
@@ -73,7 +88,7 @@ impl Tally {
         for one in previews {
             tally.is_certain &= one.preview.leaves_nothing_to_chance(ask);
             let picks = PICKS.min(LOOKS_MAX / one.view.endpoints.len().max(1)).max(1);
-            let shares = one.preview.shares(ask, picks);
+            let shares = one.shares(ask, picks);
             tally.add(&shares, |slot| one.preview.endpoint(slot).address().clone());
         }
         tally
@@ -86,6 +101,7 @@ impl Tally {
         }
         self.queued += part(shares.queued);
         self.failed += part(shares.failed);
+        self.refused += part(shares.refused);
     }
 
     /// The part of the calls that an endpoint gets, if all workers get as many.
@@ -96,7 +112,7 @@ impl Tally {
     /// The endpoint that gets every such call.
     fn only(&self) -> Option<&Address> {
         let mut addresses = self.by_address.keys();
-        let first = addresses.next().filter(|_| self.queued + self.failed == 0.0)?;
+        let first = addresses.next().filter(|_| self.queued + self.failed + self.refused == 0.0)?;
         addresses.next().is_none().then_some(first)
     }
 
@@ -111,22 +127,25 @@ impl Tally {
                 format!("{only} gets it: no other endpoint can take it")
             };
         }
-        if self.by_address.is_empty() && self.failed == 0.0 {
-            return "it waits: no endpoint is ready yet".to_owned();
-        }
-        if self.by_address.is_empty() && self.queued == 0.0 {
-            return "it fails with UNAVAILABLE: no endpoint can take it".to_owned();
+        let all = self.workers as f64;
+        for (part, text) in [
+            (self.queued, "it waits: no endpoint is ready yet"),
+            (self.failed, "it fails with UNAVAILABLE: no endpoint can take it"),
+            (self.refused, "it fails with UNAVAILABLE: the circuit breaker of each endpoint is open"),
+        ] {
+            if self.by_address.is_empty() && part == all {
+                return text.to_owned();
+            }
         }
         let mut text = match self.by_address.len() {
             0 => "no endpoint gets it".to_owned(),
             count if self.is_certain => format!("one of {count}: the workers differ in what they can reach"),
             count => format!("{policy}: any of {count}, with these shares"),
         };
-        if self.queued > 0.0 {
-            text += &format!("; it waits in {:.0} %", 100.0 * self.queued / self.workers as f64);
-        }
-        if self.failed > 0.0 {
-            text += &format!("; it fails in {:.0} %", 100.0 * self.failed / self.workers as f64);
+        for (part, what) in [(self.queued, "waits"), (self.failed, "fails"), (self.refused, "is refused")] {
+            if part > 0.0 {
+                text += &format!("; it {what} in {:.0} %", 100.0 * part / all);
+            }
         }
         text
     }
@@ -139,7 +158,7 @@ mod tests {
     fn tally(parts: &[(u16, f64)], queued: f64, failed: f64, workers: usize, is_certain: bool) -> Tally {
         let address = |port: u16| Address::Tcp(([127, 0, 0, 1], port).into());
         let by_address = parts.iter().map(|(port, part)| (address(*port), *part)).collect();
-        Tally { by_address, queued, failed, workers, is_certain }
+        Tally { by_address, queued, failed, refused: 0.0, workers, is_certain }
     }
 
     #[test]
@@ -153,6 +172,9 @@ mod tests {
         assert_eq!(told(&[(1, 1.5), (2, 0.5)], 0.0, 0.0, 2, false), "maglev: any of 2, with these shares");
         assert_eq!(told(&[], 2.0, 0.0, 2, true), "it waits: no endpoint is ready yet");
         assert_eq!(told(&[], 0.0, 2.0, 2, true), "it fails with UNAVAILABLE: no endpoint can take it");
+        let refused = Tally { refused: 2.0, workers: 2, ..Tally::default() };
+        let open = "it fails with UNAVAILABLE: the circuit breaker of each endpoint is open";
+        assert_eq!(refused.outcome("maglev"), open);
         let half = "maglev: any of 1, with these shares; it waits in 50 %";
         assert_eq!(told(&[(1, 1.0)], 1.0, 0.0, 2, false), half);
         assert_eq!(told(&[], 0.0, 0.0, 0, true), "no worker answered in time; ask again");

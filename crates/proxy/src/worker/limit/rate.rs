@@ -14,7 +14,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::cookie_value;
-use evenkeel_balance::limit::{KeyedRateLimiter, RateLimiter, Rejection};
+use evenkeel_balance::limit::{BucketLevel, KeyedRateLimiter, RateLimit, RateLimiter, Rejection};
 use evenkeel_http2::field::{FieldBlock, FieldStore};
 use evenkeel_telemetry::Limited;
 
@@ -37,6 +37,19 @@ pub struct ClientRateLimit {
     pub by: Box<[KeySource]>,
     /// Their buckets.
     pub limiter: KeyedRateLimiter,
+}
+
+/// What a rate limit says of a call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RateSeen {
+    /// Which one it is.
+    pub limited: Limited,
+    /// Its rule.
+    pub limit: RateLimit,
+    /// What there is in the bucket that the call meets.
+    pub level: BucketLevel,
+    /// The source that tells the call's client, under a limit of each client; `None` if the call has none of them.
+    pub source: Option<String>,
 }
 
 impl PartialEq for RouteRateLimit {
@@ -63,6 +76,36 @@ impl RouteRateLimit {
             Some(limiter) => limiter.check(now).map_err(|rejection| (Limited::RouteRate, rejection)),
             None => Ok(()),
         }
+    }
+}
+
+impl RouteRateLimit {
+    /// What the limits would say of a call, in the order in which they are asked; nothing is taken.
+    pub(in super::super) fn look(
+        &self,
+        now: Duration,
+        request: &FieldBlock,
+        store: &FieldStore,
+        address: Option<IpAddr>,
+    ) -> Vec<RateSeen> {
+        let of_client = self.clients.as_ref().map(|clients| {
+            let mut key = Vec::new();
+            clients.write_key(request, store, address, &mut key);
+            let number = key.first().map(|number| usize::from(*number) - 1);
+            RateSeen {
+                limited: Limited::ClientRate,
+                limit: clients.limiter.limit(),
+                level: clients.limiter.level(&key, now),
+                source: number.map(|number| clients.by[number].to_string()),
+            }
+        });
+        let of_route = self.route.as_ref().map(|limiter| RateSeen {
+            limited: Limited::RouteRate,
+            limit: limiter.limit(),
+            level: limiter.level(now),
+            source: None,
+        });
+        of_client.into_iter().chain(of_route).collect()
     }
 }
 
