@@ -42,6 +42,9 @@ pub(crate) fn quiet(world: &mut World) {
             world.net.violate(|| format!("backend {index} said GOAWAY and its connection is still open"));
         }
     }
+    if let Some(checks) = &world.checks {
+        checks.settled(&mut world.net);
+    }
     counts(world);
     windows(world);
 }

@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use evenkeel_balance::health_check::{CheckId, CheckResult};
+
 use crate::net::{LinkId, Side};
 
 /// Something that happens at a point in time.
@@ -26,8 +28,21 @@ pub(crate) enum Event {
     Client { client: usize, timer: ClientTimer },
     /// A backend's timer.
     Backend { backend: usize, timer: BackendTimer },
+    /// Something of a health check.
+    Check(CheckEvent),
     /// The fault at this position of the setup.
     Fault(usize),
+}
+
+/// What happens to a health check. Endpoints are named by the key that their checks have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CheckEvent {
+    /// One may be due, or its answer overdue.
+    Due { key: u32 },
+    /// One arrives at its backend.
+    Arrived { key: u32, check: CheckId },
+    /// Its answer arrives.
+    Answered { key: u32, check: CheckId, result: CheckResult },
 }
 
 /// What a client's timer is for. Calls are named by their identifier.

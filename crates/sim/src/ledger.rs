@@ -4,7 +4,8 @@
 //! - a call ends exactly once, and no later than its deadline;
 //! - OK at the client if and only if one execution completed with OK, with equal bytes both ways;
 //! - no call is executed twice: what is tried again was refused or never arrived;
-//! - any other end is one that its plan, or a fault, explains;
+//! - any other end is one that its plan, or a fault, explains; that a deadline was out of reach, the calls that waited and the pace
+//!   at which backends were given calls;
 //! - a message that was cut off never looks like a complete answer.
 
 use core::time::Duration;
@@ -20,6 +21,12 @@ use crate::stats::Happening;
 
 /// Request bytes that the worker keeps for a second attempt.
 const REPLAY_BYTES: u64 = 64 * 1024;
+
+/// Of calls that backends were given, so many of the newest tell the pace at which the others were to follow.
+const PACE_OF: usize = 16;
+
+/// How far the pace that the worker measured, a moving average while calls wait, may be from the world's own, a plain mean.
+const PACE_SLACK: u32 = 4;
 
 /// How long the worker lets bytes wait for a client that does not read.
 const STALL_MAX: Duration = Duration::from_secs(60);
@@ -91,6 +98,8 @@ pub struct CallRecord {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) calls: Vec<CallRecord>,
+    /// When backends received calls, in order.
+    received_at: Vec<Duration>,
     rules: Rules,
     open: usize,
 }
@@ -106,6 +115,8 @@ struct Rules {
     drains: bool,
     /// How many backends may work on one call.
     executions_max: u32,
+    /// The call that ends had too little time left for its turn to come.
+    is_out_of_reach: bool,
 }
 
 impl Ledger {
@@ -129,9 +140,15 @@ impl Ledger {
             is_calm: setup.is_calm(),
             cuts_streams: setup.cuts_streams(),
             executions_max: setup.again.executions_max(),
+            is_out_of_reach: false,
             drains: setup.faults.iter().any(|(_, fault)| matches!(fault, Fault::Drain(_))),
         };
-        Self { calls: setup.calls.iter().map(record).collect(), rules, open: setup.calls.len() }
+        Self {
+            calls: setup.calls.iter().map(record).collect(),
+            received_at: Vec::new(),
+            rules,
+            open: setup.calls.len(),
+        }
     }
 
     pub(crate) fn plan(&self, call: u32) -> &CallPlan {
@@ -149,7 +166,8 @@ impl Ledger {
     }
 
     /// A backend received a call.
-    pub(crate) fn attempted(&mut self, call: u32, backend: usize) {
+    pub(crate) fn attempted(&mut self, call: u32, backend: usize, now: Duration) {
+        self.received_at.push(now);
         let record = &mut self.calls[call as usize];
         record.attempts += 1;
         record.backend = Some(backend);
@@ -185,6 +203,22 @@ impl Ledger {
         self.calls[call as usize].aborted_at = Some(net.now);
     }
 
+    /// Whether a call's turn could not come before its deadline, by the world's own account: as many calls as have waited beside it
+    /// since it was sent, at the pace at which backends were given calls of late, take all the time that it has left.
+    fn is_out_of_reach(&self, call: u32, now: Duration) -> bool {
+        let record = &self.calls[call as usize];
+        let (Some(timeout), Some(sent_at)) = (record.plan.timeout, record.sent_at) else { return false };
+        let left = (sent_at + timeout).saturating_sub(now);
+        let was_sent = |other: &&CallRecord| other.sent_at.is_some_and(|at| at <= now) && other.end.is_none();
+        let waiting =
+            self.calls.iter().filter(was_sent).filter(|other| other.attempts == other.unprocessed).count();
+        let since_then = self.received_at.iter().rev().take_while(|at| **at >= sent_at).count();
+        let newest = self.received_at.len().min(PACE_OF);
+        let Some(began) = self.received_at[self.received_at.len() - newest..].first() else { return false };
+        let pace = now.saturating_sub(*began) / newest as u32;
+        pace * (waiting + since_then) as u32 * PACE_SLACK >= left
+    }
+
     /// A call ended for its client.
     pub(crate) fn end(&mut self, net: &mut Net, call: u32, end: CallEnd) {
         let record = &mut self.calls[call as usize];
@@ -208,7 +242,14 @@ impl Ledger {
         if matches!(end, CallEnd::Status(_, response) if !response.is_whole) {
             net.stats.count(Happening::TruncatedSeen);
         }
-        if let Err(rule) = judge(call, record, end, net.now, self.rules) {
+        let was_shed = matches!(end, CallEnd::Status(Code::ResourceExhausted, _))
+            && record.message.starts_with("deadline unreachable");
+        if was_shed {
+            net.stats.count(Happening::ShedByDeadline);
+        }
+        let rules = Rules { is_out_of_reach: was_shed && self.is_out_of_reach(call, net.now), ..self.rules };
+        let record = &self.calls[call as usize];
+        if let Err(rule) = judge(call, record, end, net.now, rules) {
             net.violate(|| format!("call {call} ended with {end:?}: {rule}: {record:?}"));
         }
     }
@@ -284,11 +325,7 @@ fn judge_status(
         Code::DeadlineExceeded if late => Ok(()),
         Code::DeadlineExceeded => Err("its deadline had not passed"),
         // A call that waits and cannot be served in time is told so before its time is up.
-        Code::ResourceExhausted
-            if record.plan.timeout.is_some() && record.message.starts_with("deadline unreachable") =>
-        {
-            Ok(())
-        }
+        Code::ResourceExhausted if rules.is_out_of_reach => Ok(()),
         Code::Unavailable if reset || !rules.is_calm || rules.cuts_streams => Ok(()),
         Code::Unavailable if record.unprocessed > retries(&record.plan) => Ok(()),
         Code::Unknown if behaviour.status() == Some(Code::Unknown) => Ok(()),

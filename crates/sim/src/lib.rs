@@ -18,6 +18,7 @@
 //! - OK at a client if and only if one execution completed with OK, with equal bytes in both directions; no call is
 //!   executed twice; any other end is explained by the call's plan or by a fault;
 //! - neither side sends more than the windows on the wire allow, and once all is quiet every window is open again;
+//! - no call is sent to an endpoint that health checks found unhealthy while another is in service;
 //! - nothing is left over: calls, connections, counts in flight, timers, held bytes, references to header fields;
 //! - the worker comes to rest: no turn asks for actions without end, none wakes itself up for nothing.
 //!
@@ -29,6 +30,7 @@ mod check;
 mod client;
 mod driver;
 mod event;
+mod health;
 mod ledger;
 mod net;
 mod payload;

@@ -138,6 +138,8 @@ pub enum Fault {
     GoAway(usize, GoAway),
     /// Discovery finds these backends.
     Endpoints(Vec<usize>),
+    /// A backend answers health checks from now on with SERVING, or with NOT_SERVING.
+    Report(usize, bool),
     /// The worker begins to drain, its clients' turns spread over this time; its address accepts no more connections.
     Drain(Duration),
     /// The worker's grace is over.
@@ -153,7 +155,7 @@ impl Fault {
             Self::GoAway(_, kind) => *kind == GoAway::Abrupt,
             // A backend that never was connected cannot be, and calls that find no other fail.
             Self::Unlisten(..) => true,
-            Self::StallLink(_) | Self::Endpoints(_) | Self::Drain(_) => false,
+            Self::StallLink(_) | Self::Endpoints(_) | Self::Report(..) | Self::Drain(_) => false,
         }
     }
 }

@@ -3,8 +3,12 @@
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
+use evenkeel_balance::health_check::HealthCheckConfig;
 use evenkeel_balance::retry::{CodeSet, HedgingPolicy, RetryOn, RetryPolicy};
-use evenkeel_balance::{BackoffConfig, Choice, Policy, SampleSize};
+use evenkeel_balance::{
+    Affinity, BackoffConfig, BoundedLoad, Choice, PeakEwmaConfig, Policy, PrequalConfig, RingSize,
+    SampleSize, TableSize,
+};
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Limits};
 use rand::rngs::SmallRng;
@@ -100,6 +104,7 @@ impl Scenario {
             faults.push((at, Fault::Drain(Duration::from_millis(rng.random_range(0..=200)))));
         }
         faults.sort_by_key(|(at, _)| *at);
+        let backend_count = backends.len();
         Setup {
             seed,
             policy: draw_policy(rng),
@@ -123,6 +128,7 @@ impl Scenario {
             clients,
             backends,
             calls,
+            checks: draw_checks(rng, &mut faults, backend_count, active_ms),
             faults,
             patience: Duration::from_secs(120),
             drains_at_end: rng.random(),
@@ -255,12 +261,18 @@ fn draw_down(rng: &mut SmallRng) -> Down {
 }
 
 fn draw_policy(rng: &mut SmallRng) -> Policy {
-    match rng.random_range(0..6) {
+    match rng.random_range(0..10) {
         0 => Policy::PickFirst { shuffle: rng.random() },
         1 => Policy::RoundRobin,
         2 => Policy::WeightedRoundRobin,
         3 => Policy::Random,
         4 => Policy::LeastRequest(Choice::FullScan),
+        5 => Policy::PeakEwma(PeakEwmaConfig::default()),
+        6 => Policy::Prequal(PrequalConfig::default()),
+        7 => Policy::RingHash { size: RingSize::default(), affinity: Affinity::Rehash },
+        8 => {
+            Policy::Maglev { size: TableSize::default(), affinity: Affinity::Bounded(BoundedLoad::default()) }
+        }
         _ => Policy::LeastRequest(Choice::Sample(SampleSize::default())),
     }
 }
@@ -281,6 +293,31 @@ fn draw_again(rng: &mut SmallRng) -> Again {
         }),
         _ => Again::Never,
     }
+}
+
+/// One world of three has health checks, and backends that now serve and now do not.
+fn draw_checks(
+    rng: &mut SmallRng,
+    faults: &mut Vec<(Duration, Fault)>,
+    backends: usize,
+    active_ms: u32,
+) -> Option<HealthCheckConfig> {
+    if !rng.random_ratio(1, 3) {
+        return None;
+    }
+    for _ in 0..rng.random_range(0..=8) {
+        let at = Duration::from_micros(u64::from(rng.random_range(0..=active_ms * 1000)));
+        faults.push((at, Fault::Report(rng.random_range(0..backends), rng.random())));
+    }
+    faults.sort_by_key(|(at, _)| *at);
+    let interval = Duration::from_millis(log_uniform(rng, 20..=500).into());
+    Some(HealthCheckConfig {
+        interval,
+        timeout: interval.min(Duration::from_millis(log_uniform(rng, 10..=300).into())),
+        unhealthy_threshold: rng.random_range(1..=3),
+        healthy_threshold: rng.random_range(1..=2),
+        ..HealthCheckConfig::default()
+    })
 }
 
 fn draw_fault(rng: &mut SmallRng, backends: usize, active_ms: u32) -> (Duration, Fault) {

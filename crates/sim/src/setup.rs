@@ -4,16 +4,18 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::health_check::HealthCheckConfig;
 use evenkeel_balance::retry::{HedgingPolicy, RetryBudget, RetryBudgetConfig, RetryPolicy};
 use evenkeel_balance::{Address, BackoffConfig, EndpointSet, Policy};
 use evenkeel_http2::Limits;
+use evenkeel_proxy::worker::affinity::{HashPlan, KeySource};
 use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable, Split};
 use evenkeel_proxy::worker::snapshot::{
     CALLS_PER_CONNECTION_MAX, Cluster, HedgeSettings, Listener, RetryGates, RetrySettings, Snapshot,
 };
 
 use crate::backend::BackendSetup;
-use crate::client::ClientSetup;
+use crate::client::{CALL_FIELD, ClientSetup};
 use crate::net::LinkShape;
 use crate::plan::{CallPlan, Fault, GoAway};
 
@@ -81,6 +83,8 @@ pub struct Setup {
     pub backends: Vec<BackendSetup>,
     /// The calls, each with its client.
     pub calls: Vec<CallPlan>,
+    /// How the endpoints are checked, if they are.
+    pub checks: Option<HealthCheckConfig>,
     /// What goes wrong, and when.
     pub faults: Vec<(Duration, Fault)>,
     /// The time within which all calls must end, counted from the last start or fault.
@@ -110,6 +114,7 @@ impl Setup {
             clients: vec![client; clients],
             backends: vec![backend; backends],
             calls: Vec::new(),
+            checks: None,
             faults: Vec::new(),
             patience: Duration::from_secs(60),
             drains_at_end: false,
@@ -139,6 +144,11 @@ impl Setup {
     #[must_use]
     pub fn backend_address(backend: usize) -> SocketAddr {
         SocketAddr::from(([127, 0, 1, 1], 50_000 + backend as u16))
+    }
+
+    /// Whose address this is.
+    pub(crate) fn backend_at(address: SocketAddr) -> usize {
+        usize::from(address.port() - Self::backend_address(0).port())
     }
 
     /// Endpoint addresses of these backends, of equal weight.
@@ -173,6 +183,8 @@ impl Setup {
                 max_pending: self.max_pending,
                 max_connections_per_endpoint: self.max_connections_per_endpoint,
                 max_calls_per_connection: self.max_calls_per_connection,
+                // Heeded by the policies that hash.
+                hash_plan: HashPlan::new([KeySource::Metadata(CALL_FIELD.into())]),
                 ..Cluster::new("sim", self.policy, Arc::clone(endpoints))
             })
         };

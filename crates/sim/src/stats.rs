@@ -31,6 +31,8 @@ happenings! {
     CallDisconnected,
     /// A call ended with DEADLINE_EXCEEDED.
     DeadlineExceeded,
+    /// A call was told that its turn would not come before its deadline.
+    ShedByDeadline,
     /// A client gave a call up behind its deadline, because its connection was disturbed.
     OverdueBehindFault,
     /// A response ended within a message.
@@ -95,6 +97,16 @@ happenings! {
     DrainStarted,
     /// Discovery was asked to look again.
     ReResolutionAsked,
+    /// A backend changed what it says to health checks.
+    HealthReported,
+    /// Health checks found an endpoint healthy.
+    CheckFoundHealthy,
+    /// Health checks found an endpoint unhealthy.
+    CheckFoundUnhealthy,
+    /// A health check had no answer in time.
+    CheckTimedOut,
+    /// A call was sent to an unhealthy endpoint, as no other was in service.
+    CalledUnhealthy,
 }
 
 /// How often each [`Happening`] was seen.

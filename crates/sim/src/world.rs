@@ -16,6 +16,7 @@ use crate::check;
 use crate::client::Client;
 use crate::driver::Driver;
 use crate::event::{ClientTimer, Event};
+use crate::health::{Checks, Standings};
 use crate::ledger::{CallRecord, Ledger};
 use crate::net::{Accept, LinkId, Net, Owner, Side};
 use crate::plan::Fault;
@@ -79,6 +80,7 @@ pub struct World {
     set: Arc<EndpointSet>,
     /// Every endpoint that there ever was.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    pub(crate) checks: Option<Checks>,
     generation: u32,
     /// References to header fields that the worker holds from its start.
     pub(crate) own_references: u64,
@@ -94,6 +96,10 @@ impl World {
         let set = Arc::new(EndpointSet::new(&Setup::addresses(&all)));
         let snapshot = setup.snapshot(1, Some(&set));
         let seed = net.rng.random();
+        let mut checks = setup.checks.clone().map(|config| Checks::new(config, all.len()));
+        if let Some(checks) = &mut checks {
+            checks.follow(&mut net, &set, Setup::backend_at);
+        }
         let driver = Driver::new(&net, seed, &setup, &snapshot);
         let proxy = Setup::proxy_address();
         net.listen(proxy, Owner::Worker, Accept::Open);
@@ -126,6 +132,7 @@ impl World {
             setup,
             set,
             endpoints,
+            checks,
             generation: 1,
             own_references,
             events: 0,
@@ -174,6 +181,9 @@ impl World {
         self.run_until(until, |world| world.ledger.open_count() == 0 && world.net.now >= last_fault)?;
         check::all_calls_ended(self);
         self.verdict()?;
+        if let Some(checks) = &mut self.checks {
+            checks.calm();
+        }
         let calls_ended_at = self.net.now;
         self.run_until(calls_ended_at + QUIET, |_| false)?;
         check::quiet(self);
@@ -231,6 +241,17 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
+        // Only these can make the worker send a call.
+        if self.checks.is_some() && matches!(event, Event::WorkerTurn | Event::Fault(_)) {
+            let standings = Standings::before(&self.driver.worker, &self.set, self.net.now);
+            self.dispatch(event);
+            standings.after(&mut self.net, &self.driver.worker, &self.set);
+        } else {
+            self.dispatch(event);
+        }
+    }
+
+    fn dispatch(&mut self, event: Event) {
         let Self { net, driver, clients, backends, ledger, .. } = self;
         match event {
             Event::Arrive { link, from } => {
@@ -270,6 +291,11 @@ impl World {
             Event::WorkerTurn => driver.turn(net),
             Event::Client { client, timer } => clients[client].on_timer(net, ledger, timer),
             Event::Backend { backend, timer } => backends[backend].on_timer(net, ledger, timer),
+            Event::Check(event) => {
+                if let Some(checks) = &mut self.checks {
+                    checks.on_event(net, event);
+                }
+            }
             Event::Fault(index) => self.strike(index),
         }
     }
@@ -325,11 +351,19 @@ impl World {
             Fault::Endpoints(found) => {
                 self.set = Arc::new(self.set.updated(&Setup::addresses(found)));
                 self.endpoints.extend(self.set.endpoints().iter().cloned());
+                if let Some(checks) = &mut self.checks {
+                    checks.follow(net, &self.set, Setup::backend_at);
+                }
                 self.generation += 1;
                 let snapshot = setup.snapshot(self.generation, Some(&self.set));
                 net.stats.count(Happening::SnapshotApplied);
                 driver.forget_dials();
                 driver.command(net, |worker, now| worker.apply(&snapshot, now));
+            }
+            Fault::Report(backend, serving) => {
+                if let Some(checks) = &mut self.checks {
+                    checks.report(net, *backend, *serving);
+                }
             }
             Fault::Drain(spread) => {
                 net.listen(Setup::proxy_address(), Owner::Worker, Accept::Refusing);

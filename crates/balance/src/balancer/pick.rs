@@ -9,7 +9,7 @@ use super::{Balancer, Slot};
 use crate::call::{Ask, CallReport};
 use crate::candidates::{Candidate, Candidates};
 use crate::connectivity::{Connectivity, Standing};
-use crate::endpoint::Withheld;
+use crate::endpoint::{Endpoint, Withheld};
 use crate::policy::{LoadReportCounts, Picker, Verdict};
 
 /// What to do with a call.
@@ -78,8 +78,9 @@ impl Balancer {
 
     /// Chooses an endpoint other than those a call was tried on; for a retry.
     ///
-    /// [`Pick::Endpoint`] is never one of `tried`. When every ready endpoint was tried: [`Pick::Queue`] if another may
-    /// become ready, else [`Pick::Fail`]; the caller may [`pick`](Balancer::pick) again to repeat one. Costs O(t^2) for t
+    /// [`Pick::Endpoint`] is never one of `tried`, and none that is unhealthy or ejected while one of those is in service. When every
+    /// ready endpoint was tried: [`Pick::Queue`] if another may become ready, else [`Pick::Fail`]; the caller may
+    /// [`pick`](Balancer::pick) again to repeat one. Costs O(t^2) for t
     /// tried ones, and a full scan of least_request up to t + 1 times. A tried slot may have been forgotten since.
     pub fn pick_excluding(&mut self, ask: &Ask, tried: &[Slot]) -> Pick {
         // Ask the policy first, so that a retry follows its rule as well. Ends: each turn takes a candidate away.
@@ -102,16 +103,19 @@ impl Balancer {
                 Pick::Queue | Pick::Fail => return self.without_ready_but(tried),
             }
         }
+        // Tried, or without room: what is in service is still better than what fails, but not than what only drains.
+        let is_served = tried.iter().any(|slot| self.is_in_service(*slot));
         // At most `tried.len()` positions hold tried ones, so the search is short unless many have just begun to drain.
         let rng = &mut self.rng;
         let of_groups = |rng: &mut SmallRng, fits: fn(&Candidate) -> bool| {
             self.groups.iter().find_map(|group| untried(&group.candidates, tried, rng, fits))
         };
         let is_free: fn(&Candidate) -> bool = |one| !one.endpoint.is_withheld();
+        let may_do: fn(&Candidate) -> bool = if is_served { |one| works(&one.endpoint) } else { |_| true };
         let untried = of_groups(rng, is_free)
             .or_else(|| untried(&self.last_resort, tried, rng, is_free)) // Free again, but not noticed yet.
-            .or_else(|| untried(&self.last_resort, tried, rng, |_| true))
-            .or_else(|| of_groups(rng, |_| true)); // Withheld, but not noticed yet.
+            .or_else(|| untried(&self.last_resort, tried, rng, may_do))
+            .or_else(|| of_groups(rng, may_do)); // Withheld, but not noticed yet.
         match untried {
             Some(slot) if self.claim_trial(slot, ask.now) => Pick::Trial(slot),
             Some(slot) => Pick::Endpoint(slot),
@@ -149,16 +153,17 @@ impl Balancer {
     /// What becomes of a call whose key's endpoint is withheld, and that goes nowhere else: one that only drains still does its
     /// work; one that is ejected gets a call when its time is up.
     fn only_choice(&mut self, slot: Slot, ask: &Ask) -> Pick {
-        if self.works(slot) {
+        if works(self.endpoint(slot)) {
             return Pick::Endpoint(slot);
         }
         if self.claim_trial(slot, ask.now) { Pick::Trial(slot) } else { Pick::Fail }
     }
 
-    /// Whether nothing but draining withholds an endpoint.
-    fn works(&self, slot: Slot) -> bool {
-        let endpoint = self.endpoint(slot);
-        [Withheld::Unhealthy, Withheld::Ejected].into_iter().all(|reason| !endpoint.is_withheld_as(reason))
+    /// Whether an endpoint is ready, and nothing withholds it.
+    fn is_in_service(&self, slot: Slot) -> bool {
+        self.slots.find(slot).is_some_and(|entry| {
+            entry.listed && entry.connectivity == Connectivity::Ready && !entry.endpoint.is_withheld()
+        })
     }
 
     /// Counts an attempt at this endpoint as in flight; right after the pick, so that the next pick, in any worker, sees it.
@@ -212,7 +217,7 @@ impl Balancer {
         }
         for _ in 0..self.last_resort.len() {
             let slot = self.next_last_resort()?;
-            if self.works(slot) {
+            if works(self.endpoint(slot)) {
                 return Some(Pick::Endpoint(slot));
             }
             if self.claim_trial(slot, now) {
@@ -251,6 +256,11 @@ impl Balancer {
             tried.iter().enumerate().filter(is_first).filter(|(_, slot)| is_pending(**slot)).count();
         if !self.is_resolved || self.tally.pending > tried_pending { Pick::Queue } else { Pick::Fail }
     }
+}
+
+/// Whether nothing but draining withholds an endpoint.
+fn works(endpoint: &Endpoint) -> bool {
+    [Withheld::Unhealthy, Withheld::Ejected].into_iter().all(|reason| !endpoint.is_withheld_as(reason))
 }
 
 /// A candidate that was not tried and fits, searched for from a random start.

@@ -104,7 +104,7 @@ impl Backend {
     fn act(&mut self, net: &mut Net, ledger: &mut Ledger, at: usize, todo: Todo) {
         match todo {
             Todo::Begin(call, stream) => {
-                ledger.attempted(call, self.index);
+                ledger.attempted(call, self.index, net.now);
                 if self.begin(net, ledger, at, call, stream) {
                     self.go_on(net, ledger, at, call);
                 }

@@ -136,6 +136,11 @@ impl Net {
         self.listening.insert(address, (owner, accept));
     }
 
+    /// What becomes of connection attempts to an address now.
+    pub(crate) fn accepting(&self, address: SocketAddr) -> Accept {
+        self.listening.get(&address).map_or(Accept::Unreachable, |(_, accept)| *accept)
+    }
+
     /// Begins a connection.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::fixture::{ASK, Fixture, addresses, hashing, sample};
 use crate::{
     Affinity, BoundedLoad, Choice, Connectivity, LoadWeightConfig, PeakEwmaConfig, Pick, Policy,
-    PrequalConfig, ProbeSource,
+    PrequalConfig, ProbeSource, Withheld,
 };
 
 /// Whether a policy uses more than one endpoint at a time.
@@ -162,6 +162,21 @@ fn a_retry_prefers_an_untried_draining_endpoint_to_none(policy: Policy) {
     assert_eq!(fixture.balancer.pick_excluding(&ASK, &[tried]), Pick::Endpoint(draining));
 }
 
+fn a_retry_goes_to_none_that_fails_while_a_tried_one_is_in_service(policy: Policy) {
+    if !spreads(policy) {
+        return; // It connects to one only.
+    }
+    for reason in [Withheld::Unhealthy, Withheld::Ejected] {
+        let mut fixture = Fixture::ready(policy, &[1, 1], 9);
+        fixture.endpoint(0).set_withheld(reason, true);
+        let (failing, tried) = (fixture.slot(0), fixture.slot(1));
+        // Tried, or without room: it may be in a moment, and what fails would only fail this call, too.
+        assert_eq!(fixture.balancer.pick_excluding(&ASK, &[tried]), Pick::Fail, "{reason:?}");
+        fixture.set(1, Connectivity::TransientFailure);
+        assert_eq!(fixture.balancer.pick_excluding(&ASK, &[tried]), Pick::Endpoint(failing), "{reason:?}");
+    }
+}
+
 fn the_same_seed_makes_the_same_picks(policy: Policy) {
     let picks = |seed| -> Vec<u32> {
         let mut fixture = Fixture::ready(policy, &[1; 8], seed);
@@ -185,6 +200,7 @@ macro_rules! suite {
         takes_an_endpoint_back_when_its_draining_is_called_off,
         a_retry_goes_elsewhere_and_fails_when_all_were_tried,
         a_retry_prefers_an_untried_draining_endpoint_to_none,
+        a_retry_goes_to_none_that_fails_while_a_tried_one_is_in_service,
         the_same_seed_makes_the_same_picks,
     );)* };
     (@policy $policy_name:ident, $policy:expr; $($test:ident,)*) => {

@@ -1,0 +1,231 @@
+//! Active health checks: what the control plane does beside the worker, with the real machines of
+//! [`balance::health_check`](evenkeel_balance::health_check) and the endpoints that it shares with the worker.
+//!
+//! A check is a message to a backend and its answer, each with a latency of its own, and each may be lost. What a check's
+//! connection would meet follows from how the backend's address behaves when the message arrives: nobody listens, or nobody
+//! answers. Discovery's sets are followed as the control plane does it: a new endpoint is withheld until its first result.
+//!
+//! Rules that hold at each step of the worker ([`Standings`]) and when all is quiet ([`Checks::settled`]):
+//! - no call is sent to an endpoint that the checks had found unhealthy before the step while another was in service before and
+//!   after it, with the same connections;
+//! - once nothing changes any more, each endpoint is found to be what its backend says.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use evenkeel_balance::health_check::{
+    CheckId, CheckResult, Due, HealthCheck, HealthCheckConfig, HealthStatus, Transition,
+};
+use evenkeel_balance::{Address, Endpoint, EndpointSet, Outcome, Withheld};
+use evenkeel_proxy::worker::Worker;
+use rand::RngExt;
+
+use crate::event::{CheckEvent, Event};
+use crate::net::{Accept, Net};
+use crate::stats::Happening;
+
+/// The longest latency of a check's message, one way.
+const LATENCY_MAX: Duration = Duration::from_millis(5);
+
+/// Of so many messages of checks one is lost.
+const LOST_ONE_OF: u32 = 20;
+
+/// The checks of all endpoints.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    config: HealthCheckConfig,
+    /// By backend: what it says of itself.
+    serving: Vec<bool>,
+    /// By key, which is never given again: an endpoint that leaves and comes back is another.
+    checked: BTreeMap<u32, Checked>,
+    next_key: u32,
+    /// Whether messages are lost.
+    is_lossy: bool,
+}
+
+#[derive(Debug)]
+struct Checked {
+    endpoint: Arc<Endpoint>,
+    address: SocketAddr,
+    backend: usize,
+    machine: HealthCheck,
+}
+
+impl Checks {
+    /// Checks of nothing yet, of so many backends, all of which serve.
+    pub(crate) fn new(config: HealthCheckConfig, backends: usize) -> Self {
+        Self { config, serving: vec![true; backends], checked: BTreeMap::new(), next_key: 0, is_lossy: true }
+    }
+
+    /// Checks the endpoints of this set from now on; `backend_of` tells whose an address is.
+    pub(crate) fn follow(
+        &mut self,
+        net: &mut Net,
+        set: &EndpointSet,
+        backend_of: impl Fn(SocketAddr) -> usize,
+    ) {
+        self.checked
+            .retain(|_, one| set.endpoints().iter().any(|endpoint| Arc::ptr_eq(endpoint, &one.endpoint)));
+        for endpoint in set.endpoints() {
+            let is_known = self.checked.values().any(|one| Arc::ptr_eq(endpoint, &one.endpoint));
+            let Address::Tcp(address) = endpoint.address() else { continue };
+            if is_known {
+                continue;
+            }
+            endpoint.note_health(HealthStatus::Unknown, net.now);
+            let machine = HealthCheck::new(&self.config, set.endpoints().len(), net.now, &mut net.rng);
+            let (endpoint, address, key) = (Arc::clone(endpoint), *address, self.next_key);
+            self.next_key += 1;
+            self.checked.insert(key, Checked { endpoint, address, backend: backend_of(address), machine });
+            self.plan(net, key);
+        }
+    }
+
+    /// A backend says from now on that it serves, or that it does not.
+    pub(crate) fn report(&mut self, net: &mut Net, backend: usize, serving: bool) {
+        self.serving[backend] = serving;
+        net.stats.count(Happening::HealthReported);
+    }
+
+    /// Nothing is lost any more: what is left must come right.
+    pub(crate) fn calm(&mut self) {
+        self.is_lossy = false;
+    }
+
+    pub(crate) fn on_event(&mut self, net: &mut Net, event: CheckEvent) {
+        match event {
+            CheckEvent::Due { key } => self.on_due(net, key),
+            CheckEvent::Arrived { key, check } => self.on_arrived(net, key, check),
+            CheckEvent::Answered { key, check, result } => {
+                let Some(one) = self.checked.get_mut(&key) else { return };
+                let transition = one.machine.answered(&self.config, check, result);
+                self.note(net, key, transition);
+            }
+        }
+    }
+
+    /// Sees to it that the machine is called when it wants to be.
+    fn plan(&mut self, net: &mut Net, key: u32) {
+        let at = self.checked[&key].machine.next_due();
+        net.queue.push(at.max(net.now), Event::Check(CheckEvent::Due { key }));
+    }
+
+    fn on_due(&mut self, net: &mut Net, key: u32) {
+        let Some(one) = self.checked.get_mut(&key) else { return };
+        match one.machine.handle_timeout(&self.config, net.now, &mut net.rng) {
+            // Another event came before this one, and planned its own.
+            Due::Nothing => {}
+            Due::Start(check) => {
+                self.send(net, CheckEvent::Arrived { key, check });
+                self.plan(net, key);
+            }
+            Due::Cancel { transition, .. } => {
+                net.stats.count(Happening::CheckTimedOut);
+                self.note(net, key, transition);
+            }
+        }
+    }
+
+    /// A check has reached its backend's address.
+    fn on_arrived(&mut self, net: &mut Net, key: u32, check: CheckId) {
+        let Some(one) = self.checked.get(&key) else { return };
+        let result = match net.accepting(one.address) {
+            Accept::Silent => return,
+            Accept::Refusing | Accept::Unreachable => CheckResult::Failed,
+            Accept::Open if self.serving[one.backend] => CheckResult::Serving,
+            Accept::Open => CheckResult::NotServing,
+        };
+        self.send(net, CheckEvent::Answered { key, check, result });
+    }
+
+    fn send(&self, net: &mut Net, event: CheckEvent) {
+        if self.is_lossy && net.rng.random_ratio(1, LOST_ONE_OF) {
+            return;
+        }
+        let latency = LATENCY_MAX.mul_f64(net.rng.random());
+        net.after(latency, Event::Check(event));
+    }
+
+    /// Tells the endpoint what changed, as the control plane does, and plans what follows.
+    fn note(&mut self, net: &mut Net, key: u32, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            let one = &self.checked[&key];
+            one.endpoint.note_health(transition.to, net.now);
+            net.trace
+                .note(net.now, &[9, one.backend as u64, u64::from(transition.to == HealthStatus::Healthy)]);
+            net.stats.count(match transition.to {
+                HealthStatus::Healthy => Happening::CheckFoundHealthy,
+                _ => Happening::CheckFoundUnhealthy,
+            });
+        }
+        self.plan(net, key);
+    }
+
+    /// All is quiet: each endpoint is what its backend says, for the checks and for whoever picks.
+    pub(crate) fn settled(&self, net: &mut Net) {
+        for one in self.checked.values() {
+            let (status, says) = (one.machine.status(), self.serving[one.backend]);
+            let is_withheld = one.endpoint.is_withheld();
+            if (status == HealthStatus::Healthy) != says || is_withheld == says {
+                let address = one.address;
+                net.violate(|| format!("{address} says that it serves: {says}; the checks found {status:?}, withheld: {is_withheld}"));
+            }
+        }
+    }
+}
+
+/// What can be said of the endpoints before a step of the worker.
+#[derive(Debug)]
+pub(crate) struct Standings {
+    /// Those that the checks have found unhealthy, each with the calls that it ever got.
+    unhealthy: Vec<(Arc<Endpoint>, u64)>,
+    /// Those that could take calls, with nothing against it, each with its connections.
+    in_service: Vec<(Address, usize)>,
+}
+
+impl Standings {
+    pub(crate) fn before(worker: &Worker, set: &EndpointSet, now: Duration) -> Self {
+        let unhealthy =
+            set.endpoints().iter().filter(|endpoint| endpoint.is_withheld_as(Withheld::Unhealthy));
+        let unhealthy: Vec<_> = unhealthy.map(|endpoint| (Arc::clone(endpoint), started(endpoint))).collect();
+        let in_service = if unhealthy.is_empty() { Vec::new() } else { in_service(worker, set, now) };
+        Self { unhealthy, in_service }
+    }
+
+    /// The step is over.
+    pub(crate) fn after(self, net: &mut Net, worker: &Worker, set: &EndpointSet) {
+        let got_calls = |(endpoint, before): &&(Arc<Endpoint>, u64)| started(endpoint) > *before;
+        let Some((endpoint, before)) = self.unhealthy.iter().find(got_calls) else { return };
+        let (address, more) = (endpoint.address(), started(endpoint) - before);
+        let still = in_service(worker, set, net.now);
+        match self.in_service.iter().find(|before| still.contains(before)) {
+            Some((other, _)) => net.violate(|| {
+                format!(
+                    "{more} calls were sent to {address}, which is unhealthy, although {other} was in service"
+                )
+            }),
+            None => net.stats.count(Happening::CalledUnhealthy),
+        }
+    }
+}
+
+/// Calls that were ever sent to an endpoint.
+fn started(endpoint: &Endpoint) -> u64 {
+    let ended =
+        [Outcome::Success, Outcome::Failure, Outcome::Cancelled].map(|outcome| endpoint.finished(outcome));
+    ended.iter().sum::<u64>() + u64::from(endpoint.in_flight())
+}
+
+/// Endpoints in service, and how many connections each has. One of which a connection leaves may have been without any within the
+/// step.
+fn in_service(worker: &Worker, set: &EndpointSet, now: Duration) -> Vec<(Address, usize)> {
+    let is_withheld =
+        |address: &Address| set.endpoints().iter().any(|one| one.address() == address && one.is_withheld());
+    let views = worker.cluster_views(now);
+    let ready = views.iter().flat_map(|view| &view.endpoints).filter(|view| view.is_candidate);
+    let stable =
+        ready.filter(|view| view.connections == view.connections_left && !is_withheld(&view.address));
+    stable.map(|view| (view.address.clone(), view.connections)).collect()
+}
