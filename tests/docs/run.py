@@ -1,4 +1,4 @@
-"""What the documents show works: commands run, configurations are valid, links lead somewhere, metrics exist.
+"""What the documents show works: commands run, examples do what they say, links lead somewhere, metrics exist.
 
 A block fenced as `sh` is run at the root of the checkout, unless the line before it is `<!-- not run: REASON -->`.
 """
@@ -18,6 +18,9 @@ from harness import calls, proxy, suite  # noqa: E402
 from harness.poll import eventually  # noqa: E402
 from harness.process import run  # noqa: E402
 from markdown import Page  # noqa: E402
+
+# Registers its tests.
+import examples  # noqa: E402, F401
 
 ROOT = HERE.parent.parent
 
@@ -129,10 +132,10 @@ def every_link_within_the_repository_leads_somewhere(stage):
 
 @suite.test
 def every_metric_named_exists_and_every_one_is_named(stage):
-    # A name, since addresses that are given have no resolver to count; checks, streams of load reports and a canary, which have
+    # A name, since addresses that are given have no resolver to count; checks, limits, streams of load reports and a canary, which have
     # metrics where they are.
     policy = {"weighted_round_robin": {"load_reports": {"enable_oob_load_report": True}}}
-    cluster = {"target": "dns:///localhost:1", "health_check": {}, "policy": policy}
+    cluster = {"target": "dns:///localhost:1", "health_check": {}, "policy": policy, "circuit_breakers": {}}
     split = [{"cluster": "default", "weight": 90}, {"cluster": "next", "weight": 10}]
     route = {"split": split, "canary": {"stable": "default", "canary": "next"}}
     running, _ = proxy.start_with_file(stage, proxy.config({"default": cluster, "next": cluster}, routes=[route]))

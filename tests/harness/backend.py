@@ -1,9 +1,9 @@
 """A grpcio server whose calls do what their requests ask for; a program of its own, so that it can be killed.
 
-It answers any service; the method's name says the kind of call, and a request is a JSON object:
+It answers any service but gRPC's own; the method's name says the kind of call, and a request is a JSON object:
 
-- `Unary`: answers with a JSON object that tells what arrived. `hold: KEY` waits first until a `Release` with that key
-  comes; `code: NAME` and `message: TEXT` end with that status.
+- `Unary`, and any name that is not below: answers with a JSON object that tells what arrived. `hold: KEY` waits first
+  until a `Release` with that key comes; `code: NAME` and `message: TEXT` end with that status.
 - `Become`: from now on each `Unary` call waits for `delay_ms`, and ends with the status `code`, or answers if there is none.
 - `Release`: lets the calls held under `hold` go, those that come later too.
 - `Download`: `messages` messages of `bytes` bytes.
@@ -73,9 +73,10 @@ class Behaviour(grpc.GenericRpcHandler):
         }
         if details.method == "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics" and self._load is not None:
             return grpc.unary_stream_rpc_method_handler(self._stream_load)
-        if method not in kinds:
+        if details.method.startswith(("/grpc.", "/xds.")):
+            # A service of gRPC's own, which this server does not have.
             return None
-        make, serve = kinds[method]
+        make, serve = kinds.get(method, kinds["Unary"])
         return make(serve)
 
     def _gate(self, key):
@@ -222,6 +223,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listen", default="127.0.0.1:0")
     parser.add_argument("--name", default="backend")
+    parser.add_argument("--hosts", default="", help="further addresses to listen on, at the same port, with commas")
     parser.add_argument("--health", action="store_true", help="have the standard health service, which says SERVING")
     parser.add_argument("--load", help="what a `Load` at the beginning would say")
     arguments = parser.parse_args()
@@ -236,6 +238,8 @@ def main():
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     server.add_generic_rpc_handlers((Behaviour(arguments.name, servicer, json.loads(arguments.load or "null")),))
     port = server.add_insecure_port(arguments.listen)
+    for host in filter(None, arguments.hosts.split(",")):
+        assert server.add_insecure_port(f"{host}:{port}") == port, f"port {port} of {host} is in use"
     server.start()
     is_path = arguments.listen.startswith("unix:")
     _say("listening on", arguments.listen if is_path else f"{arguments.listen.rpartition(':')[0]}:{port}")

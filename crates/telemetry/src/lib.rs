@@ -38,8 +38,9 @@ pub use cluster::{
 };
 pub use counter::SharedCounter;
 pub use event::{
-    Ejected, Event, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored, Probed,
-    Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side, TransparentRetry,
+    Ejected, Event, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored,
+    Probed, Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side,
+    TransparentRetry,
 };
 pub use exposition::{
     BufferedSample, CanarySample, ClusterGauge, Format, GaugeSample, ProcessSample, Scrape, render,

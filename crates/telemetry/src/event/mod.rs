@@ -8,8 +8,8 @@ mod label;
 
 pub(crate) use label::Label;
 pub use label::{
-    Ejected, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored, Probed, Refused,
-    Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side, TransparentRetry,
+    Ejected, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored, Probed,
+    Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side, TransparentRetry,
 };
 
 /// A metric made of events.

@@ -50,15 +50,14 @@ fn why(body: &GroupBody, all: &[GroupBody], spread: &SpreadConfig) -> String {
         )
     } else if before >= 99.995 {
         "stands by: the priorities before it bear all calls".to_owned()
-    } else if endpoints == 0 {
-        "has no endpoint but such as drain or are not checked yet".to_owned()
-    } else {
-        let bears = (available * factor / endpoints).min(100);
+    } else if let Some(bears) = (available * factor).checked_div(endpoints) {
         let first = if before > 0.0 { ", of which it gets what those before it leave" } else { "" };
-        let (whole, tenths) = (factor / 100, factor % 100 / 10);
+        let (whole, tenths, bears) = (factor / 100, factor % 100 / 10, bears.min(100));
         format!(
             "{available} of {endpoints} endpoints are available and bear {whole}.{tenths} times their part: {bears} % of all calls{first}"
         )
+    } else {
+        "has no endpoint but such as drain or are not checked yet".to_owned()
     };
     if all.iter().filter(|one| one.priority == priority).count() > 1 && before < 99.995 {
         text += match &spread.localities {

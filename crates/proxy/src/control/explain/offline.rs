@@ -62,7 +62,7 @@ fn as_written(config: &evenkeel_config::Cluster) -> Cluster {
         Some(subset) if subset.kind == SubsetKind::Random => found.to_vec(),
         subset => subset_of(subset, 0).of(&found),
     };
-    let set = EndpointSet::of(&used, &config.spread).prepared_for(config.policy);
+    let set = EndpointSet::of(&used, &config.spread).prepared_for(config.balancing.policy);
     bound(config, &set);
     Cluster { endpoints: Some(Arc::new(set)), ..cluster }
 }

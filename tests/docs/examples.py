@@ -1,0 +1,349 @@
+"""Each example of docs/examples runs, and does what its comments say.
+
+An example is taken as it is, but for its addresses: listeners get free ports, and targets lead to the test's backends. What
+takes minutes in an example (a watch's ten, a connection's thirty) is only seen to be in force.
+"""
+
+import json
+import pathlib
+import re
+import tempfile
+
+import grpc
+from harness import calls, proxy
+from harness.poll import eventually
+from harness.suite import Shared, test
+
+FOLDER = pathlib.Path(__file__).parent.parent.parent / "docs" / "examples"
+
+# Where the endpoints of localities.yaml would be; all of this machine.
+LOCAL = {"10.0.1": "127.0.1", "10.0.2": "127.0.2", "10.0.3": "127.0.3", "10.9.1": "127.9.1"}
+
+# The examples that have a test here.
+_shown = set()
+
+
+def example(*shown):
+    """Registers the test of these examples."""
+    _shown.update(shown)
+    return test
+
+
+
+# Backends that no test ends: b1, b2 and b3.
+three = Shared(lambda stage: calls.start_backends(stage, 3))
+
+
+def run(stage, name, targets):
+    """Starts the example with these targets by cluster; gives back the proxy."""
+    text, cluster = [], None
+    for line in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+        found = re.match(r"  - name: (\S+)", line)
+        cluster = found.group(1) if found else cluster
+        line = re.sub(r"^(  - address:) .*", r"\1 127.0.0.1:0", line)
+        line = re.sub(r"^(admin:|workers:|drain:|access_log:).*", r"# \1", line)
+        if re.match(r"    target: ", line):
+            line = f"    target: {targets[cluster]}"
+        # What belongs to the keys that were taken out.
+        text.append(line if not re.match(r"  (address|pre_drain|spread|grace): ", line) else "")
+    text += ["admin: { address: 127.0.0.1:0 }", "workers: 1", f"drain: {json.dumps(proxy.QUICK_DRAIN)}"]
+    return proxy.start_with_file(stage, "\n".join(text) + "\n")[0]
+
+
+def everywhere(running, clusters, count):
+    for cluster in clusters:
+        running.wait_until_ready(count, cluster)
+
+
+def names(backends):
+    return {backend.name for backend in backends}
+
+
+def met(client, count, **more):
+    """The backends that so many calls met, with how many each."""
+    counts = {}
+    for _ in range(count):
+        name = client.call(**more)["backend"]
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def by_metadata(client, key, value, **more):
+    return client.call(metadata=[(key, value)], **more)["backend"]
+
+
+@example("affinity")
+def affinity_keeps_clients_at_their_backends(stage):
+    backends = three.get(stage)
+    target = calls.target(backends)
+    running = run(stage, "affinity", {"carts": target, "search": target, "reports": target})
+    everywhere(running, ["carts", "search", "reports"], 3)
+    one, other = (calls.connect(stage, running.address) for _ in range(2))
+    for service, key in (("/shop.cart.Carts/", "x-client-id"), ("/shop.search.Search/", "x-query-hash")):
+        homes = [by_metadata(one, key, f"v{number}", service=service) for number in range(40)]
+        assert homes == [by_metadata(other, key, f"v{number}", service=service) for number in range(40)]
+        assert set(homes) == names(backends), homes
+    call = one.begin(service="/shop.cart.Carts/")
+    cookies = [value for name, value in call.initial_metadata() if name == "set-cookie"]
+    assert len(cookies) == 1 and re.match(r'cart="[0-9a-f]+"; Max-Age=3600; Path=/', cookies[0]), cookies
+    assert set(met(one, 60, service="/shop.Reports/")) == names(backends)
+    reports = running.clusters()["reports"]
+    assert (reports["policy"], reports["subset"]["size"]) == ("weighted_round_robin", 20), reports
+    assert any("slow_start" in one for one in reports["endpoints"]), reports
+
+
+@example("policies")
+def each_policy_is_in_force(stage):
+    backends = three.get(stage)
+    weights = pathlib.Path(stage.enter(tempfile.TemporaryDirectory()), "weights.yaml")
+    listed = [f'- {{ address: "{one.address}", weight: {number} }}' for number, one in enumerate(backends, 1)]
+    weights.write_text("\n".join(listed), encoding="ascii")
+    policies = {
+        "Default": ("default", "least_request"),
+        "RoundRobin": ("round-robin", "round_robin"),
+        "Weighted": ("weighted", "weighted_round_robin"),
+        "FullScan": ("full-scan", "least_request"),
+        "PeakEwma": ("peak-ewma", "peak_ewma"),
+        "Own": ("own-probes", "prequal"),
+        "PickFirst": ("pick-first", "pick_first"),
+        "Random": ("random", "random"),
+        "Share": ("share", "round_robin"),
+    }
+    targets = {cluster: calls.target(backends) for cluster, _ in policies.values()}
+    running = run(stage, "policies", {**targets, "weighted": f"file:{weights}"})
+    for cluster, _ in policies.values():
+        running.wait_until_ready({"pick-first": 1, "share": 2}.get(cluster, 3), cluster)
+    client, shown = calls.connect(stage, running.address), running.clusters()
+    counts = {method: met(client, 60, service="/shop.Policies/", method=method) for method in policies}
+    for method, (cluster, policy) in policies.items():
+        assert shown[cluster]["policy"] == policy, shown[cluster]
+        assert sum(counts[method].values()) == 60, counts
+    assert counts["RoundRobin"] == dict.fromkeys(names(backends), 20), counts
+    assert counts["Weighted"] == {one.name: 10 * number for number, one in enumerate(backends, 1)}, counts
+    assert len(counts["PickFirst"]) == 1 and sorted(counts["Share"].values()) == [30, 30], counts
+    # One call after the other says little to policies that go by what is under way, and by latency.
+    for method in ("Default", "FullScan", "Random"):
+        assert set(counts[method]) == names(backends), counts
+    [outside] = shown["share"]["subset"]["outside"]
+    assert outside not in running.endpoints("share"), shown["share"]
+
+
+@example("streams")
+def streams_are_weighed_and_bounded(stage):
+    backends = calls.start_backends(stage, 3)
+    running = run(stage, "streams", {"watches": calls.target(backends)})
+    running.wait_until_ready(3, "watches")
+    client = calls.connect(stage, running.address)
+    held = [client.begin({"hold": "watch"}, service="/shop.Watches/") for _ in range(30)]
+    in_flight = lambda: [one["in_flight"] for one in running.endpoints("watches").values()]  # noqa: E731
+    eventually(lambda: in_flight() == [10, 10, 10], "live streams are shared evenly")
+    for backend in backends:
+        backend.release("watch")
+    assert {call.code() for call in held} == {grpc.StatusCode.OK}
+    [listener] = running.configuration()["config"]["listeners"]
+    assert listener["limits"]["max_connection_age"] == "30m", listener
+    assert listener["routes"][0]["max_stream_duration"] == "10m", listener
+
+
+@example("canary")
+def users_of_a_split_stay_at_their_version(stage):
+    stable, canary = calls.start_backends(stage, 2)
+    running = run(stage, "canary", {"orders": f"ipv4:{stable.address}", "orders-next": f"ipv4:{canary.address}"})
+    everywhere(running, ["orders", "orders-next"], 1)
+    client = calls.connect(stage, running.address)
+    assert by_metadata(client, "x-tester", "yes") == canary.name
+    users = {user: by_metadata(client, "x-user-id", f"u{user}") for user in range(400)}
+    on_canary = [user for user, name in users.items() if name == canary.name]
+    assert 20 <= len(on_canary) <= 65, f"{len(on_canary)} of 400"
+    assert all(by_metadata(client, "x-user-id", f"u{user}") == canary.name for user in on_canary[:10])
+    reads = {"service": "/ecommerce.orders.v2.Orders/", "method": "GetOrder"}
+    assert {by_metadata(client, "x-user-id", f"u{user}", **reads) for user in on_canary[:5]} == {stable.name}
+
+
+@example("faults")
+def faults_are_for_those_who_ask(stage):
+    backend = three.get(stage)[0]
+    running = run(stage, "faults", {"orders": f"ipv4:{backend.address}"})
+    client = calls.connect(stage, running.address)
+    asked = [("x-chaos", "1"), ("x-evenkeel-fault-abort", "14")]
+    assert client.begin(metadata=asked).code() == grpc.StatusCode.UNAVAILABLE
+    assert client.begin(metadata=asked[1:]).code() == grpc.StatusCode.OK
+    assert running.metrics().sum("evenkeel_faults_injected_total", fault="abort") == 1
+
+
+@example("full", "minimal")
+def every_key_at_its_default_serves(stage):
+    backend = three.get(stage)[0]
+    for name in ("full", "minimal"):
+        # Only a target of this kind may have `dns`.
+        running = run(stage, name, {"orders": f"dns:///{backend.address}"})
+        running.wait_until_ready(1, "orders")
+        assert met(calls.connect(stage, running.address), 20) == {backend.name: 20}
+
+
+@example("health")
+def a_backend_that_says_not_serving_of_the_service_leaves(stage):
+    backends = calls.start_backends(stage, 2, health=True)
+    orders = "ecommerce.orders.OrderService"
+    for backend in backends:
+        backend.report("SERVING", orders)
+    target = calls.target(backends)
+    running = run(stage, "health", {"orders": target, "payments": target, "legacy": target})
+    client = calls.connect(stage, running.address)
+    clusters = ["orders", "payments", "legacy"]
+    health = lambda name: [one["health"]["status"] for one in running.endpoints(name).values()]  # noqa: E731
+    eventually(lambda: all(health(name) == ["healthy"] * 2 for name in clusters), "all are healthy")
+    backends[0].report("NOT_SERVING", orders)
+    eventually(lambda: "unhealthy" in health("orders"), "the next check hears it")
+    assert met(client, 20, service=f"/{orders}/") == {backends[1].name: 20}
+    assert health("payments") == health("legacy") == ["healthy"] * 2
+    assert running.metrics().sum("evenkeel_endpoints_withheld", cluster="orders", reason="unhealthy") == 1
+
+
+@example("limits")
+def a_client_gets_its_burst_and_then_its_rate(stage):
+    backend = three.get(stage)[0]
+    target = f"ipv4:{backend.address}"
+    running = run(stage, "limits", {"orders": target, "watches": target})
+    everywhere(running, ["orders", "watches"], 1)
+    client = calls.connect(stage, running.address)
+    service = "/ecommerce.orders.OrderService/"
+    codes = [client.begin(service=service, metadata=[("x-client-id", "anna")]) for _ in range(100)]
+    passed = sum(call.code() == grpc.StatusCode.OK for call in codes)
+    # Twenty come in each second that the calls take.
+    assert 50 <= passed < 90, passed
+    assert client.begin(service=service, metadata=[("x-client-id", "ben")]).code() == grpc.StatusCode.OK
+    gauges = running.metrics()
+    assert gauges.sum("evenkeel_cluster_limit_max", cluster="orders", limit="max_pending") == 500
+    assert gauges.sum("evenkeel_cluster_limit_max", cluster="orders", limit="concurrency") > 0
+    assert running.endpoints("watches")[backend.address]["circuit_breakers"][0]["max"] == 5000
+
+
+@example("localities")
+def calls_stay_in_the_proxys_own_zone(stage):
+    listed = (FOLDER / "endpoints" / "localities.yaml").read_text(encoding="utf-8")
+    for there, here in LOCAL.items():
+        listed = listed.replace(there, here)
+    hosts = re.findall(r'"([0-9.]+):50051"', listed)
+    backend = stage.add_program(calls.Backend("all", hosts=hosts))
+    port = backend.address.rpartition(":")[2]
+    file = pathlib.Path(stage.enter(tempfile.TemporaryDirectory()), "endpoints.yaml")
+    file.write_text(listed.replace(":50051", f":{port}"), encoding="ascii")
+    running = run(stage, "localities", {"orders": f"file:{file}", "catalog": f"file:{file}"})
+    everywhere(running, ["orders", "catalog"], 8)
+    client = calls.connect(stage, running.address)
+    assert met(client, 100) == {"all": 100} and met(client, 100, service="/shop.v1.Catalog/") == {"all": 100}
+
+    def calls_by_zone(cluster):
+        counts = {}
+        for one in running.endpoints(cluster).values():
+            counts[one["locality"]] = counts.get(one["locality"], 0) + one["outcomes"].get("OK", 0)
+        return counts
+
+    assert calls_by_zone("orders") == {"eu/eu-a": 100, "eu/eu-b": 0, "eu/eu-c": 0, "us/us-a": 0}
+    shares = calls_by_zone("catalog")
+    # Zone eu-b has twice the weight of each of the others; within a few calls, as the sequence of shares is even.
+    assert shares["us/us-a"] == 0 and abs(shares["eu/eu-b"] - 50) <= 3 and abs(shares["eu/eu-a"] - 25) <= 3, shares
+
+
+@example("mirroring")
+def a_part_of_the_calls_is_copied_and_no_client_meets_the_copy(stage):
+    orders, copies = calls.start_backends(stage, 2)
+    running = run(stage, "mirroring", {"orders": f"ipv4:{orders.address}", "orders-next": f"ipv4:{copies.address}"})
+    everywhere(running, ["orders", "orders-next"], 1)
+    client = calls.connect(stage, running.address)
+    assert met(client, 600) == {orders.name: 600}
+    sent = running.metrics().sum("evenkeel_mirrored_calls_total", outcome="sent")
+    assert 10 <= sent <= 60, f"{sent} of 600 were copied"
+
+
+@example("prequal")
+def prequal_serves_endpoints_that_report_nothing_too(stage):
+    backends = three.get(stage)
+    running = run(stage, "prequal", {"orders": calls.target(backends)})
+    running.wait_until_ready(3, "orders")
+    client = calls.connect(stage, running.address)
+    assert set(met(client, 200)) == names(backends)
+    assert running.metrics().sum("evenkeel_probes_total", outcome="unanswered") > 0
+
+
+@example("resilient")
+def a_backend_that_fails_costs_reads_hardly_a_call(stage):
+    backends = calls.start_backends(stage, 3)
+    running = run(stage, "resilient", {"orders": calls.target(backends)})
+    running.wait_until_ready(3, "orders")
+    client = calls.connect(stage, running.address)
+    service = "/ecommerce.orders.OrderService/"
+    backends[0].become("UNAVAILABLE")
+    ended = [client.begin(service=service, method="GetOrder").code() for _ in range(300)]
+    failed = len(ended) - ended.count(grpc.StatusCode.OK)
+    # Five in a row eject it, and of those the budget has three tried again at least.
+    assert failed <= 2, f"{failed} of 300 failed"
+    assert running.metrics().sum("evenkeel_endpoints_withheld", reason="ejected") == 1
+
+
+@example("load-reports")
+def reports_of_load_come_on_streams_apart_from_calls(stage):
+    load = {"named_metrics": {"disk_queue": 0.2, "work_queue": 0.8}, "rps_fractional": 100.0}
+    backends = [stage.add_program(calls.Backend(f"b{number}", load=load)) for number in (1, 2)]
+    target = calls.target(backends)
+    running = run(stage, "load-reports", {"orders": target, "search": target})
+    everywhere(running, ["orders", "search"], 2)
+    streams = lambda: [one["load"]["stream"] for one in running.endpoints("orders").values()]  # noqa: E731
+    eventually(lambda: {stream["state"] for stream in streams()} == {"open"}, "both streams are open")
+    eventually(lambda: all(stream.get("last") for stream in streams()), "both have reported")
+    # The longer of the two queues.
+    assert {stream["last"]["utilization"] for stream in streams()} == {0.8}, streams()
+    assert all("stream" not in one["load"] for one in running.endpoints("search").values())
+    client = calls.connect(stage, running.address)
+    assert set(met(client, 20)) == names(backends)
+
+
+@example("rewriting")
+def metadata_is_rewritten_both_ways(stage):
+    backend = three.get(stage)[0]
+    running = run(stage, "rewriting", {"orders": f"ipv4:{backend.address}"})
+    client = calls.connect(stage, running.address)
+    call = client.begin(service="/ecommerce.Orders/", metadata=[("x-debug", "1")])
+    seen = json.loads(call.result())["metadata"]
+    assert (seen["x-served-by"], seen["x-tag"], seen["x-tag-bin"]) == ("edge-1", "blue", "010203"), seen
+    assert "x-debug" not in seen, seen
+    assert dict(call.initial_metadata())["x-version"] == "v2"
+
+
+@example("routes")
+def routes_lead_where_they_say(stage):
+    backends = calls.start_backends(stage, 4)
+    order, read, acme, catalog = backends
+    targets = {"orders": order, "orders-read": read, "acme": acme, "catalog": catalog}
+    running = run(stage, "routes", {name: f"ipv4:{backend.address}" for name, backend in targets.items()})
+    client = calls.connect(stage, running.address)
+    tenant = calls.connect(stage, running.address, [("grpc.default_authority", "acme.shop.example")])
+    orders = "/ecommerce.orders.OrderService/"
+    for caller, service, method, backend in (
+        (client, orders, "CreateOrder", order),
+        (client, orders, "GetOrder", read),
+        (client, orders, "Unary", order),
+        (tenant, "/acme.Any/", "Unary", acme),
+        (client, "/ecommerce.catalog.Catalog/", "Unary", catalog),
+        (client, "/ecommerce.search.Search/", "Unary", catalog),
+    ):
+        assert caller.call(service=service, method=method)["backend"] == backend.name, (service, method)
+    assert client.begin(service="/elsewhere.X/").code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+@example("shop", "sidecar")
+def the_shop_and_the_sidecar_serve(stage):
+    backends = three.get(stage)
+    running = run(stage, "shop", {"orders": f"ipv4:{backends[0].address}", "catalog": calls.target(backends[1:])})
+    client = calls.connect(stage, running.address)
+    assert client.call(service="/ecommerce.orders.OrderService/", method="CreateOrder")["backend"] == backends[0].name
+    assert set(met(client, 10, service="/ecommerce.catalog.Catalog/")) == names(backends[1:])
+    running = run(stage, "sidecar", {"orders": f"ipv4:{backends[0].address}"})
+    assert calls.connect(stage, running.address).call()["backend"] == backends[0].name
+
+
+@test
+def every_example_has_a_test(_stage):
+    there = {path.stem for path in FOLDER.glob("*.yaml")}
+    assert _shown == there, f"no test: {sorted(there - _shown)}, no example: {sorted(_shown - there)}"
