@@ -62,6 +62,20 @@ def an_endpoint_that_has_enough_is_passed_over(stage):
 
 
 @test
+def a_bound_of_zero_lets_nothing_through(stage):
+    backends = calls.start_backends(stage, 1)
+    _, client = start(stage, backends, cluster={"circuit_breakers": {"max_requests": 0}})
+    code, details = client.fails()
+    assert (code, details.split(":")[:2]) == (grpc.StatusCode.UNAVAILABLE, ["upstream overflow", " max_requests"]), details
+    retry = {"retry": {"retry_on": ["unavailable"], "max_attempts": 3}}
+    running, client = start(stage, backends, cluster={"circuit_breakers": {"max_retries": 0}}, route=retry)
+    assert client.fails({"code": "UNAVAILABLE"})[0] == grpc.StatusCode.UNAVAILABLE
+    metrics = running.metrics()
+    assert metrics.sum("evenkeel_retries_denied_total", reason="breaker_open") == 1
+    assert metrics.sum("evenkeel_retries_total") == 0
+
+
+@test
 def a_rate_limit_lets_a_burst_through_for_each_client(stage):
     backends = calls.start_backends(stage, 1)
     limit = {"per_client": {"by": [{"metadata": "x-client-id"}], "requests": 1, "per": "1h", "burst": 5}}
