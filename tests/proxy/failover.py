@@ -4,9 +4,11 @@ import os
 import tempfile
 
 from harness import calls, proxy
+from harness.dns import NameServer
 from harness.load import Load
 from harness.poll import eventually
-from harness.suite import test
+from harness.process import run
+from harness.suite import binary, test
 
 CALLS = 300
 
@@ -103,3 +105,99 @@ def all_of_both_priorities_killed_fails_at_once_and_says_so(stage):
     running.wait_until_ready(0)
     code, details = client.fails()
     assert code.name == "UNAVAILABLE" and "cluster default" in details, (code, details)
+
+
+def named(server, name, backend, **place):
+    """A target that is this name, which leads to this backend."""
+    host, port = backend.address.rsplit(":", 1)
+    server.records[name] = [host]
+    return {"target": f"dns://{server.address}/{name}:{port}", **place}
+
+
+def start_named(stage, targets, *, arguments=(), **settings):
+    settings = {
+        "target": targets,
+        "policy": "round_robin",
+        "backoff": {"base_interval": "100ms", "max_interval": "500ms"},
+        "dns": {"max_refresh": "1s"},
+        **settings,
+    }
+    return proxy.start_with_file(stage, proxy.config({"default": settings}), arguments=arguments)
+
+
+@test
+def failing_over_from_one_name_to_another_needs_no_file(stage):
+    near, far = calls.start_backends(stage, 1, "near")[0], calls.start_backends(stage, 1, "far")[0]
+    server = stage.enter(NameServer())
+    targets = [
+        named(server, "near.test", near),
+        named(server, "far.test", far, priority=1, weight=3, locality={"region": "us", "zone": "x"}),
+    ]
+    running, _ = start_named(stage, targets)
+    running.wait_until_ready(2)
+    endpoints = running.endpoints()
+    of_far = endpoints[far.address]
+    assert (of_far["priority"], of_far["weight"], of_far["locality"]) == (1, 3, "us/x"), of_far
+    assert endpoints[near.address]["priority"] == 0, endpoints
+    shown = running.configuration()["config"]["clusters"][0]["target"]
+    assert shown[0] == targets[0]["target"] and shown[1]["priority"] == 1, shown
+    clients = [calls.connect(stage, running.address) for _ in range(CLIENTS)]
+    with Load(clients) as load:
+        eventually(lambda: load.total() > CALLS, "calls are answered")
+        assert load.count("far1") == 0, load.answered
+        near.kill()
+        eventually(lambda: load.count("far1") > CALLS, "the other name's endpoint answers")
+        out = load.count("near1")
+        stage.add_program(calls.Backend("near1", near.address))
+        eventually(lambda: load.count("near1") > out + CALLS, "the first name's endpoint answers again")
+    assert len(load.failed) <= CLIENTS, load.failed
+    print(f"near killed and back: {load.answered} answered, {len(load.failed)} failed, {CLIENTS} in flight at the kill")
+    assert calls.shares(clients[0], 30) == {"near1": 30}
+
+
+@test
+def a_name_that_does_not_resolve_leaves_its_calls_to_the_next_and_gets_them_when_it_does(stage):
+    near, far = calls.start_backends(stage, 1, "near")[0], calls.start_backends(stage, 1, "far")[0]
+    server = stage.enter(NameServer())
+    targets = [named(server, "near.test", near), named(server, "far.test", far, priority=1)]
+    addresses = server.records.pop("near.test")
+    running, _ = start_named(stage, targets)
+    running.wait_until_ready(1)
+    client = calls.connect(stage, running.address)
+    assert calls.shares(client, 30) == {"far1": 30}
+    resolver = running.clusters()["default"]["resolver"]
+    assert "near.test" in resolver["error"], resolver
+    server.records["near.test"] = addresses
+    running.wait_until_ready(2)
+    assert running.clusters()["default"]["resolver"]["error"] is None
+    assert calls.shares(client, 30) == {"near1": 30}
+
+
+@test
+def calls_stay_in_the_zone_that_the_command_line_names(stage):
+    backends = calls.start_backends(stage, 2)
+    targets = [
+        {"target": f"ipv4:{backend.address}", "locality": {"region": "eu", "zone": zone}}
+        for backend, zone in zip(backends, ("a", "b"))
+    ]
+    # The file says another zone, and the region.
+    settings = {"target": targets, "policy": "round_robin", "zone_aware": {"min_cluster_size": 2}}
+    configuration = proxy.config({"default": settings}, node={"region": "eu", "zone": "a"})
+    for arguments, name in (([], "b1"), (["--zone", "b"], "b2"), (["--zone", "eu/a"], "b1"), (["--zone", "eu/b"], "b2")):
+        running, file = proxy.start_with_file(stage, configuration, arguments=arguments)
+        running.wait_until_ready(2)
+        client = calls.connect(stage, running.address)
+        assert calls.shares(client, 30) == {name: 30}, arguments
+    # It holds over a reload too.
+    file.write({**configuration, "drain": {"grace": "2s"}})
+    running.reload()
+    eventually(lambda: running.configuration()["generation"] == 2, "the file is read again")
+    assert calls.shares(client, 30) == {"b2": 30}
+    assert running.configuration()["config"]["node"] == {"region": "eu", "zone": "b"}
+
+
+@test
+def a_zone_that_is_none_is_refused_before_anything_starts(_stage):
+    done = run([binary(), "proxy", "--listen", "127.0.0.1:0", "--to", "a:1", "--zone", "eu west"], seconds=10)
+    line = done.stderr.decode()
+    assert done.returncode == 2 and "names no zone" in line and "REGION/ZONE" in line, (done.returncode, line)

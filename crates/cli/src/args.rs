@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use evenkeel_config::Zone;
 
 /// gRPC load balancing: balances calls, not connections.
 #[derive(Debug, Parser)]
@@ -32,6 +33,7 @@ const PROXY_EXAMPLES: &str = "Examples:
   evenkeel proxy --listen 0.0.0.0:50051 --to dns:///orders:50051
   evenkeel proxy --listen 127.0.0.1:50051 --to ipv4:127.0.0.2:50051,127.0.0.3:50051 --policy round_robin
   evenkeel proxy --config evenkeel.yaml
+  evenkeel proxy --config evenkeel.yaml --zone eu-a
 
 Signals:
   SIGTERM, SIGINT   go away without losing a call, then exit 0; a second one cuts calls off
@@ -72,6 +74,10 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
+    /// The zone that this proxy runs in: ZONE, REGION/ZONE or REGION/ZONE/SUB_ZONE, instead of `node` in the file
+    #[arg(long, value_name = "ZONE", env = "EVENKEEL_ZONE")]
+    pub(crate) zone: Option<Zone>,
+
     /// Share the port with a proxy that runs already, so that this one can replace it
     #[arg(long)]
     pub(crate) reuse_port: bool,
@@ -109,6 +115,10 @@ pub(crate) struct CheckArgs {
     /// How errors look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) format: LogFormat,
+
+    /// The zone that the proxy will run in, as `evenkeel proxy --zone` has it
+    #[arg(long, value_name = "ZONE", env = "EVENKEEL_ZONE")]
+    pub(crate) zone: Option<Zone>,
 }
 
 const CANARY_EXAMPLES: &str = "Examples:
@@ -223,6 +233,10 @@ pub(crate) struct ExplainArgs {
     /// A configuration file, instead of a running proxy
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+
+    /// The zone that a proxy with the file runs in, as `evenkeel proxy --zone` has it
+    #[arg(long, value_name = "ZONE", requires = "config")]
+    pub(crate) zone: Option<Zone>,
 
     /// Prints the answer as JSON, nothing else
     #[arg(long)]

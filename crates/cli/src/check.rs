@@ -11,7 +11,7 @@ use crate::args::{CheckArgs, LogFormat};
 /// Checks a configuration file; prints every error at once.
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (name, text) = read(&args.file)?;
-    let Err(errors) = evenkeel_config::parse(&name, &text) else {
+    let Err(errors) = evenkeel_config::parse_in_zone(&name, &text, args.zone.as_ref()) else {
         println!("{name}: valid");
         return Ok(ExitCode::SUCCESS);
     };

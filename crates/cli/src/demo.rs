@@ -46,8 +46,14 @@ fn config_of(args: &DemoArgs) -> anyhow::Result<DemoConfig> {
 fn start_proxy(backends: &[SocketAddr], policy: &str) -> anyhow::Result<DemoProxy> {
     let list: Vec<String> = backends.iter().map(ToString::to_string).collect();
     let target = format!("ipv4:{}", list.join(","));
-    let flags =
-        Flags { listen: "127.0.0.1:0", to: &target, policy: Some(policy), workers: None, admin: Some("off") };
+    let flags = Flags {
+        listen: "127.0.0.1:0",
+        to: &target,
+        policy: Some(policy),
+        workers: None,
+        admin: Some("off"),
+        zone: None,
+    };
     let config = Config::from_flags(&flags)?;
     let (ready, started) = mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     };
     let text = match &args.config {
         Some(path) => {
-            let config = ConfigSource::file(path.clone()).load()?;
+            let config = ConfigSource::file(path.clone(), args.zone.clone()).load()?;
             serde_json::to_string_pretty(&explain_file(&config, &asked)?)? + "\n"
         }
         None => {

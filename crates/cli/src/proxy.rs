@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
 
 fn load(args: &ProxyArgs) -> anyhow::Result<(Config, ConfigSource)> {
     if let Some(path) = &args.config {
-        let mut source = ConfigSource::file(path.clone());
+        let mut source = ConfigSource::file(path.clone(), args.zone.clone());
         let config = source.load()?;
         return Ok((config, source));
     }
@@ -42,6 +42,7 @@ fn load(args: &ProxyArgs) -> anyhow::Result<(Config, ConfigSource)> {
         policy: args.policy.as_deref(),
         workers: args.workers,
         admin: args.admin.as_deref(),
+        zone: args.zone.as_ref(),
     };
     Ok((Config::from_flags(&flags)?, ConfigSource::Flags))
 }

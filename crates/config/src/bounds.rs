@@ -439,5 +439,8 @@ pub const OVERLOAD_MEMORY_PERCENT: Bounds<u32> = count(1, 90, 50);
 /// without it the share counts.
 pub const OVERLOAD_MEMORY_BYTES: Bounds<u64> = Bounds { min: 16 << 20, max: 4 << 40, default: 1 << 30 };
 
+/// Targets of one cluster: as many as there are priorities to fail over to.
+pub const MAX_TARGETS: usize = evenkeel_balance::MAX_PRIORITY as usize + 1;
+
 /// An endpoint's weight in a list. 0: it is known but gets no calls.
 pub const WEIGHT: Bounds<u32> = count(0, 65_535, 1);

@@ -10,6 +10,7 @@ use crate::model::Config;
 use crate::raw::{RawConfig, Read};
 use crate::resolve::resolve;
 use crate::tree::{Key, Node, Value};
+use crate::zone::Zone;
 
 /// The name of the only cluster, in metrics and logs.
 const CLUSTER: &str = "default";
@@ -27,6 +28,8 @@ pub struct Flags<'a> {
     pub workers: Option<u64>,
     /// `--admin`: where the admin interface listens, or `off`.
     pub admin: Option<&'a str>,
+    /// `--zone`: where the proxy runs.
+    pub zone: Option<&'a Zone>,
 }
 
 impl Config {
@@ -51,7 +54,7 @@ impl Config {
             let value = line.text("--admin", admin);
             ("admin", if admin == "off" { value } else { mapping([("address", value)]) })
         }));
-        line.resolve(&mapping(top))
+        line.resolve(&mapping(top), flags.zone)
     }
 }
 
@@ -79,9 +82,14 @@ impl CommandLine {
         Node { span, value }
     }
 
-    fn resolve(self, root: &Node) -> Result<Config, ConfigErrors> {
+    fn resolve(self, root: &Node, zone: Option<&Zone>) -> Result<Config, ConfigErrors> {
         let mut reports = Reports::default();
-        let config = RawConfig::read(root, &mut reports).map(|raw| resolve(&raw, &mut reports));
+        let config = RawConfig::read(root, &mut reports).map(|mut raw| {
+            if let Some(zone) = zone {
+                zone.place(&mut raw);
+            }
+            resolve(&raw, &mut reports)
+        });
         match config {
             Some(config) if reports.is_empty() => Ok(config),
             _ => Err(reports.finish("command line", &self.text, &self.names)),

@@ -33,6 +33,7 @@ mod schema;
 mod target;
 mod tree;
 mod units;
+mod zone;
 
 use evenkeel_balance::{EndpointSpec, MAX_ENDPOINTS};
 
@@ -47,8 +48,9 @@ pub use model::{
     AccessLog, AdaptiveConcurrency, Admin, BinaryValues, CanarySettings, CircuitBreakers, ClientRate,
     Cluster, ClusterRef, Config, Cookie, DEFAULT_ADMIN_PORT, Destination, DnsRefresh, Drain, FaultInjection,
     Forwarded, HashBy, Limits, Listener, MAX_REGEX_BYTES, MemoryLimit, MetadataChange, MetadataField,
-    MetadataMatch, MetadataRules, Mirror, NamesWithUnderscore, Overload, PathMatch, Percent, Profile, Rate,
-    Retry, Route, RouteMatch, RouteRateLimit, Share, StateFile, Subset, SubsetKind, ValueMatch, whole_regex,
+    MetadataMatch, MetadataRules, Mirror, NamesWithUnderscore, Overload, PathMatch, Percent, PlacedTarget,
+    Profile, Rate, Retry, Route, RouteMatch, RouteRateLimit, Share, StateFile, Subset, SubsetKind, Targets,
+    ValueMatch, whole_regex,
 };
 pub use policy::{UnknownPolicy, policy_from_str, policy_name};
 pub use schema::{endpoints_schema, schema};
@@ -56,6 +58,7 @@ pub use target::{
     DEFAULT_DNS_PORT, DEFAULT_PORT, MAX_LISTED_ADDRESSES, MAX_UNIX_PATH_BYTES, Target, TargetError,
     TargetProblem,
 };
+pub use zone::{Zone, ZoneError};
 
 /// What a configuration's document may consist of: about as many values as a mebibyte of text can hold.
 const CONFIG_BUDGET: Budget = Budget { bytes: bounds::MAX_CONFIG_BYTES, nodes: 200_000 };
@@ -69,8 +72,20 @@ const LIST_BUDGET: Budget = Budget { bytes: bounds::MAX_LIST_BYTES, nodes: 10 * 
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(source_name: &str, text: &str) -> Result<Config, ConfigErrors> {
+    parse_in_zone(source_name, text, None)
+}
+
+/// As [`parse`], for a proxy of which the command line says where it runs, in place of the text's `node`.
+///
+/// # Errors
+/// As [`parse`]'s.
+pub fn parse_in_zone(source_name: &str, text: &str, zone: Option<&Zone>) -> Result<Config, ConfigErrors> {
     read_with(source_name, text, CONFIG_BUDGET, |root, reports| {
-        RawConfig::read(root, reports).map(|raw| resolve::resolve(&raw, reports))
+        let mut raw = RawConfig::read(root, reports)?;
+        if let Some(zone) = zone {
+            zone.place(&mut raw);
+        }
+        Some(resolve::resolve(&raw, reports))
     })
 }
 

@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "the lint knows the functions of tests only by their attribute")]
 
 use evenkeel_balance::{Localities, Locality, Overprovisioning, PanicMode, ZoneAware};
-use evenkeel_config::{Cluster, parse, parse_endpoints};
+use std::sync::Arc;
+
+use evenkeel_config::{
+    Cluster, Config, Flags, PlacedTarget, Target, Targets, Zone, parse, parse_endpoints, parse_in_zone,
+};
 
 const GOOD: &str = "listeners: [{address: '0.0.0.0:50051', routes: [{cluster: orders}]}]
 clusters: [{name: orders, target: 'file:/orders.yaml'}]
@@ -110,8 +114,102 @@ fn endpoints_have_priorities_and_localities() {
     }
 }
 
+/// The targets of a cluster with this list.
+fn targets(list: &str) -> Targets {
+    let text = with("policy: random").replace("'file:/orders.yaml'", list);
+    parse("cluster", &text)
+        .unwrap_or_else(|errors| panic!("{}", errors.render(false)))
+        .clusters
+        .remove(0)
+        .targets
+}
+
+fn target_faults(list: &str) -> Vec<(&'static str, String)> {
+    let found = faults(&with("policy: random").replace("'file:/orders.yaml'", list));
+    found.into_iter().map(|(code, path)| (code, path.trim_start_matches("clusters[0].").to_owned())).collect()
+}
+
+#[test]
+fn a_cluster_has_several_targets_each_with_its_place() {
+    let plain = |text: &str| PlacedTarget::from(text.parse::<Target>().unwrap());
+    assert_eq!(targets("'dns:///a:1'").only(), Some(&"dns:///a:1".parse().unwrap()));
+    assert_eq!(*targets("['dns:///a:1']"), [plain("dns:///a:1")]);
+    let list = "['dns:///a:1', {target: 'dns:///b:1', weight: 65535, priority: 15, locality: {region: us, zone: x}}]";
+    let placed = PlacedTarget {
+        weight: 65_535,
+        priority: 15,
+        locality: Some(Arc::new(place("us", "x", ""))),
+        ..plain("dns:///b:1")
+    };
+    assert_eq!(*targets(list), [plain("dns:///a:1"), placed]);
+    assert_eq!(targets(list).only(), None);
+    assert_eq!(targets(list).to_string(), "dns:///a:1, dns:///b:1");
+    let many = |count: u32| (0..count).map(|n| format!("'dns:///h{n}:1'")).collect::<Vec<_>>().join(", ");
+    assert_eq!(targets(&format!("[{}]", many(16))).len(), 16);
+    assert_eq!(target_faults(&format!("[{}]", many(17))), [("too_many", "target".into())]);
+}
+
+#[test]
+fn targets_that_cannot_be_meant_are_refused_where_they_stand() {
+    for (list, code, path) in [
+        ("[]", "empty_list", "target"),
+        ("['dns:///a:1', 'xds:///a']", "invalid_target", "target[1]"),
+        ("['dns:///a:1', 7]", "wrong_type", "target[1]"),
+        ("['dns:///a:1', {priority: 1}]", "missing_key", "target[1]"),
+        ("['dns:///a:1', {target: 'dns:///b:1', prority: 1}]", "unknown_key", "target[1].prority"),
+        ("[{target: 'dns:///b:1', priority: 16}]", "out_of_bounds", "target[0].priority"),
+        ("[{target: 'dns:///b:1', weight: 65536}]", "out_of_bounds", "target[0].weight"),
+        ("[{target: 'dns:///b:1', weight: 0}]", "all_weights_zero", "target"),
+        ("[{target: 'dns:///b:1', locality: {zone: a b}}]", "invalid_name", "target[0].locality.zone"),
+        ("['dns:///a:1', {target: 'a:1', priority: 1}]", "no_effect", "target[1]"),
+    ] {
+        assert_eq!(target_faults(list), [(code, path.to_owned())], "{list}");
+    }
+    let text = with("policy: random").replace("'file:/orders.yaml'", "[{target: 'dns:///b:1', prority: 1}]");
+    let errors = parse("text", &text).unwrap_err().to_string();
+    assert!(errors.contains("text:3:") && errors.contains("did you mean `priority`?"), "{errors}");
+    // A name among them makes `dns` mean something.
+    let with_dns = |list: &str| with("dns: {max_refresh: 1s}").replace("'file:/orders.yaml'", list);
+    assert!(parse("text", &with_dns("['ipv4:10.0.0.1:1', 'dns:///a:1']")).is_ok());
+    let found = faults(&with_dns("['ipv4:10.0.0.1:1', 'unix:/a']"));
+    assert_eq!(found, [("no_effect", "clusters[0].dns".to_owned())]);
+}
+
+#[test]
+fn a_zone_of_the_command_line_stands_in_place_of_the_nodes() {
+    let node = |written: &str, zone: &str| {
+        let text = with("zone_aware: {}").replace(NODE, written);
+        let config = parse_in_zone("text", &text, Some(&zone.parse::<Zone>().unwrap())).unwrap();
+        let Localities::ZoneAware(zones) = &config.clusters[0].spread.localities else {
+            panic!("{config:?}")
+        };
+        assert_eq!(config.node.as_ref(), Some(&zones.own));
+        zones.own.clone()
+    };
+    for written in ["", "node: off\n"] {
+        assert_eq!(node(written, "b"), place("", "b", ""));
+        assert_eq!(node(written, "us/b/r1"), place("us", "b", "r1"));
+    }
+    let written = "node: {region: eu, zone: a, sub_zone: r1}\n";
+    assert_eq!(node(written, "b"), place("eu", "b", ""));
+    assert_eq!(node(written, "us/b"), place("us", "b", ""));
+    let zone = "eu/b".parse::<Zone>().unwrap();
+    let flags = Flags { listen: "127.0.0.1:0", to: "a:1", zone: Some(&zone), ..Flags::default() };
+    assert_eq!(Config::from_flags(&flags).unwrap().node, Some(place("eu", "b", "")));
+}
+
 #[test]
 fn what_is_shown_can_be_read_and_means_the_same() {
+    for list in [
+        "'dns:///a:1'",
+        "['dns:///a:1', {target: 'dns:///b:1', priority: 1}]",
+        "[{target: 'file:/a.yaml', weight: 3, locality: {region: eu, zone: a, sub_zone: r}}]",
+    ] {
+        let config = parse("text", &with("policy: random").replace("'file:/orders.yaml'", list)).unwrap();
+        let shown = serde_json::to_string(&config).unwrap();
+        assert_eq!(parse("shown", &shown), Ok(config), "{list}: {shown}");
+    }
+
     for keys in [
         "panic_threshold: 0",
         "overprovisioning_factor: 2.5, panic_threshold: 7, fail_traffic_on_panic: true",

@@ -36,7 +36,7 @@ fn faults(text: &str) -> Vec<(&'static str, String)> {
 fn defaults_are_filled_in() {
     let config = good();
     let cluster = &config.clusters[0];
-    assert_eq!(cluster.target.to_string(), "dns:///orders:50051");
+    assert_eq!(cluster.targets.to_string(), "dns:///orders:50051");
     assert_eq!(cluster.balancing.policy, Policy::default());
     assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
     assert_eq!(cluster.backoff.min_connect_timeout, cluster.connect_timeout);
@@ -471,7 +471,7 @@ fn endpoint_lists_are_bounded() {
 fn targets_of_each_kind_are_read() {
     let target =
         |written: &str| parse("t", &GOOD.replace("dns:///orders:50051", written)).unwrap().clusters.remove(0);
-    assert_eq!(target("file:/list.yaml").target, Target::File("/list.yaml".into()));
+    assert_eq!(target("file:/list.yaml").targets.only(), Some(&Target::File("/list.yaml".into())));
     assert_eq!(target("file:/list.yaml").dns, None);
     assert!(target("dns+srv:///_grpc._tcp.orders").dns.is_some());
 }

@@ -63,6 +63,7 @@ fn arguments_are_reported_like_files() {
         policy: Some("roundrobin"),
         workers: Some(0),
         admin: Some("of"),
+        ..Flags::default()
     };
     insta::assert_snapshot!(Config::from_flags(&flags).unwrap_err().render(false));
 }

@@ -11,6 +11,8 @@
 //! | `dns+srv:` | SRV records, then A and AAAA of their targets | likewise |
 //! | `file:` | a YAML list | when the file changes |
 //!
+//! [`watch_all()`] does so for several targets at once, and merges what they give.
+//!
 //! Invariants:
 //! - A failure never takes the endpoints away: the last good list stays, with the failure beside it. The one exception
 //!   is a name server that *says* the name is gone, for longer than [`ResolveOptions::keep_empty_for`].
@@ -29,6 +31,7 @@ mod dns;
 mod endpoints;
 mod error;
 mod file;
+mod merge;
 mod options;
 mod refresh;
 mod schedule;
@@ -41,6 +44,7 @@ mod watch;
 pub use endpoints::Endpoints;
 pub use error::ResolveError;
 pub use file::MAX_FILE_BYTES;
+pub use merge::{read_all_local, watch_all};
 pub use options::{MAX_SEARCH_DOMAINS, ResolveOptions, SearchList};
 pub use state::ResolverState;
 pub use watch::{ResolveNow, Watch, read_local, watch};

@@ -54,7 +54,8 @@ impl ResolverState {
         self.endpoints.is_some() && self.replace(Endpoints::none())
     }
 
-    fn replace(&mut self, endpoints: Endpoints) -> bool {
+    /// Takes a list over; one that is the same set as the last keeps that one, order included.
+    pub(crate) fn replace(&mut self, endpoints: Endpoints) -> bool {
         let changed = self.endpoints.as_ref().is_none_or(|known| !known.is_same_set(&endpoints));
         if changed {
             self.endpoints = Some(endpoints);

@@ -47,21 +47,19 @@ pub fn watch(target: &Target, options: &ResolveOptions, rng: SmallRng) -> Watch 
     let name = target.to_string();
     let wake = Arc::new(Notify::new());
     let (publish, receiver) = channel::channel(ResolverState::default());
-    let source = match Way::to(target) {
+    let task = match Way::to(target) {
         Way::Named(endpoints) => {
             publish.send_modify(|state| _ = state.succeed(Instant::now(), endpoints));
-            Source::Fixed(publish)
+            return Watch::of_fixed(receiver, publish);
         }
-        Way::File(path) => {
-            Source::Task(tokio::spawn(file::follow(path.clone(), name, publish)).abort_handle())
-        }
+        Way::File(path) => tokio::spawn(file::follow(path.clone(), name, publish)).abort_handle(),
         Way::Asked(question, authority) => {
             let resolver = DnsResolver::new(question, authority, options.clone());
             let task = keep_fresh(resolver, name, options.clone(), rng, publish, Arc::clone(&wake));
-            Source::Task(tokio::spawn(task).abort_handle())
+            tokio::spawn(task).abort_handle()
         }
     };
-    Watch { receiver, wake, source }
+    Watch::of_task(receiver, vec![wake], task)
 }
 
 /// The endpoints of a target that needs no name server, as they are now: those that it names, or that its file lists. `None` for
@@ -114,7 +112,8 @@ impl<'a> Way<'a> {
 #[derive(Debug)]
 pub struct Watch {
     receiver: channel::Receiver<ResolverState>,
-    wake: Arc<Notify>,
+    /// Of each name.
+    wakes: Arc<[Arc<Notify>]>,
     source: Source,
 }
 
@@ -126,6 +125,27 @@ enum Source {
 }
 
 impl Watch {
+    /// What a task publishes, which these wake.
+    pub(crate) fn of_task(
+        receiver: channel::Receiver<ResolverState>,
+        wakes: Vec<Arc<Notify>>,
+        task: AbortHandle,
+    ) -> Self {
+        Self { receiver, wakes: wakes.into(), source: Source::Task(task) }
+    }
+
+    /// What was published once and for all.
+    pub(crate) fn of_fixed(
+        receiver: channel::Receiver<ResolverState>,
+        publish: channel::Sender<ResolverState>,
+    ) -> Self {
+        Self { receiver, wakes: Arc::default(), source: Source::Fixed(publish) }
+    }
+
+    pub(crate) fn wakes(&self) -> &[Arc<Notify>] {
+        &self.wakes
+    }
+
     /// The newest state.
     #[must_use]
     pub fn state(&self) -> ResolverState {
@@ -149,7 +169,7 @@ impl Watch {
     /// A handle to ask for a resolution at once, for whoever sees connections fail.
     #[must_use]
     pub fn resolve_now(&self) -> ResolveNow {
-        ResolveNow { wake: Arc::clone(&self.wake) }
+        ResolveNow { wakes: Arc::clone(&self.wakes) }
     }
 }
 
@@ -164,7 +184,7 @@ impl Drop for Watch {
 /// Asks a [`Watch`] to resolve at once. Cheap to clone, usable from any thread.
 #[derive(Clone, Debug)]
 pub struct ResolveNow {
-    wake: Arc<Notify>,
+    wakes: Arc<[Arc<Notify>]>,
 }
 
 impl ResolveNow {
@@ -173,6 +193,6 @@ impl ResolveNow {
     /// At most one resolution per [`ResolveOptions::min_refresh`] comes of it, and none during the backoff after a
     /// failure. Does nothing where there is nothing to resolve.
     pub fn request(&self) {
-        self.wake.notify_one();
+        self.wakes.iter().for_each(|wake| wake.notify_one());
     }
 }

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use evenkeel_balance::{
-    Address, Affinity, EndpointSet, LoadWeightConfig, Policy, PrequalConfig, ProbeSource, RingSize,
-    SlowStart, TableSize,
+    Address, Affinity, EndpointSet, LoadReport, LoadSource, LoadWeightConfig, Policy, PrequalConfig,
+    ProbeSource, RingSize, SlowStart, TableSize,
 };
 use evenkeel_grpc::load_report::{LATENCY_MS, REQUESTS_IN_FLIGHT};
 use evenkeel_grpc::{Code, encode_binary_value};
@@ -327,6 +327,61 @@ fn reports_that_make_no_sense_are_counted_and_no_more() {
         assert_eq!((counted(outcome), of_all), (10, 10), "{text:.20}");
         assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 20]);
     }
+}
+
+#[test]
+fn weights_follow_reports_apart_from_calls_and_what_calls_report_is_not_looked_at() {
+    let source = LoadSource::OutOfBand { period: Duration::from_secs(10) };
+    let config = LoadWeightConfig { blackout_period: Duration::ZERO, source, ..LoadWeightConfig::default() };
+    let mut set = None;
+    let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 2, |cluster, _| {
+        cluster.policy = Policy::LoadWeightedRoundRobin(config);
+        set = cluster.endpoints.clone();
+    });
+    let client = world.client();
+    // The first would be the less loaded one by what its calls say.
+    say(&mut world, 0, &report(0.1));
+    say(&mut world, 1, "@@");
+    for (endpoint, utilization) in set.unwrap().endpoints().iter().zip([0.9, 0.3]) {
+        let load = LoadReport { utilization, requests_per_second: 100.0, errors_per_second: 0.0 };
+        assert!(endpoint.note_load(&load, &config, world.now).is_some());
+    }
+    for _ in 0..60 {
+        call(&mut world, client, &[]);
+        world.now += Duration::from_millis(100);
+    }
+    let mut calls = [0; 2];
+    for _ in 0..400 {
+        calls[call(&mut world, client, &[]).unwrap()] += 1;
+    }
+    assert!((295..=305).contains(&calls[1]), "{calls:?}, weights 1 to 3");
+    let counted = |outcome| world.telemetry.snapshot().event(Event::LoadReport(outcome));
+    assert_eq!(LoadReported::ALL.iter().map(|outcome| counted(*outcome)).sum::<u64>(), 0);
+}
+
+#[test]
+fn a_metric_that_is_asked_for_stands_for_utilization() {
+    let config = LoadWeightConfig { blackout_period: Duration::ZERO, ..LoadWeightConfig::default() };
+    let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 2, |cluster, _| {
+        cluster.policy = Policy::LoadWeightedRoundRobin(config);
+        cluster.utilization_metrics = ["mem_utilization".parse().unwrap()].into();
+    });
+    let client = world.client();
+    let number = |tag: u8, number: f64| [&[tag][..], &number.to_le_bytes()].concat();
+    for (backend, memory) in [(0, 0.9), (1, 0.3)] {
+        // The same processor load, and different memory.
+        let bytes = [number(0x31, 100.0), number(0x09, 0.5), number(0x11, memory)].concat();
+        say(&mut world, backend, &encode_binary_value(&bytes));
+    }
+    for _ in 0..60 {
+        call(&mut world, client, &[]);
+        world.now += Duration::from_millis(100);
+    }
+    let mut calls = [0; 2];
+    for _ in 0..400 {
+        calls[call(&mut world, client, &[]).unwrap()] += 1;
+    }
+    assert!((295..=305).contains(&calls[1]), "{calls:?}, weights 1 to 3");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod rewrite;
 mod route;
 mod rules;
 mod spread;
+mod targets;
 
 use core::num::NonZeroUsize;
 use core::time::Duration;
@@ -31,7 +32,6 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::listen::ListenAddress;
-use crate::target::Target;
 use crate::units::format_duration;
 
 pub use affinity::{Cookie, HashBy, Subset, SubsetKind};
@@ -45,6 +45,7 @@ pub use overload::{MemoryLimit, Overload};
 pub use rewrite::{MetadataChange, MetadataField};
 pub use route::{ClusterRef, PathMatch, Retry, Route, RouteMatch};
 pub use rules::{BinaryValues, Forwarded, MetadataRules, NamesWithUnderscore};
+pub use targets::{PlacedTarget, Targets};
 
 /// The admin interface's default port, Envoy's.
 pub const DEFAULT_ADMIN_PORT: u16 = 9901;
@@ -115,7 +116,8 @@ pub struct Cluster {
     /// Its name, which no other cluster has.
     pub name: String,
     /// Where its endpoints come from.
-    pub target: Target,
+    #[serde(rename = "target")]
+    pub targets: Targets,
     /// How an endpoint is chosen for each call.
     #[serde(rename = "policy", serialize_with = "crate::policy::serialize")]
     pub balancing: Balancing,

@@ -39,7 +39,7 @@ fn written_weights(weights: &[(Locality, u32)]) -> Value {
     weights.iter().map(written).collect()
 }
 
-fn written_locality(place: &Locality) -> Map<String, Value> {
+pub(super) fn written_locality(place: &Locality) -> Map<String, Value> {
     let parts = [("region", &place.region), ("zone", &place.zone), ("sub_zone", &place.sub_zone)];
     let given = parts.into_iter().filter(|(_, part)| !part.is_empty());
     given.map(|(key, part)| (key.to_owned(), json!(part))).collect()

@@ -7,9 +7,11 @@ use super::limits::{RawAdaptiveConcurrency, RawCircuitBreakers};
 use super::outlier::RawOutlierDetection;
 use super::policy::{RawPolicy, RawSlowStart};
 use super::retry::{RawRetryBudget, RawRetryThrottling};
-use super::{Integer, List, Number, Off, RawDuration, RawLocalityWeight, RawZoneAware, Text, raw_mapping};
+use super::{
+    Integer, List, Number, Off, OneOrMany, RawDuration, RawLocalityWeight, RawTarget, RawZoneAware, Text,
+    raw_mapping,
+};
 use crate::bounds;
-use crate::target::Target;
 
 raw_mapping! {
     /// A group of endpoints that answer the same calls, and how one of them is chosen for each call.
@@ -20,8 +22,9 @@ raw_mapping! {
         name: Text,
 
         /// Where the endpoints come from: `dns:///host:port`, `dns+srv:///name`, `ipv4:address:port,...`,
-        /// `ipv6:[address]:port,...`, `unix:/path` or `file:/path`.
-        target: Target,
+        /// `ipv6:[address]:port,...`, `unix:/path` or `file:/path`; or a list of them, each with a place among the others. Up to
+        /// 16.
+        target: OneOrMany<RawTarget>,
     }
     optional {
         /// How an endpoint is chosen for each call: a name, or a mapping from the name to its parameters.

@@ -20,6 +20,7 @@ mod policy;
 mod retry;
 mod rewrite;
 mod spread;
+mod target;
 mod top;
 
 use std::borrow::Cow;
@@ -49,6 +50,7 @@ pub(crate) use policy::{
 pub(crate) use retry::{RawRetryBudget, RawRetryThrottling};
 pub(crate) use rewrite::{Fields, RawMetadataChange};
 pub(crate) use spread::{RawLocality, RawLocalityWeight, RawZoneAware};
+pub(crate) use target::{RawPlacedTarget, RawTarget};
 pub(crate) use top::{RawAdmin, RawConfig, RawDrain, RawOverload};
 
 /// Something that can be read from a node.

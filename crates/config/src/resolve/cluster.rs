@@ -9,9 +9,8 @@ use evenkeel_balance::BackoffConfig;
 use super::{affinity, limits, policy, value};
 use crate::bounds::{self, MAX_CLUSTERS, MAX_NAME_CHARS};
 use crate::errors::{Fault, Reports, Span};
-use crate::model::{Cluster, ClusterRef, DnsRefresh};
+use crate::model::{Cluster, ClusterRef, DnsRefresh, Targets};
 use crate::raw::{At, Field, List, Off, RawBackoff, RawCluster, RawDns, RawDuration, RawLocality, Text};
-use crate::target::Target;
 
 /// The clusters that routes can name.
 pub(super) struct ClusterNames {
@@ -99,11 +98,11 @@ fn resolve_cluster(
     let max_connections_per_endpoint = value::count(&raw.max_connections_per_endpoint, per_endpoint, reports);
     let per_worker = bounds::MAX_ENDPOINTS_PER_WORKER;
     let max_endpoints_per_worker = value::count(&raw.max_endpoints_per_worker, per_worker, reports);
-    let target = raw.target.given().map(|target| target.value.clone());
-    let dns = resolve_dns(&raw.dns, target.as_ref(), reports);
+    let targets = super::target::resolve_targets(&raw.target, reports);
+    let dns = resolve_dns(&raw.dns, targets.as_ref(), reports);
     Some(Cluster {
         name,
-        target: target?,
+        targets: targets?,
         balancing,
         hash_by,
         slow_start,
@@ -151,8 +150,8 @@ fn resolve_backoff(
     }
 }
 
-fn resolve_dns(raw: &Field<RawDns>, target: Option<&Target>, reports: &mut Reports) -> Option<DnsRefresh> {
-    if let (Some((key, _)), Some(false)) = (raw.with_key(), target.map(Target::is_dns)) {
+fn resolve_dns(raw: &Field<RawDns>, targets: Option<&Targets>, reports: &mut Reports) -> Option<DnsRefresh> {
+    if let (Some((key, _)), Some(false)) = (raw.with_key(), targets.map(Targets::has_dns)) {
         let reason = "because the target is no `dns` or `dns+srv` target";
         reports.add(key, Fault::NoEffect { key: "dns", reason });
     }
@@ -166,7 +165,7 @@ fn resolve_dns(raw: &Field<RawDns>, target: Option<&Target>, reports: &mut Repor
         ["min_refresh", "max_refresh"],
         reports,
     );
-    target.is_some_and(Target::is_dns).then_some(DnsRefresh { min_refresh, max_refresh })
+    targets.is_some_and(Targets::has_dns).then_some(DnsRefresh { min_refresh, max_refresh })
 }
 
 /// Reports a lower end above the upper end, at one of them that was written.

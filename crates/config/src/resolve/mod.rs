@@ -20,6 +20,7 @@ mod retry;
 mod rewrite;
 mod route;
 mod spread;
+mod target;
 mod value;
 
 use core::num::NonZeroUsize;

@@ -10,7 +10,7 @@ use evenkeel_balance::outlier::OutlierDetector;
 use evenkeel_balance::retry::{RetryBudget, RetryThrottle};
 use evenkeel_balance::{EndpointSet, EndpointSpec, LoadSource, MAX_GROUPS, Policy, SpreadConfig, Subset};
 use evenkeel_config::{Cluster, SubsetKind};
-use evenkeel_discovery::{ResolveNow, ResolveOptions, ResolverState, Watch, watch};
+use evenkeel_discovery::{ResolveNow, ResolveOptions, ResolverState, Watch, watch_all};
 use evenkeel_telemetry::{ClusterTelemetry, LogLimiter};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -77,7 +77,7 @@ impl ClusterRuntime {
             options.min_refresh = dns.min_refresh;
             options.max_refresh = dns.max_refresh;
         }
-        let watch = watch(&config.target, &options, SmallRng::seed_from_u64(seed));
+        let watch = watch_all(&config.targets, &options, SmallRng::seed_from_u64(seed));
         if watch.is_fixed() {
             // Before a reload the cluster of this name may have had one that is resolved.
             telemetry.resolver_ended();
@@ -88,7 +88,7 @@ impl ClusterRuntime {
             HealthChecks::start(&Setup {
                 config: checks,
                 cluster: &config.name,
-                target: &config.target,
+                target: config.targets.only(),
                 telemetry: Arc::clone(&telemetry),
                 in_flight_max: CHECKS_IN_FLIGHT_MAX,
                 now,
@@ -278,7 +278,7 @@ fn load_streams(
         period,
         metrics: Arc::clone(&config.balancing.utilization_metrics),
         cluster: &config.name,
-        target: &config.target,
+        target: config.targets.only(),
         connect_timeout: config.connect_timeout,
         backoff: config.backoff,
         telemetry: Arc::clone(telemetry),
@@ -380,7 +380,8 @@ mod tests {
     }
 
     fn start_with(target: &str, seed: u64, adjust: impl FnOnce(&mut Cluster)) -> ClusterRuntime {
-        let flags = Flags { listen: "127.0.0.1:0", to: target, policy: None, workers: None, admin: None };
+        let flags =
+            Flags { listen: "127.0.0.1:0", to: target, policy: None, workers: None, admin: None, zone: None };
         let mut config = Config::from_flags(&flags).unwrap().clusters.remove(0);
         adjust(&mut config);
         let telemetry = Telemetry::new(Options { version: "1", protocol_rules: &[] });

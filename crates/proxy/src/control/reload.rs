@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use evenkeel_config::bounds::MAX_CONFIG_BYTES;
-use evenkeel_config::{Config, ConfigErrors};
+use evenkeel_config::{Config, ConfigErrors, Zone};
 use evenkeel_discovery::text_file::{ReadError, read_file, read_text};
 
 /// Where the configuration comes from.
@@ -20,6 +20,8 @@ pub enum ConfigSource {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigFile {
     path: PathBuf,
+    /// Where the proxy runs, in place of what the file says.
+    zone: Option<Zone>,
     /// Its text, or why that was not read; `None` before the first time.
     last: Option<Result<String, String>>,
 }
@@ -51,10 +53,10 @@ pub enum ReloadError {
 }
 
 impl ConfigSource {
-    /// A file, which [`ConfigSource::load`] is to read.
+    /// A file, which [`ConfigSource::load`] is to read. A `zone` stands in place of the file's `node`, also after a reload.
     #[must_use]
-    pub fn file(path: PathBuf) -> Self {
-        Self::File(ConfigFile { path, last: None })
+    pub fn file(path: PathBuf, zone: Option<Zone>) -> Self {
+        Self::File(ConfigFile { path, zone, last: None })
     }
 
     /// Reads and resolves the configuration.
@@ -95,7 +97,7 @@ impl ConfigFile {
                 return Err(ReloadError::Unreadable { name, source });
             }
         };
-        evenkeel_config::parse(&name, text).map_err(ReloadError::Invalid)
+        evenkeel_config::parse_in_zone(&name, text, self.zone.as_ref()).map_err(ReloadError::Invalid)
     }
 
     fn has_changed(&self) -> bool {
@@ -165,7 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("evenkeel.yaml");
         fs::write(&path, VALID).unwrap();
-        let mut source = ConfigSource::file(path.clone());
+        let mut source = ConfigSource::file(path.clone(), None);
         assert!(source.has_changed(), "nothing was loaded yet");
         source.load().unwrap();
         assert!(!source.has_changed());
@@ -183,7 +185,7 @@ mod tests {
     fn a_text_that_was_refused_is_refused_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("evenkeel.yaml");
-        let mut source = ConfigSource::file(path.clone());
+        let mut source = ConfigSource::file(path.clone(), None);
         for (text, place) in [(&b"clusters: 1"[..], ":1:"), (b"# \xff", "cannot read")] {
             fs::write(&path, text).unwrap();
             assert!(source.has_changed());
@@ -199,7 +201,7 @@ mod tests {
         let path = folder.path().join("evenkeel.yaml");
         let padded = |bytes: usize| VALID.to_owned() + &"\n".repeat(bytes - VALID.len());
         fs::write(&path, padded(MAX_CONFIG_BYTES)).unwrap();
-        let mut source = ConfigSource::file(path.clone());
+        let mut source = ConfigSource::file(path.clone(), None);
         source.load().unwrap();
         fs::write(&path, padded(MAX_CONFIG_BYTES + 1)).unwrap();
         assert!(source.has_changed());
@@ -220,7 +222,7 @@ mod tests {
         for (path, kind) in
             [(pipe.as_path(), "a pipe"), (folder.path(), "a directory"), (Path::new("/dev/zero"), "a device")]
         {
-            let mut source = ConfigSource::file(path.to_owned());
+            let mut source = ConfigSource::file(path.to_owned(), None);
             assert!(source.has_changed());
             let told = [source.load().unwrap_err(), read_config(path).unwrap_err()];
             for error in told.map(|error| error.to_string()) {
@@ -252,6 +254,23 @@ mod tests {
             assert!(error.contains(part) && error.contains("restart"), "{error}");
         }
         assert!(check(&config(""), &config("drain: {grace: 31s}\n")).is_ok());
+    }
+
+    #[test]
+    fn a_zone_from_the_command_line_stays_over_reloads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("evenkeel.yaml");
+        let zone = "eu-b".parse::<Zone>().unwrap();
+        fs::write(&path, VALID).unwrap();
+        let mut source = ConfigSource::file(path.clone(), Some(zone));
+        let node = |source: &mut ConfigSource| source.load().unwrap().node.unwrap().to_string();
+        assert_eq!(node(&mut source), "/eu-b");
+        fs::write(&path, format!("{VALID}node: {{region: eu, zone: eu-a, sub_zone: r1}}\n")).unwrap();
+        assert_eq!(
+            node(&mut source),
+            "eu/eu-b",
+            "the region is the file's, and a rack of another zone is none of this"
+        );
     }
 
     #[test]

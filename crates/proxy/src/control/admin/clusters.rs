@@ -199,7 +199,7 @@ fn describe(state: &State) -> Clusters {
         });
         ClusterBody {
             name: name.to_owned(),
-            target: runtime.config.target.to_string(),
+            target: runtime.config.targets.to_string(),
             policy: evenkeel_config::policy_name(runtime.config.balancing.policy).to_owned(),
             hash_by: runtime.config.hash_by.clone(),
             pending: of_workers.iter().map(|view| view.pending).sum(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::EndpointSet;
 use evenkeel_config::{Config, SubsetKind};
-use evenkeel_discovery::read_local;
+use evenkeel_discovery::read_all_local;
 
 use super::{Explanation, InquiryError, InquiryFields, Look, explain_with};
 use crate::control::canary::Canaries;
@@ -52,7 +52,7 @@ pub fn explain_file(config: &Config, asked: &InquiryFields) -> Result<Explanatio
 fn as_written(config: &evenkeel_config::Cluster) -> Cluster {
     let limits = cluster_limits(config, None, NOW);
     let cluster = Cluster { limits, ..configured(config) };
-    let found = match read_local(&config.target) {
+    let found = match read_all_local(&config.targets) {
         Some(Ok(found)) => found,
         Some(Err(error)) => return Cluster { resolve_error: Some(error.to_string().into()), ..cluster },
         None => return cluster,

@@ -123,12 +123,12 @@ impl tower::Service<Request<Body>> for ProbeChannel {
     }
 }
 
-/// The scheme and authority of what is asked of an endpoint: as gRPC has it the host of a `dns` target, else the endpoint's
-/// address without its zone (RFC 6874 section 4), and `localhost` for a Unix socket.
-pub(in crate::control) fn origin(target: &Target, address: &Address) -> Uri {
+/// The scheme and authority of what is asked of an endpoint: as gRPC has it the host of a `dns` target, else, and where there are
+/// several targets, the endpoint's address without its zone (RFC 6874 section 4), and `localhost` for a Unix socket.
+pub(in crate::control) fn origin(target: Option<&Target>, address: &Address) -> Uri {
     let authority = match (target, address) {
-        (Target::Dns { host, port, .. }, _) if host.contains(':') => format!("[{host}]:{port}"),
-        (Target::Dns { host, port, .. }, _) => format!("{host}:{port}"),
+        (Some(Target::Dns { host, port, .. }), _) if host.contains(':') => format!("[{host}]:{port}"),
+        (Some(Target::Dns { host, port, .. }), _) => format!("{host}:{port}"),
         (_, Address::Tcp(address)) => SocketAddr::new(address.ip(), address.port()).to_string(),
         (_, Address::Unix(_)) => "localhost".to_owned(),
     };
@@ -166,7 +166,7 @@ mod tests {
             ("unix:/run/x.sock", unix, "http://localhost/"),
             ("file:/etc/orders.yaml", tcp("[fe80::1%3]:50051"), "http://[fe80::1]:50051/"),
         ] {
-            assert_eq!(origin(&Target::parse(target).unwrap(), &address).to_string(), expected);
+            assert_eq!(origin(Some(&Target::parse(target).unwrap()), &address).to_string(), expected);
         }
     }
 

@@ -125,7 +125,7 @@ impl Checked {
 pub(super) struct Checker {
     config: HealthCheckConfig,
     cluster: Arc<str>,
-    target: Target,
+    target: Option<Target>,
     service: Arc<str>,
     telemetry: Arc<ClusterTelemetry>,
     clock: Clock,
@@ -153,7 +153,7 @@ impl Checker {
         Self {
             config: setup.config.clone(),
             cluster: setup.cluster.into(),
-            target: setup.target.clone(),
+            target: setup.target.cloned(),
             service: service.into(),
             telemetry: Arc::clone(&setup.telemetry),
             clock,
@@ -229,7 +229,7 @@ impl Checker {
         let address = endpoint.address().clone();
         self.ledger.enter(&address, now);
         let question = Question {
-            origin: origin(&self.target, &address),
+            origin: origin(self.target.as_ref(), &address),
             address: address.clone(),
             service: Arc::clone(&self.service),
         };

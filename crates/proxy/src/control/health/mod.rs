@@ -51,8 +51,8 @@ pub(super) struct Setup<'a> {
     pub(super) config: &'a HealthCheckConfig,
     /// The cluster's name.
     pub(super) cluster: &'a str,
-    /// What the endpoints come from: it names the authority that is asked for.
-    pub(super) target: &'a Target,
+    /// What the endpoints come from, if that is one target: it names the authority that is asked for.
+    pub(super) target: Option<&'a Target>,
     pub(super) telemetry: Arc<ClusterTelemetry>,
     /// Checks that may wait for an answer at once: [`CHECKS_IN_FLIGHT_MAX`].
     pub(super) in_flight_max: usize,

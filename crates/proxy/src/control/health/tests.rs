@@ -78,7 +78,7 @@ impl World {
         let checks = HealthChecks::start(&Setup {
             config,
             cluster: "orders",
-            target: &target,
+            target: Some(&target),
             telemetry: Arc::clone(&cluster),
             in_flight_max,
             now: Duration::from_secs(7),

@@ -72,8 +72,8 @@ pub(super) struct Setup<'a> {
     pub(super) metrics: Arc<[UtilizationMetric]>,
     /// The cluster's name.
     pub(super) cluster: &'a str,
-    /// What the endpoints come from: it names the authority that is asked for.
-    pub(super) target: &'a Target,
+    /// What the endpoints come from, if that is one target: it names the authority that is asked for.
+    pub(super) target: Option<&'a Target>,
     /// How long a connection attempt may take.
     pub(super) connect_timeout: Duration,
     /// When a stream that ended is opened again.
@@ -87,7 +87,7 @@ pub(super) struct Setup<'a> {
 /// The streams of one cluster; they end when it is dropped.
 pub(super) struct LoadStreams {
     shared: Arc<Shared>,
-    target: Target,
+    target: Option<Target>,
     runtime: Handle,
     followed: Mutex<Followed>,
 }
@@ -148,7 +148,7 @@ impl LoadStreams {
         let followed = Followed { set: None, streams: HashMap::new(), is_closed: false, rng };
         Self {
             shared: Arc::new(shared),
-            target: setup.target.clone(),
+            target: setup.target.cloned(),
             runtime: Handle::current(),
             followed: Mutex::new(followed),
         }
@@ -174,7 +174,7 @@ impl LoadStreams {
         let status = Arc::new(Mutex::new(LoadStatus::default()));
         let follower = Follower {
             shared: Arc::clone(&self.shared),
-            origin: origin(&self.target, endpoint.address()),
+            origin: origin(self.target.as_ref(), endpoint.address()),
             endpoint: Arc::clone(endpoint),
             status: Arc::clone(&status),
             rng: SmallRng::seed_from_u64(seed),

@@ -182,7 +182,7 @@ impl World {
             period,
             metrics: metrics.iter().map(|name| name.parse().unwrap()).collect(),
             cluster: "orders",
-            target: &Target::parse("dns:///orders:50051").unwrap(),
+            target: Some(&Target::parse("dns:///orders:50051").unwrap()),
             connect_timeout: PATIENCE,
             backoff: BackoffConfig { base: BASE, ..BackoffConfig::default() },
             telemetry: Arc::clone(&cluster),
