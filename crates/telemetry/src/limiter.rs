@@ -59,12 +59,6 @@ impl LogLimiter {
             }
         }
     }
-
-    /// A cause whose lines this thread left out and that has been quiet here since, with their number: to be called now and
-    /// then, until `None`, so that the end of a burst is told too. The caller logs one line for it.
-    pub fn take_suppressed(&mut self, now: Duration) -> Option<(&'static str, u64)> {
-        self.budgets.take_suppressed(now)
-    }
 }
 
 impl Budgets {
@@ -83,13 +77,6 @@ impl Budgets {
         }
         known.logged_at = now;
         Some(std::mem::take(&mut known.suppressed).saturating_add(left_out))
-    }
-
-    fn take_suppressed(&mut self, now: Duration) -> Option<(&'static str, u64)> {
-        let due = |cause: &&mut Cause| cause.suppressed > 0 && now.saturating_sub(cause.logged_at) >= PERIOD;
-        let cause = self.causes.iter_mut().find(due)?;
-        cause.logged_at = now;
-        Some((cause.name, std::mem::take(&mut cause.suppressed)))
     }
 }
 
@@ -161,17 +148,5 @@ mod tests {
         let shared = SharedLogLimiter::default();
         assert_eq!(LogLimiter::sharing(&shared).allow("reset", T0), Some(0));
         assert_eq!(LogLimiter::sharing(&shared).allow("reset", T0 - PERIOD), None);
-    }
-
-    #[test]
-    fn the_end_of_a_burst_is_told_once() {
-        let mut limiter = LogLimiter::default();
-        limiter.allow("reset", T0);
-        limiter.allow("reset", T0);
-        limiter.allow("goaway", T0);
-        assert_eq!(limiter.take_suppressed(T0 + PERIOD - NANO), None);
-        assert_eq!(limiter.take_suppressed(T0 + PERIOD), Some(("reset", 1)));
-        assert_eq!(limiter.take_suppressed(T0 + PERIOD), None);
-        assert_eq!(limiter.allow("reset", T0 + PERIOD), None, "the line just told counts as one");
     }
 }
