@@ -47,4 +47,4 @@ pub use file::MAX_FILE_BYTES;
 pub use merge::{read_all_local, watch_all};
 pub use options::{MAX_SEARCH_DOMAINS, ResolveOptions, SearchList};
 pub use state::ResolverState;
-pub use watch::{ResolveNow, Watch, read_local, watch};
+pub use watch::{ResolveNow, Watch, watch};

@@ -67,7 +67,7 @@ pub fn watch(target: &Target, options: &ResolveOptions, rng: SmallRng) -> Watch 
 ///
 /// # Errors
 /// The file cannot be read, or is no list of endpoints.
-pub fn read_local(target: &Target) -> Option<Result<Endpoints, ResolveError>> {
+pub(crate) fn read_local(target: &Target) -> Option<Result<Endpoints, ResolveError>> {
     match Way::to(target) {
         Way::Named(endpoints) => Some(Ok(endpoints)),
         Way::File(path) => Some(file::read(path, &mut None)),

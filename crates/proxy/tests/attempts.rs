@@ -10,7 +10,7 @@ use std::sync::Arc;
 use evenkeel_balance::retry::{CodeSet, RetryBudget, RetryBudgetConfig, RetryOn, RetryPolicy};
 use evenkeel_grpc::Code;
 use evenkeel_http2::field::FieldBlock;
-use evenkeel_http2::{ErrorCode, Limits};
+use evenkeel_http2::{ErrorCode, Half, Limits};
 use evenkeel_proxy::worker::mirror::Mirror;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::route::{Route, RouteActions, RouteTable};
@@ -195,4 +195,32 @@ fn a_copy_that_outlives_its_call_for_too_long_is_no_fault_of_its_backend() {
     world.turns(3);
     let counted = [Code::Cancelled, Code::DeadlineExceeded].map(|code| ended_with(&world, "shadow", 2, code));
     assert_eq!(counted, [1, 0]);
+}
+
+#[test]
+fn an_answer_that_is_whole_keeps_its_status_when_the_rest_of_it_is_cut() {
+    let (mut world, client) = retrying(1, Code::Aborted);
+    let backend = world.backends[0];
+    (world.peer(backend).is_silent, world.peer(client).consumes) = (true, false);
+    world.call(client, b'S', 10);
+    world.turns(3);
+    // More than the client's window: the end of it waits in the worker.
+    let now = world.now;
+    let peer = world.peer(backend);
+    let asked = *peer.begun.last().unwrap();
+    peer.http2.send_headers(&mut peer.fields.store, asked, &peer.headers, &[], false).unwrap();
+    peer.http2.send_data(now, asked, &[0; LARGE + 20_000], false).unwrap();
+    peer.http2.send_trailers(&mut peer.fields.store, asked, &peer.trailers).unwrap();
+    world.turns(5);
+    assert_eq!(
+        world.peer(backend).http2.send_half(asked),
+        Half::Closed,
+        "the backend has nothing left to send"
+    );
+    assert!(world.peer(client).ends.is_empty());
+    let cut = world.worker.abort(world.now);
+    world.turns(3);
+    assert_eq!((cut, world.peer(client).ends.clone()), (1, vec![End::Reset(ErrorCode::INTERNAL_ERROR)]));
+    let handled = world.telemetry.snapshot().calls().handled;
+    assert_eq!([Code::Ok, Code::Unavailable, Code::Cancelled].map(|code| handled[code as usize]), [1, 0, 0]);
 }
