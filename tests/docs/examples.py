@@ -44,6 +44,9 @@ def run(stage, name, targets):
         line = re.sub(r"^(admin:|workers:|drain:|access_log:).*", r"# \1", line)
         if re.match(r"    target: ", line):
             line = f"    target: {targets[cluster]}"
+        # One of several targets is replaced by its text.
+        for there, here in targets.items():
+            line = line.replace(f'target: "{there}"', f'target: "{here}"')
         # What belongs to the keys that were taken out.
         text.append(line if not re.match(r"  (address|pre_drain|spread|grace): ", line) else "")
     text += ["admin: { address: 127.0.0.1:0 }", "workers: 1", f"drain: {json.dumps(proxy.QUICK_DRAIN)}"]
@@ -244,6 +247,22 @@ def calls_stay_in_the_proxys_own_zone(stage):
     shares = calls_by_zone("catalog")
     # Zone eu-b has twice the weight of each of the others; within a few calls, as the sequence of shares is even.
     assert shares["us/us-a"] == 0 and abs(shares["eu/eu-b"] - 50) <= 3 and abs(shares["eu/eu-a"] - 25) <= 3, shares
+
+
+@example("failover")
+def calls_leave_the_own_region_when_nothing_is_left_of_it(stage):
+    backends = calls.start_backends(stage, 3)
+    *own, other = backends
+    hosts = ("orders.eu-a", "orders.eu-b", "orders.us")
+    targets = {f"dns:///{host}.example.com:50051": calls.target([one]) for host, one in zip(hosts, backends, strict=True)}
+    running = run(stage, "failover", targets)
+    everywhere(running, ["orders"], 3)
+    client = calls.connect(stage, running.address)
+    assert set(met(client, 60)) == names(own)
+    for one in own:
+        one.kill()
+    eventually(lambda: running.metrics().sum("evenkeel_endpoints", state="READY") == 1, "both of the own region are gone")
+    assert met(client, 20) == {other.name: 20}
 
 
 @example("mirroring")
