@@ -38,8 +38,8 @@ SETTINGS = h2.settings.SettingCodes
 class Served:
     """One connection: answers each request with its own bytes."""
 
-    def __init__(self, sock, seed, is_refused_first):
-        self.is_refused_first = is_refused_first
+    def __init__(self, sock, seed, refusals):
+        self.refusals = refusals
         self.rng = random.Random(seed)
         self.socket = sock
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
@@ -69,17 +69,28 @@ class Served:
     def run(self):
         """Talks until the server has gone away."""
         self.flush()
-        while not (self.leaves and not self.arriving and not self.leaving):
-            if not self.receive():
-                break
+        while not self.is_done() and self.receive():
             for _ in range(self.rng.randint(0, 8)):
                 self.rng.choice(self.steps())()
-            self.flush()
-        # The other side closes: whoever closes with bytes unread answers them with a reset, which may overtake the answers.
-        self.socket.shutdown(socket.SHUT_WR)
-        while self.socket.recv(65_536):
+            try:
+                self.flush()
+            except ConnectionError:
+                if not self.is_done():
+                    raise
+        # The other side closes: whoever closes with bytes unread answers them with a reset, which may overtake the answers. It
+        # may have closed already, when it had all answers, before a PING behind them was read.
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+            while data := self.socket.recv(65_536):
+                for event in self.h2.receive_data(data):
+                    self.on_event(event)
+        except ConnectionError:
             pass
         self.socket.close()
+
+    def is_done(self):
+        """Whether it went away, and owes nobody anything."""
+        return self.leaves and not self.arriving and not self.leaving
 
     def flush(self):
         data = self.h2.data_to_send()
@@ -115,9 +126,11 @@ class Served:
     def on_request(self, stream, call):
         if self.leaves:
             # Behind the last stream that GOAWAY names: the proxy asks somebody else.
+            self.refusals.add(call)
             return
         self.last = stream
-        if self.rng.random() < 0.05 and self.is_refused_first(call):
+        if self.rng.random() < 0.05 and not self.refusals.count(call):
+            self.refusals.add(call)
             self.h2.reset_stream(stream, error_code=7)
             return
         self.arriving[stream] = bytearray()
@@ -182,6 +195,22 @@ class Served:
             self.socket.sendall(len(payload).to_bytes(3, "big") + b"\x07\x00" + bytes(4) + payload)
 
 
+class Refusals:
+    """How often each call was not processed. A proxy repeats one once (gRFC A6), and then says so."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.counts = {}
+
+    def add(self, call):
+        with self.lock:
+            self.counts[call] = self.counts.get(call, 0) + 1
+
+    def count(self, call):
+        with self.lock:
+            return self.counts.get(call, 0)
+
+
 class Server:
     """Listens on several ports; each connection is a conversation with the next seed."""
 
@@ -192,7 +221,7 @@ class Server:
         self.ended = 0
         self.answered = 0
         self.failures = []
-        self.refused = set()
+        self.refusals = Refusals()
         for listener in self.sockets:
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
@@ -214,7 +243,7 @@ class Server:
             threading.Thread(target=self._serve, args=(sock, seed), daemon=True).start()
 
     def _serve(self, sock, seed):
-        served = Served(sock, seed, self._is_refused_first)
+        served = Served(sock, seed, self.refusals)
         try:
             served.run()
         except (AssertionError, OSError, h2.exceptions.ProtocolError) as error:
@@ -223,13 +252,6 @@ class Server:
         with self.lock:
             self.ended += 1
             self.answered += served.answered
-
-    def _is_refused_first(self, call):
-        """Whether nobody refused this call before: a client repeats what was refused once (gRFC A6)."""
-        with self.lock:
-            known = call in self.refused
-            self.refused.add(call)
-            return not known
 
     def close(self):
         for listener in self.sockets:
