@@ -8,6 +8,7 @@
 
 mod cargo_test;
 mod deny;
+mod disk;
 mod suites;
 mod summary;
 
@@ -143,12 +144,14 @@ fn judge(command: &mut Command) -> Result<Outcome> {
 /// Runs `cargo xtask test`; true if nothing failed.
 ///
 /// # Errors
-/// A program that every checkout needs (cargo, git) cannot be started.
+/// A program that every checkout needs (cargo, git, df) cannot be started.
 pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<bool> {
     if args.list {
         list();
         return Ok(true);
     }
+    let shortage = disk::shortage(workspace)?;
+    say_shortage(shortage.as_deref());
     let mut summary = Summary::default();
     for &stage in Stage::value_variants() {
         if !args.only.is_empty() && !args.only.contains(&stage) {
@@ -172,10 +175,19 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<bool> {
         say(format_args!("== {name}: {} in {took}", outcome.verdict()));
         summary.add(name, outcome, &took);
     }
+    if summary.failed() {
+        say_shortage(shortage.as_deref());
+    }
     for line in summary.lines() {
         say(line);
     }
     Ok(!summary.failed())
+}
+
+fn say_shortage(shortage: Option<&str>) {
+    if let Some(shortage) = shortage {
+        say(format_args!("warning: {shortage}"));
+    }
 }
 
 fn list() {

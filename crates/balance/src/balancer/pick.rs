@@ -78,10 +78,10 @@ impl Balancer {
 
     /// Chooses an endpoint other than those a call was tried on; for a retry.
     ///
-    /// [`Pick::Endpoint`] is never one of `tried`, and none that is unhealthy or ejected while one of those is in service. When every
-    /// ready endpoint was tried: [`Pick::Queue`] if another may become ready, else [`Pick::Fail`]; the caller may
-    /// [`pick`](Balancer::pick) again to repeat one. Costs O(t^2) for t
-    /// tried ones, and a full scan of least_request up to t + 1 times. A tried slot may have been forgotten since.
+    /// [`Pick::Endpoint`] is never one of `tried`, and none that is unhealthy or ejected while one of those is in service. When
+    /// every ready endpoint was tried: [`Pick::Queue`] if another may become ready, else [`Pick::Fail`]; the caller may
+    /// [`pick`](Balancer::pick) again to repeat one. Costs O(t^2) for t tried ones, and a full scan of least_request up to t + 1
+    /// times. A tried slot may have been forgotten since.
     pub fn pick_excluding(&mut self, ask: &Ask, tried: &[Slot]) -> Pick {
         // Ask the policy first, so that a retry follows its rule as well. Ends: each turn takes a candidate away.
         while let Some(chosen) = self.group_to_ask(ask) {

@@ -189,23 +189,6 @@ impl<T> PendingQueue<T> {
         Some(call)
     }
 
-    /// Takes the call whose turn it is out of the queue, to be sent now. `dropped` is told those before it that are too late.
-    pub fn pop(
-        &mut self,
-        now: Duration,
-        attempt: Duration,
-        mut dropped: impl FnMut(T, Dropped),
-    ) -> Option<T> {
-        while let Some(turn) = self.next_turn(None, now, attempt) {
-            let (key, too_late) = (turn.key, turn.too_late);
-            let Some(reason) = too_late else { return self.depart(key, now) };
-            if let Some(call) = self.remove(key) {
-                dropped(call, reason);
-            }
-        }
-        None
-    }
-
     /// Takes a call out whose client left, if it still waits.
     pub fn remove(&mut self, key: PendingKey) -> Option<T> {
         let waiting = self.calls.remove(&key)?;

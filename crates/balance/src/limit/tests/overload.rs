@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 use evenkeel_grpc::Code;
 
+use super::pop;
 use crate::attempt::AttemptEnd;
 use crate::factor::Factor;
 use crate::limit::{AdaptiveConfig, AdaptiveLimiter, PendingQueue, Sample};
@@ -161,7 +162,7 @@ impl World {
             let attempt = self.attempt();
             let budget = &self.proxy.budget;
             let calls = &mut self.calls;
-            let next = self.proxy.queue.pop(now, attempt, |call, _| {
+            let next = pop(&mut self.proxy.queue, now, attempt, |call, _| {
                 end_call(&mut calls[call], budget);
             });
             let Some(call) = next else { return };

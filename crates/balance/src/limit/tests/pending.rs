@@ -2,6 +2,7 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 
+use super::pop;
 use crate::limit::{Dropped, PendingKey, PendingQueue, Refused};
 
 const START: Duration = Duration::from_secs(1_000);
@@ -52,7 +53,7 @@ impl World {
 
     fn pop(&mut self, now: Duration) -> Option<u32> {
         let dropped = &mut self.dropped;
-        self.queue.pop(now, Duration::ZERO, |call, why| dropped.push((call, why)))
+        pop(&mut self.queue, now, Duration::ZERO, |call, why| dropped.push((call, why)))
     }
 
     fn expire(&mut self, now: Duration) {
@@ -158,7 +159,7 @@ fn a_call_whose_turn_comes_too_late_is_not_sent() {
     world.push(START, Some(START + MS * 10), 0).unwrap();
     world.push(START, Some(START + MS * 30), 1).unwrap();
     let mut dropped = Vec::new();
-    let sent = world.queue.pop(START + MS * 5, MS * 20, |call, why| dropped.push((call, why)));
+    let sent = pop(&mut world.queue, START + MS * 5, MS * 20, |call, why| dropped.push((call, why)));
     assert_eq!(sent, Some(1));
     assert_eq!(dropped, [(0, Dropped::Hopeless { retry_after: Duration::ZERO })]);
 }

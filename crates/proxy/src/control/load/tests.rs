@@ -268,10 +268,11 @@ async fn what_makes_no_sense_is_counted_and_ends_no_stream() {
 async fn an_endpoint_without_the_service_is_asked_again_on_its_next_connection_only() {
     let server = serve(None, any_port()).await;
     let address = server.address;
-    let world = World::start(&[], &[address]);
+    let (nobody, _) = listen(any_port()).await;
+    let world = World::start(&[], &[address, nobody]);
     world.until("the answer", |world| world.status().state == StreamState::Unimplemented).await;
-    // Ten times the longest time between two attempts.
-    tokio::time::sleep(BASE * 12).await;
+    // In the time that this takes, the other one would have been asked as often.
+    world.until("six attempts elsewhere", |world| world.ends(LoadStreamEnded::Failed) >= 6).await;
     assert_eq!(world.ends(LoadStreamEnded::Unimplemented), 1);
     drop(server);
     let upgraded = serve(Some(Script::of([report(0.5, 100.0, 0.0)])), address).await;
