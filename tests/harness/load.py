@@ -29,8 +29,12 @@ class Load:
 
     def count(self, name):
         """Calls that this backend answered so far."""
+        return self.counts().get(name, 0)
+
+    def counts(self):
+        """Calls that each backend answered so far."""
         with self._lock:
-            return self.answered.get(name, 0)
+            return dict(self.answered)
 
     def _run(self, client):
         while not self._over.is_set():

@@ -5,7 +5,7 @@ import signal
 import grpc
 from harness import calls, proxy
 from harness.poll import eventually
-from harness.suite import test
+from harness.suite import figure, test
 
 CALLS = 300
 
@@ -39,7 +39,9 @@ def a_backend_that_fails_every_call_costs_no_call_and_is_ejected(stage):
     cluster = {"outlier_detection": {}, "retry_budget": budget}
     running, client = start(stage, backends, retry={"max_attempts": 3, "retry_on": ["unavailable"]}, cluster=cluster)
     backends[0].become("UNAVAILABLE")
-    assert codes(client, CALLS) == {"OK": CALLS}
+    ended = codes(client, CALLS)
+    figure("calls that fail while one of three fails each, with retries", 0, f"{CALLS - ended.get('OK', 0)} of {CALLS}")
+    assert ended == {"OK": CALLS}
     eventually(lambda: withheld(running) == {backends[0].address: ["ejected"]}, "it is ejected")
     running.wait_for_line("endpoint ejected")
     endpoint = running.endpoints()[backends[0].address]
@@ -48,10 +50,13 @@ def a_backend_that_fails_every_call_costs_no_call_and_is_ejected(stage):
     before = endpoint["outcomes"]["Unavailable"]
     assert codes(client, CALLS) == {"OK": CALLS}
     after = running.endpoints()[backends[0].address]["outcomes"]["Unavailable"]
-    assert after == before, f"{after - before} calls met it while it was ejected"
     metrics = running.metrics()
+    retries = metrics.sum("evenkeel_retries_total", reason="status")
+    figure("retries for the tries that it failed", "one each", f"{retries:.0f} for {before}")
+    figure("calls that meet it once it is ejected", 0, f"{after - before} of {CALLS}")
+    assert after == before, f"{after - before} calls met it while it was ejected"
     assert metrics.sum("evenkeel_outlier_ejections_total") == 1
-    assert metrics.sum("evenkeel_retries_total", reason="status") == before
+    assert retries == before
 
 
 @test
@@ -94,9 +99,11 @@ def a_frozen_backend_costs_a_hedged_call_nothing_but_the_delay(stage):
     assert codes(client, CALLS) == {"OK": CALLS}
     backends[0].process.send_signal(signal.SIGSTOP)
     try:
-        assert codes(client, CALLS) == {"OK": CALLS}
+        ended = codes(client, CALLS)
+        figure("calls that fail with one of three frozen, hedged", 0, f"{CALLS - ended.get('OK', 0)} of {CALLS}")
+        assert ended == {"OK": CALLS}
         hedges = {name: running.metrics().sum("evenkeel_hedges_total", outcome=name) for name in ("sent", "won")}
-        print(f"{CALLS} calls with one of three backends frozen: hedges {hedges}")
+        figure("hedges that won", f"at least {CALLS // 3}", f"{hedges['won']:.0f} of {hedges['sent']:.0f} sent")
         # Round robin asked the frozen one first for a third of them, and each of those had to be won by another.
         assert hedges["won"] >= CALLS // 3 and hedges["sent"] >= hedges["won"], hedges
         eventually(lambda: sum(one["in_flight"] for one in running.endpoints().values()) == 0, "losers are cancelled")
@@ -126,5 +133,6 @@ def the_budget_bounds_retries_when_everything_fails(stage):
         backend.become("UNAVAILABLE")
     assert codes(client, CALLS) == {"UNAVAILABLE": CALLS}
     attempts = sum(one["outcomes"]["Unavailable"] for one in running.endpoints().values())
+    figure("tries where all three fail each call", f"at most {CALLS * 1.2 + 3:.0f}", f"{attempts} for {CALLS} calls")
     assert CALLS < attempts <= CALLS * 1.2 + 3, f"{attempts} attempts for {CALLS} calls"
     assert running.metrics().sum("evenkeel_retries_denied_total", reason="over_budget") > 0

@@ -8,7 +8,7 @@ import grpc
 import shared
 from harness import calls, proxy
 from harness.poll import eventually
-from harness.suite import test
+from harness.suite import figure, test
 
 # How much longer than it must something may take on a busy machine.
 LATE_SECONDS = 3
@@ -119,6 +119,7 @@ def a_mirror_gets_copies_and_its_death_costs_no_call(stage):
         for _ in range(count):
             assert client.call({"x": "y" * 1000})["backend"] == own.name
         copied = running.metrics().sum("evenkeel_mirrored_calls_total", outcome="sent")
+        figure("copies that a mirror gets", count, f"{copied:.0f} of {count} calls")
         assert copied == count, copied
         answered = {"cluster": mirror.name, "grpc_code": "OK"}
         eventually(
@@ -129,6 +130,8 @@ def a_mirror_gets_copies_and_its_death_costs_no_call(stage):
             if number == count // 2:
                 mirror.kill()
             begun.append(client.begin({"x": "y" * 1000}))
+        failed = sum(call.exception() is not None for call in begun)
+        figure("calls that fail when their mirror is killed among them", 0, f"{failed} of {count}")
         assert [json.loads(call.result())["backend"] for call in begun] == [own.name] * count
 
 
@@ -143,4 +146,5 @@ def a_mirror_that_does_not_answer_delays_nothing(stage):
         for _ in range(50):
             assert client.call({"x": "y" * 20_000})["backend"] == own.name
         took = time.monotonic() - began
+    figure("time of 50 calls whose mirror is frozen", f"below {LATE_SECONDS} s", f"{took:.2f} s")
     assert took < LATE_SECONDS, took

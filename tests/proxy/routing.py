@@ -5,7 +5,7 @@ import json
 import grpc
 import shared
 from harness import calls, proxy, wire
-from harness.suite import Shared, test
+from harness.suite import Shared, figure, test
 
 
 def _start(stage):
@@ -98,18 +98,25 @@ def a_route_matches_metadata_and_regular_expressions(stage):
 
 @test
 def a_split_keeps_its_weights_and_a_key_its_cluster(stage):
-    count = 2000
     with calls.Client(by_metadata.get(stage).address) as client:
 
-        def meet(metadata):
+        def meet(count, metadata):
             begun = [client.begin(service="/other.Service/", metadata=metadata(number)) for number in range(count)]
             return [json.loads(call.result())["backend"] for call in begun]
 
-        by_chance = meet(lambda _: ()).count("b2")
-        assert 0.07 * count < by_chance < 0.13 * count, by_chance
-        first, again = (meet(lambda number: (("x-user", f"user-{number}"),)) for _ in range(2))
-        assert 0.07 * count < first.count("b2") < 0.13 * count, first.count("b2")
-        assert first == again
+        def is_a_tenth(count, cases, what):
+            # Five standard deviations: chance is further off once in two million runs.
+            most_off = 5 * (count * 0.1 * 0.9) ** 0.5
+            least, most = round(count / 10 - most_off), round(count / 10 + most_off)
+            figure(f"{what} at the second cluster of a split 90/10", f"{least} to {most}", f"{cases} of {count}")
+            assert least <= cases <= most, cases
+
+        is_a_tenth(10_000, meet(10_000, lambda _: ()).count("b2"), "calls")
+        first, again = (meet(2000, lambda number: (("x-user", f"user-{number}"),)) for _ in range(2))
+        is_a_tenth(2000, first.count("b2"), "sticky keys")
+        moved = sum(one != other for one, other in zip(first, again, strict=True))
+        figure("sticky keys that meet the other cluster the second time", 0, f"{moved} of 2000")
+        assert moved == 0
 
 
 @test

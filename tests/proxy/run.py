@@ -14,6 +14,7 @@ import affinity  # noqa: E402, F401
 import deadlines  # noqa: E402, F401
 import limiting  # noqa: E402, F401
 import resilience  # noqa: E402, F401
+import under_load  # noqa: E402, F401
 import health  # noqa: E402, F401
 import loads  # noqa: E402, F401
 import failover  # noqa: E402, F401

@@ -1,25 +1,20 @@
 //! `cargo xtask bench brain`: every figure of the balancing brain, beside what it must be.
 //!
-//! A figure is computed by the test that asserts it, which prints it as a line `figure: claim | bound | measured` before it
-//! judges; so a figure cannot be one thing in the table and another in the test. This command runs those tests, one after the
-//! other, and makes a table of their lines. All follow from seeds: they are the same on every machine.
+//! Runs the tests that print the figures ([`super::figures`]), one after the other, and makes a table of their lines. All follow
+//! from seeds: they are the same on every machine.
 //!
 //! The figures of picks and of changes of one endpoint are times, and are measured by examples that print such lines too, with
 //! a fourth part, `missed`, where the bound is not kept. They mean something on a quiet machine only.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use serde_json::json;
+use anyhow::{Result, bail};
 
+use super::figures::{self, Figure, Parts};
 use crate::console::say;
 use crate::process::{self, shell};
 use crate::workspace::Workspace;
-
-/// What a line with a figure has before the figure.
-const MARK: &str = "figure: ";
 
 /// Tests of one part of the brain: its title, Cargo's arguments for their binary, and the tests.
 struct Part(&'static str, &'static [&'static str], &'static [&'static str]);
@@ -80,19 +75,9 @@ const TIMED: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// A figure of one test, or example.
-#[derive(Clone, PartialEq, Debug)]
-struct Figure {
-    claim: String,
-    bound: String,
-    measured: String,
-    /// The test's name, without its module.
-    test: String,
-    is_kept: bool,
-}
-
-/// Figures by part, in order.
-type Parts = Vec<(&'static str, Vec<Figure>)>;
+const HEAD: &str = "# Figures of the balancing brain\n\nMade by `cargo xtask bench brain --out docs/benchmarks/brain.json`. Each \
+                    line is printed by the test that asserts its bound, named below its table; all but the picks' follow from \
+                    seeds.\n";
 
 /// Runs the tests, prints the table and writes it to `out` (JSON) and beside it (Markdown). Whether all bounds are kept.
 pub(super) fn run(workspace: &Workspace, with_picks: bool, out: Option<&Path>) -> Result<bool> {
@@ -105,12 +90,11 @@ pub(super) fn run(workspace: &Workspace, with_picks: bool, out: Option<&Path>) -
             parts.push((title, timed_figures(workspace, package, example)?));
         }
     }
-    let table = table(&parts);
-    say(&table);
+    say(figures::table(&parts));
     if let Some(out) = out {
-        write(&workspace.root().join(out), &parts, &table)?;
+        figures::write(&workspace.root().join(out), &parts, HEAD)?;
     }
-    Ok(parts.iter().flat_map(|(_, figures)| figures).all(|figure| figure.is_kept))
+    Ok(figures::are_kept(&parts))
 }
 
 fn figures_of(workspace: &Workspace, binary: &[&str], tests: &[&str]) -> Result<Vec<Figure>> {
@@ -155,11 +139,8 @@ fn read(text: &str, example: Option<&str>) -> Vec<Figure> {
             }
             None => line,
         };
-        if let Some((_, figure)) = rest.split_once(MARK) {
-            let mut cells = figure.split(" | ").map(|cell| cell.trim().to_owned());
-            let mut cell = || cells.next().unwrap_or_default();
-            let (claim, bound, measured) = (cell(), cell(), cell());
-            figures.push(Figure { claim, bound, measured, test: test.clone(), is_kept: cell() != "missed" });
+        if let Some(figure) = Figure::parse(rest, &test) {
+            figures.push(figure);
         } else if rest == "ok" || rest == "FAILED" {
             verdicts.insert(test.clone(), rest == "ok");
         }
@@ -168,43 +149,6 @@ fn read(text: &str, example: Option<&str>) -> Vec<Figure> {
         figure.is_kept &= verdicts.get(&figure.test).copied().unwrap_or(example.is_some());
     }
     figures
-}
-
-/// The table in Markdown.
-fn table(parts: &Parts) -> String {
-    let mut text = String::new();
-    for (title, figures) in parts {
-        let _ = write!(text, "\n## {title}\n\n| figure | bound | measured | |\n|---|---|---|---|\n");
-        for Figure { claim, bound, measured, is_kept, .. } in figures {
-            let verdict = if *is_kept { "kept" } else { "**missed**" };
-            let _ = writeln!(text, "| {claim} | {bound} | {measured} | {verdict} |");
-        }
-        let mut tests: Vec<&str> = figures.iter().map(|figure| figure.test.as_str()).collect();
-        tests.dedup();
-        let _ = writeln!(
-            text,
-            "\nBy {}.",
-            tests.iter().map(|test| format!("`{test}`")).collect::<Vec<_>>().join(", ")
-        );
-    }
-    text
-}
-
-fn write(out: &Path, parts: &Parts, table: &str) -> Result<()> {
-    let rows: Vec<_> = parts
-        .iter()
-        .flat_map(|(part, figures)| figures.iter().map(move |figure| (part, figure)))
-        .map(|(part, Figure { claim, bound, measured, test, is_kept })| {
-            json!({ "part": part, "claim": claim, "bound": bound, "measured": measured, "test": test, "kept": is_kept })
-        })
-        .collect();
-    let text = serde_json::to_string_pretty(&rows).context("writing the figures as JSON")?;
-    std::fs::write(out, text + "\n").with_context(|| format!("writing {}", out.display()))?;
-    let page = out.with_extension("md");
-    let head = "# Figures of the balancing brain\n\nMade by `cargo xtask bench brain --out docs/benchmarks/brain.json`. Each \
-                line is printed by the test that asserts its bound, named below its table; all but the picks' follow from \
-                seeds.\n";
-    std::fs::write(&page, format!("{head}{table}")).with_context(|| format!("writing {}", page.display()))
 }
 
 #[cfg(test)]
@@ -240,18 +184,5 @@ mod tests {
         let text = "figure: pick | at most 100 ns | 90 ns\nfigure: pick | at most 100 ns | 101 ns | missed\n";
         let figures = read(text, Some("pick_cost"));
         assert_eq!(figures.iter().map(|figure| figure.is_kept).collect::<Vec<_>>(), [true, false]);
-    }
-
-    #[test]
-    fn the_table_names_what_is_missed_and_the_tests() {
-        let figure = Figure {
-            claim: "a".to_owned(),
-            bound: "b".to_owned(),
-            measured: "c".to_owned(),
-            test: "t".to_owned(),
-            is_kept: false,
-        };
-        let text = table(&vec![("Part", vec![figure])]);
-        assert!(text.contains("| a | b | c | **missed** |\n\nBy `t`.\n"), "{text}");
     }
 }

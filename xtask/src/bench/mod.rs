@@ -2,6 +2,8 @@
 
 mod brain;
 mod engine;
+mod figures;
+mod live;
 
 use std::path::PathBuf;
 
@@ -23,9 +25,10 @@ const PEERS: [&str; 5] = ["haproxy", "nginx", "nghttp2", "envoy", "python"];
   cargo xtask bench peers --quick --only evenkeel,haproxy
   cargo xtask bench pick              cost of a pick for each policy
   cargo xtask bench brain --out docs/benchmarks/brain.json
+  cargo xtask bench live --out docs/benchmarks/live.json
   cargo xtask bench engine            instructions for each call beside the h2 crate
 
-But for `engine`, which counts, the machine should be quiet: both cores are used, and what else runs shows in the spread.")]
+But for `engine` and `live`, which count, the machine should be quiet: both cores are used, and what else runs shows in the spread.")]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     bench: Bench,
@@ -54,6 +57,12 @@ enum Bench {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// What killed, frozen and slow backends cost real calls, and splits, mirrors, retries and hedges do, in counts; two minutes.
+    Live {
+        /// Where to write the figures: JSON here, Markdown beside it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Nanoseconds for each pick, by policy, with 3 and with 10,000 endpoints.
     Pick,
 }
@@ -64,6 +73,7 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<bool> {
         Bench::Peers { args } => compare(workspace, args),
         Bench::Engine { out } => engine::run(workspace, out.as_deref()),
         Bench::Brain { picks, out } => brain::run(workspace, *picks, out.as_deref()),
+        Bench::Live { out } => live::run(workspace, out.as_deref()),
         Bench::Pick => cargo(
             workspace,
             &["run", "--release", "--quiet", "-p", "evenkeel-balance", "--example", "pick_cost"],

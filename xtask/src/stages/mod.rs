@@ -9,7 +9,7 @@
 mod cargo_test;
 mod deny;
 mod disk;
-mod suites;
+pub(crate) mod suites;
 mod summary;
 
 use std::process::Command;

@@ -40,8 +40,7 @@ pub(super) fn run(workspace: &Workspace, only: &[String], release: bool) -> Resu
     for missing in peers::install_all(workspace)? {
         outcome.skip(format!("{} ({})", missing.peer, missing.reason));
     }
-    let python = workspace.peers().join("bin/python");
-    if !python.is_file() {
+    if !workspace.peers().join("bin/python").is_file() {
         for name in suites.keys() {
             outcome.skip(format!("tests/{name} (the peer python is missing)"));
         }
@@ -54,9 +53,7 @@ pub(super) fn run(workspace: &Workspace, only: &[String], release: bool) -> Resu
     };
     let mut failed = Vec::new();
     for (name, path) in &suites {
-        let mut command = Command::new(&python);
-        command.arg("-u").arg(path).current_dir(workspace.root());
-        command.env("EVENKEEL_BIN", &binary).env("EVENKEEL_PEERS", workspace.peers());
+        let mut command = command(workspace, &binary, path);
         let suite = run_one(name, &mut command, LIMIT, &mut |line| say(line))?;
         if suite.counts.failed > 0 {
             failed.push(name.as_str());
@@ -107,8 +104,19 @@ fn build_command(workspace: &Workspace, release: bool) -> Command {
     cargo
 }
 
+/// The command that runs a suite's program against the binary.
+pub(crate) fn command(workspace: &Workspace, binary: &Path, program: &Path) -> Command {
+    let mut command = Command::new(workspace.peers().join("bin/python"));
+    command.arg("-u").arg(program).current_dir(workspace.root());
+    command.env("EVENKEEL_BIN", binary).env("EVENKEEL_PEERS", workspace.peers());
+    command
+}
+
 /// Builds every binary and example; gives back the path of `evenkeel`, or nothing if the build fails.
-fn build(workspace: &Workspace, release: bool) -> Result<Option<PathBuf>> {
+///
+/// # Errors
+/// Cargo cannot be started, or builds no such binary.
+pub(crate) fn build(workspace: &Workspace, release: bool) -> Result<Option<PathBuf>> {
     let mut cargo = build_command(workspace, release);
     say(shell(&cargo));
     let mut binary = None;
