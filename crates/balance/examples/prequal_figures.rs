@@ -1,8 +1,8 @@
 //! prequal against other policies, in the simulated testbed of its paper.
 //!
-//! `cargo run --release -p evenkeel-balance --example prequal_figures` prints, for one seed:
+//! `cargo run --release -p evenkeel-balance --example prequal_figures` prints, in Markdown and for one seed:
 //! 1. the latencies by policy at 70 % and 90 % load (the paper's figure 7);
-//! 2. the latency and the errors of a ramp of load (figure 6);
+//! 2. the 99th percentile and the errors by load, of all policies (figure 6 and what is below it);
 //! 3. how both depend on what the paper does not say of its testbed. Each row has one thing changed.
 
 #[path = "../tests/testbed/mod.rs"]
@@ -14,6 +14,11 @@ use testbed::{Compared, Figures, LEAST_REQUEST, PEAK_EWMA, PREQUAL, RAMP, Testbe
 
 const SEED: u64 = 1;
 
+const POLICIES: [Compared; 4] = [PREQUAL, PEAK_EWMA, LEAST_REQUEST, WEIGHTED_ROUND_ROBIN];
+
+/// Loads below those of the ramp.
+const MODERATE: [f64; 4] = [0.4, 0.5, 0.6, 0.7];
+
 fn millis(figures: &Figures, quantile: f64) -> f64 {
     figures.quantile(quantile).as_secs_f64() * 1e3
 }
@@ -24,34 +29,35 @@ fn percent(figures: &Figures) -> f64 {
 
 #[expect(clippy::print_stdout, reason = "the figures are the example's output")]
 fn by_policy(testbed: &Testbed) {
-    println!("{:<6}{:<22}{:>9}{:>9}{:>9}{:>9}{:>10}", "load", "ms", "p50", "p90", "p99", "p99.9", "errors");
+    println!("\n## Latencies at 70 % and 90 % load\n");
+    println!(
+        "| load | policy | p50, ms | p90 | p99 | p99.9 | calls that fail |\n|---|---|---|---|---|---|---|"
+    );
     for load in [0.7, 0.9] {
-        for compared in [PREQUAL, PEAK_EWMA, LEAST_REQUEST, WEIGHTED_ROUND_ROBIN] {
+        for compared in POLICIES {
             let figures = testbed.run(compared.policy(), load, SEED);
             let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|quantile| millis(&figures, quantile));
             let errors = percent(&figures);
-            println!("{load:<6}{:<22}{p50:>9.0}{p90:>9.0}{p99:>9.0}{p999:>9.0}{errors:>8.3} %", compared.0);
+            println!(
+                "| {load} | {} | {p50:.0} | {p90:.0} | {p99:.0} | {p999:.0} | {errors:.3} % |",
+                compared.0
+            );
         }
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are the example's output")]
-fn ramp(testbed: &Testbed) {
+fn by_load(testbed: &Testbed) {
     let capacity = testbed.run(PREQUAL.policy(), RAMP[0], SEED).least_capacity;
-    println!("\nat the worst moment the servers could serve a load of {capacity:.2}");
-    println!("{:<6}{:>29}{:>32}", "", PREQUAL.0, WEIGHTED_ROUND_ROBIN.0);
-    println!(
-        "{:<6}{:>9}{:>10}{:>10}{:>12}{:>10}{:>10}",
-        "load", "p99", "p99.9", "errors", "p99", "p99.9", "errors"
-    );
-    for load in RAMP {
-        print!("{load:<6}");
-        for compared in [PREQUAL, WEIGHTED_ROUND_ROBIN] {
+    println!("\n## p99 by load, ms, and calls that fail\n");
+    println!("At the worst moment the servers could serve a load of {capacity:.2}.\n");
+    println!("| load | {} |\n|---|---|---|---|---|", POLICIES.map(|compared| compared.0).join(" | "));
+    for load in MODERATE.into_iter().chain(RAMP) {
+        let cells = POLICIES.map(|compared| {
             let figures = testbed.run(compared.policy(), load, SEED);
-            let [p99, p999] = [0.99, 0.999].map(|quantile| millis(&figures, quantile));
-            print!("{p99:>9.0}{p999:>10.0}{:>8.3} %  ", percent(&figures));
-        }
-        println!();
+            format!("{:.0}; {:.3} %", millis(&figures, 0.99), percent(&figures))
+        });
+        println!("| {load} | {} |", cells.join(" | "));
     }
 }
 
@@ -79,14 +85,15 @@ fn variations() -> Vec<(&'static str, Testbed)> {
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are the example's output")]
-fn sweep() {
+fn by_testbed() {
+    println!("\n## Other testbeds\n");
     println!(
-        "\n{:<32}{:>9}{:>48}{:>10}{:>10}",
-        "", "prequal", "its p99 at load 0.9, in shares of that of", "errors", "least"
+        "prequal's p99 at load 0.9, and what share it is of that of others; the share of its calls that fail at 1.74; and the \
+         load that the servers could serve at the worst moment.\n"
     );
+    let [robin, least, peak] = [WEIGHTED_ROUND_ROBIN, LEAST_REQUEST, PEAK_EWMA].map(|compared| compared.0);
     println!(
-        "{:<32}{:>9}{:>22}{:>15}{:>11}{:>10}{:>10}",
-        "", "p99 ms", WEIGHTED_ROUND_ROBIN.0, LEAST_REQUEST.0, PEAK_EWMA.0, "at 1.74", "capacity"
+        "| testbed | p99, ms | of {robin}'s | of {least}'s | of {peak}'s | fail at 1.74 | capacity |\n|---|---|---|---|---|---|---|"
     );
     for (name, testbed) in variations() {
         let p99 = |compared: Compared| millis(&testbed.run(compared.policy(), 0.9, SEED), 0.99);
@@ -96,13 +103,22 @@ fn sweep() {
         let heavy = testbed.run(PREQUAL.policy(), 1.74, SEED);
         let (errors, capacity) = (percent(&heavy), heavy.least_capacity);
         println!(
-            "{name:<32}{prequal:>9.0}{robin:>22.2}{least:>15.2}{peak:>11.2}{errors:>8.3} %{capacity:>10.2}"
+            "| {name} | {prequal:.0} | {robin:.2} | {least:.2} | {peak:.2} | {errors:.3} % | {capacity:.2} |"
         );
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are the example's output")]
 fn main() {
+    println!(
+        "# prequal and other policies by load\n\n\
+         Made by `cargo run --release -p evenkeel-balance --example prequal_figures > docs/benchmarks/prequal.md`. The testbed is \
+         that of the paper (Wydrowski et al., NSDI 2024, section 5), in simulated time around the real balancers: 100 clients, \
+         100 servers of two kinds, antagonists, and a deadline of 5 s, with which a call that fails counts. Load 1.0 is what the \
+         servers' allocations serve. Model and parameters: `crates/balance/tests/testbed/mod.rs`; seed {SEED}. The bounds of \
+         [brain.md](brain.md) are asserted with half as many servers and clients."
+    );
     by_policy(&Testbed::default());
-    ramp(&Testbed::default());
-    sweep();
+    by_load(&Testbed::default());
+    by_testbed();
 }
