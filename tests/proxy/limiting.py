@@ -99,6 +99,7 @@ def calls_above_the_adaptive_limit_wait_and_are_all_answered(stage):
     running, client = start(stage, backends, cluster={"adaptive_concurrency": adaptive})
     held = [client.begin({"hold": "x"}) for _ in range(10)]
     eventually(lambda: running.clusters()["default"]["pending"] == 8, "eight wait")
+    assert running.metrics().sum("evenkeel_cluster_pending_calls", cluster="default") == 8
     assert in_flight(running) == 2
     backends[0].release("x")
 
@@ -108,6 +109,7 @@ def calls_above_the_adaptive_limit_wait_and_are_all_answered(stage):
 
     eventually(all_are_answered, "they are served one after the other")
     assert codes(held) == {"OK": 10}
+    assert running.metrics().sum("evenkeel_cluster_pending_calls", cluster="default") == 0
 
 
 @test

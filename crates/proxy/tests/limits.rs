@@ -13,7 +13,7 @@ use evenkeel_balance::limit::{
     RateLimiter, Resource, Scope,
 };
 use evenkeel_balance::retry::{CodeSet, RetryOn, RetryPolicy};
-use evenkeel_balance::{Address, EndpointSet};
+use evenkeel_balance::{Address, EndpointSet, Policy};
 use evenkeel_grpc::Code;
 use evenkeel_http2::{Half, Limits, StreamKey};
 use evenkeel_proxy::worker::affinity::KeySource;
@@ -71,6 +71,12 @@ fn silence(world: &mut World, is_silent: bool) {
 
 fn served(world: &World) -> Vec<usize> {
     world.backends.iter().map(|backend| world.peers[backend].1.served).collect()
+}
+
+/// The clusters that are told of, and how many calls wait at each.
+fn waiting(world: &World) -> Vec<(String, u64)> {
+    let clusters = world.telemetry.snapshot().clusters;
+    clusters.iter().map(|cluster| (cluster.name.to_string(), cluster.pending)).collect()
 }
 
 fn counted(world: &World, event: Event) -> u64 {
@@ -218,12 +224,37 @@ fn the_cluster_s_bound_of_waiting_calls_holds_and_is_given_back_when_clients_lea
     world.turns(3);
     assert_eq!(world.peer(client).ends, [UNAVAILABLE; 2]);
     assert_eq!((breaker.used(Resource::Pending), world.worker.usage().pending), (3, 3));
+    assert_eq!(waiting(&world), [("test".to_owned(), 3)]);
     assert_eq!(counted(&world, Event::Limited(Limited::MaxPending)), 2);
     for stream in &streams[1..4] {
         world.peer(client).cancel(*stream);
     }
     world.turns(3);
     assert_eq!((breaker.used(Resource::Pending), world.worker.usage().pending), (0, 0));
+    assert_eq!(waiting(&world), [("test".to_owned(), 0)]);
+}
+
+#[test]
+fn calls_that_wait_are_told_of_a_cluster_until_it_is_gone_and_its_last_call_too() {
+    let (mut world, client) = world(1, |cluster, _| {
+        cluster.wait_for_ready = true;
+        cluster.endpoints = Some(Arc::new(EndpointSet::new(&[])));
+    });
+    let streams: Vec<_> = (0..2).map(|_| call_with(&mut world, client, &[])).collect();
+    world.turns(2);
+    let of = |name: &str, count: u64| (name.to_owned(), count);
+    assert_eq!(waiting(&world), [of("test", 2)]);
+    // The same cluster to an operator, another record to the worker.
+    world.change_cluster(|cluster| cluster.policy = Policy::Random);
+    assert_eq!(waiting(&world), [of("test", 2)]);
+    world.change_cluster(|cluster| cluster.name = "successor".into());
+    world.turns(1);
+    assert_eq!(waiting(&world), [of("successor", 0), of("test", 2)]);
+    for stream in streams {
+        world.peer(client).cancel(stream);
+    }
+    world.turns(3);
+    assert_eq!(waiting(&world), [of("successor", 0)]);
 }
 
 #[test]

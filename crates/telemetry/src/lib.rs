@@ -33,8 +33,8 @@ mod worker;
 
 pub use call::{CODES, CallEnd, CallKind, CallTotals, Messages};
 pub use cluster::{
-    ClusterSample, ClusterTelemetry, EndpointSample, EndpointStats, EndpointTelemetry, EndpointTotals,
-    MAX_CLUSTER_SERIES, MAX_ENDPOINT_SERIES, ResolverTotals,
+    ClusterSample, ClusterStats, ClusterTelemetry, EndpointSample, EndpointStats, EndpointTelemetry,
+    EndpointTotals, MAX_CLUSTER_SERIES, MAX_ENDPOINT_SERIES, ResolverTotals,
 };
 pub use counter::SharedCounter;
 pub use event::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::limit::PendingQueue;
 use evenkeel_balance::{Balancer, BalancerConfig, EndpointSet, Slot, WorkerShare};
-use evenkeel_telemetry::EndpointStats;
+use evenkeel_telemetry::{ClusterStats, EndpointStats};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -48,6 +48,8 @@ pub(super) struct WorkerCluster {
     pub(super) removed: Vec<Slot>,
     /// Calls that wait, by their places among the worker's calls.
     pub(super) pending: PendingQueue<u32>,
+    /// Where this worker tells how many they are; `None` if nothing is counted, or there is nothing more to tell.
+    pub(super) stats: Option<ClusterStats>,
     pub(super) timer: Option<(TimerId, Duration)>,
     /// When waiting calls are looked at again without anything having happened: they may begin a further connection to an
     /// endpoint whose connections are full, or find a place that another worker gave back.
@@ -78,11 +80,23 @@ impl WorkerCluster {
             conns: Vec::new(),
             removed: Vec::new(),
             pending,
+            stats: None,
             timer: None,
             further_at: None,
             is_configured: true,
             taken: None,
             last_error: None,
+        }
+    }
+
+    /// Tells how many calls wait, after a change. Of a cluster that is no longer configured it tells until none does, so that
+    /// its series can end.
+    pub(super) fn tell_pending(&mut self) {
+        if let Some(stats) = &self.stats {
+            stats.set_pending(self.pending.len());
+            if !self.is_configured && self.pending.is_empty() {
+                self.stats = None;
+            }
         }
     }
 

@@ -100,6 +100,7 @@ impl Worker {
         }
         self.cluster_of = snapshot.clusters.iter().map(|cluster| self.place_cluster(cluster)).collect();
         for id in 0..self.clusters.len() {
+            self.attach_cluster(id as u32);
             self.take_endpoints(now, id as u32);
         }
     }

@@ -92,15 +92,21 @@ impl Worker {
     pub fn observe(&mut self, observer: Observer) {
         self.observer = Some(observer);
         for id in 0..self.clusters.len() {
+            let slots: Vec<Slot> = self.clusters[id].balancer.slots().map(|status| status.slot).collect();
             self.attach_cluster(id as u32);
+            self.attach_endpoints(id as u32, &slots);
         }
     }
 
-    /// Looks up the statistics of all of a cluster's endpoints.
-    fn attach_cluster(&mut self, id: u32) {
-        let slots: Vec<Slot> =
-            self.clusters[id as usize].balancer.slots().map(|status| status.slot).collect();
-        self.attach_endpoints(id, &slots);
+    /// Looks up the statistics of a cluster, as long as it is configured.
+    pub(super) fn attach_cluster(&mut self, id: u32) {
+        let cluster = &mut self.clusters[id as usize];
+        if let Some(observer) =
+            self.observer.as_ref().filter(|_| cluster.is_configured && cluster.stats.is_none())
+        {
+            cluster.stats = Some(observer.telemetry.cluster(&cluster.settings.name).attach());
+        }
+        cluster.tell_pending();
     }
 
     /// Looks up the statistics of these endpoints of a cluster, so that no call has to.

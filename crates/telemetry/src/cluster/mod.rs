@@ -12,15 +12,19 @@
 //! out and frees their places. Endpoints come and go with each deploy; series that stay would fill memory
 //! (linkerd/linkerd2#12916).
 
+mod stats;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::call::{CallEnd, CallRow, CallTotals, Messages};
+use crate::call::{CallRow, CallTotals};
 use crate::counter::{Counter, SharedCounter};
 use crate::event::{HealthCheckResult, LoadReported, LoadStreamEnded};
-use crate::shards::{Attached, Shards, lock};
+use crate::shards::{Shards, lock};
+
+pub use self::stats::{ClusterStats, EndpointStats};
 
 /// Endpoints with series of their own, over all clusters; up to 40 lines of metrics each.
 pub const MAX_ENDPOINT_SERIES: usize = 1000;
@@ -129,61 +133,14 @@ impl EndpointTelemetry {
     }
 }
 
-/// A worker's handle to count what it does with one endpoint: neither `Clone` nor `Sync`.
-#[derive(Debug)]
-pub struct EndpointStats {
-    row: Attached<EndpointRow>,
-    /// Keeps the series alive until the last call is counted, also after the endpoint left its cluster.
-    _endpoint: Arc<EndpointTelemetry>,
-}
-
-impl EndpointStats {
-    /// Counts an attempt that begins.
-    #[inline]
-    pub fn call_started(&self) {
-        self.row.calls.call_started();
-    }
-
-    /// Counts messages of an attempt that goes on, since the last report: see
-    /// [`crate::WorkerStats::call_progressed`].
-    #[inline]
-    pub fn call_progressed(&self, messages: Messages) {
-        self.row.calls.call_progressed(messages);
-    }
-
-    /// Counts an attempt that ends. Exactly one for each [`EndpointStats::call_started`].
-    #[inline]
-    pub fn call_finished(&self, end: &CallEnd) {
-        self.row.calls.call_finished(end);
-    }
-
-    /// Counts a connection that became ready.
-    pub fn connect_succeeded(&self) {
-        self.row.connects_succeeded.add(1);
-    }
-
-    /// Counts a connection that failed before it was ready.
-    pub fn connect_failed(&self) {
-        self.row.connects_failed.add(1);
-    }
-
-    /// Counts the end of a connection that had been ready.
-    pub fn disconnected(&self) {
-        self.row.disconnections.add(1);
-    }
-
-    /// Counts a stream that the endpoint reset.
-    pub fn reset(&self) {
-        self.row.resets.add(1);
-    }
-}
-
 /// One cluster; held by whoever counts for it.
 #[derive(Debug)]
 pub struct ClusterTelemetry {
     places: Arc<Places>,
     endpoints: Mutex<Endpoints>,
     resolver: Mutex<ResolverTotals>,
+    /// Calls that wait, of each worker.
+    pending: Shards<SharedCounter>,
     /// By [`HealthCheckResult`].
     health_checks: [SharedCounter; HEALTH_RESULTS],
     /// Of reports apart from calls, by [`LoadReported`].
@@ -243,6 +200,7 @@ impl ClusterTelemetry {
             places,
             endpoints: Mutex::default(),
             resolver: Mutex::default(),
+            pending: Shards::default(),
             health_checks: Default::default(),
             load_reports: Default::default(),
             load_streams: Default::default(),
@@ -263,6 +221,19 @@ impl ClusterTelemetry {
         let endpoint = Arc::new(EndpointTelemetry { rows: Shards::default(), place });
         endpoints.by_address.insert(address.into(), Arc::clone(&endpoint));
         endpoint
+    }
+
+    /// A handle for one worker to tell how many of its calls wait.
+    #[must_use]
+    pub fn attach(self: &Arc<Self>) -> ClusterStats {
+        ClusterStats { pending: self.pending.attach(SharedCounter::default), _cluster: Arc::clone(self) }
+    }
+
+    /// Calls that wait now, over all workers.
+    fn pending(&self) -> u64 {
+        let mut calls = 0;
+        self.pending.for_each(|of_worker| calls += of_worker.get());
+        calls
     }
 
     /// Notes `count` answers of the resolver, the newest at `now`. None of them changes nothing.
@@ -323,6 +294,7 @@ impl ClusterTelemetry {
         ClusterSample {
             name: name.into(),
             resolver: self.resolver(),
+            pending: self.pending(),
             health_checks: self.health_checks.each_ref().map(SharedCounter::get),
             load_reports: self.load_reports.each_ref().map(SharedCounter::get),
             load_streams: self.load_streams.each_ref().map(SharedCounter::get),
@@ -338,6 +310,8 @@ pub struct ClusterSample {
     pub name: Box<str>,
     /// What its resolver did.
     pub resolver: ResolverTotals,
+    /// Calls that wait for an endpoint or a place, over all workers.
+    pub pending: u64,
     /// Results of its endpoints' active checks, by [`HealthCheckResult`].
     pub health_checks: [u64; HEALTH_RESULTS],
     /// Load reports that came apart from calls, by [`LoadReported`].

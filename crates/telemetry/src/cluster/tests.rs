@@ -1,6 +1,7 @@
 use evenkeel_grpc::Code;
 
 use super::*;
+use crate::call::{CallEnd, Messages};
 
 fn end() -> CallEnd {
     CallEnd::new(Code::Ok, Duration::from_millis(1), Messages { request: 1, response: 1 })
@@ -39,6 +40,26 @@ fn an_endpoint_is_the_sum_of_its_workers() {
     assert_eq!((totals.calls.started, totals.calls.ended(), totals.calls.in_flight()), (3, 1, 2));
     assert_eq!((totals.connects_succeeded, totals.connects_failed), (2, 1));
     assert_eq!((totals.disconnections, totals.resets, totals.connections_active()), (1, 1, 1));
+}
+
+#[test]
+fn waiting_calls_are_the_sum_of_the_workers_that_are_there() {
+    let clusters = Clusters::default();
+    let cluster = clusters.cluster("orders");
+    let pending = || clusters.samples()[0].pending;
+    let (a, b) = (cluster.attach(), cluster.attach());
+    assert_eq!(pending(), 0);
+    a.set_pending(3);
+    b.set_pending(2);
+    assert_eq!(pending(), 5);
+    a.set_pending(1);
+    assert_eq!(pending(), 3);
+    drop(b);
+    assert_eq!(pending(), 1, "a worker that is gone has no calls");
+    let successor = cluster.attach();
+    assert_eq!(pending(), 1);
+    drop((a, successor, cluster));
+    assert!(clusters.samples().is_empty());
 }
 
 #[test]

@@ -139,6 +139,10 @@ impl Metrics {
                 sums.iter().map(|((cluster, value), sum)| ([("cluster", *cluster), (label, *value)], *sum));
             families.gauges(name, help, series)?;
         }
+        let waiting =
+            self.snapshot.clusters.iter().map(|cluster| ([("cluster", &*cluster.name)], cluster.pending));
+        let help = "Calls that wait for an endpoint or for a place under a limit.";
+        families.gauges("evenkeel_cluster_pending_calls", help, waiting)?;
         self.encode_health_checks(families)?;
 
         // A cluster whose endpoints are written in the configuration has nothing to resolve.

@@ -1,10 +1,8 @@
-use std::sync::Arc;
-
 use evenkeel_grpc::Code;
 
 use super::*;
 use crate::{
-    CallEnd, ClusterTelemetry, EndpointStats, Event, HealthCheckResult, LoadReported, LoadStreamEnded,
+    CallEnd, ClusterStats, EndpointStats, Event, HealthCheckResult, LoadReported, LoadStreamEnded,
     MAX_CLUSTER_SERIES, MAX_METHODS, Messages, MethodId, Options, Refused, Reload, ResponseFlag, Shed, Side,
     Telemetry, TransparentRetry, WorkerStats,
 };
@@ -27,7 +25,7 @@ fn call(worker: &WorkerStats, method: MethodId, end: &CallEnd) {
 /// Telemetry on which two workers have counted one of each thing at least, and the handles that keep its series alive.
 struct Busy {
     telemetry: Telemetry,
-    _cluster: Arc<ClusterTelemetry>,
+    _cluster: ClusterStats,
     _endpoints: [EndpointStats; 3],
 }
 
@@ -88,7 +86,9 @@ fn busy() -> Busy {
     telemetry.control().set_config_generation(2);
     telemetry.access_log().written.add(6);
     telemetry.access_log().dropped.add(1);
-    Busy { telemetry, _cluster: cluster, _endpoints: [one_by_a, one_by_b, two_by_b] }
+    let of_worker = cluster.attach();
+    of_worker.set_pending(5);
+    Busy { telemetry, _cluster: of_worker, _endpoints: [one_by_a, one_by_b, two_by_b] }
 }
 
 fn scrape() -> Scrape {

@@ -57,6 +57,7 @@ impl Worker {
         let mut dropped = Vec::new();
         let deadline = self.calls[id as usize].deadline;
         let pushed = owner.pending.push(now, deadline, attempt, id, |call, why| dropped.push((call, why)));
+        owner.tell_pending();
         match pushed {
             Ok(key) => {
                 let state = &mut self.extras(id).limits;
@@ -124,11 +125,12 @@ impl Worker {
     fn leave_place(&mut self, id: u32, key: PendingKey, sent_at: Option<Duration>) {
         let call = &mut self.calls[id as usize];
         let waits_at = call.take_extra(|extras| &mut extras.limits.waits_at);
-        let queue = &mut self.clusters[call.cluster as usize].pending;
+        let owner = &mut self.clusters[call.cluster as usize];
         let found = match sent_at {
-            Some(now) => queue.depart(key, now),
-            None => queue.remove(key),
+            Some(now) => owner.pending.depart(key, now),
+            None => owner.pending.remove(key),
         };
+        owner.tell_pending();
         debug_assert!(found.is_none_or(|found| found == id), "a key is of one call");
         if let Some(breaker) = waits_at {
             breaker.release(Resource::Pending);
