@@ -7,7 +7,7 @@
 //!
 //! Rules that hold at each step of the worker ([`Standings`]) and when all is quiet ([`Checks::settled`]):
 //! - no call is sent to an endpoint that the checks had found unhealthy before the step while another was in service before and
-//!   after it, with the same connections;
+//!   after it, with the same connections, or was being connected to for the first time since it last worked;
 //! - once nothing changes any more, each endpoint is found to be what its backend says.
 
 use core::net::SocketAddr;
@@ -18,8 +18,8 @@ use std::sync::Arc;
 use evenkeel_balance::health_check::{
     CheckId, CheckResult, Due, HealthCheck, HealthCheckConfig, HealthStatus, Transition,
 };
-use evenkeel_balance::{Address, Endpoint, EndpointSet, Outcome, Withheld};
-use evenkeel_proxy::worker::Worker;
+use evenkeel_balance::{Address, Connectivity, Endpoint, EndpointSet, Outcome, Withheld};
+use evenkeel_proxy::worker::{EndpointView, Worker};
 use rand::RngExt;
 
 use crate::event::{CheckEvent, Event};
@@ -181,8 +181,8 @@ impl Checks {
 pub(crate) struct Standings {
     /// Those that the checks have found unhealthy, each with the calls that it ever got.
     unhealthy: Vec<(Arc<Endpoint>, u64)>,
-    /// Those that could take calls, with nothing against it, each with its connections.
-    in_service: Vec<(Address, usize)>,
+    /// Those that could take calls, or soon could, with nothing against it.
+    in_service: Vec<InService>,
 }
 
 impl Standings {
@@ -201,14 +201,23 @@ impl Standings {
         let (address, more) = (endpoint.address(), started(endpoint) - before);
         let still = in_service(worker, set, net.now);
         match self.in_service.iter().find(|before| still.contains(before)) {
-            Some((other, _)) => net.violate(|| {
+            Some(other) => net.violate(|| {
                 format!(
-                    "{more} calls were sent to {address}, which is unhealthy, although {other} was in service"
+                    "{more} calls were sent to {address}, which is unhealthy, although there was {other:?}"
                 )
             }),
             None => net.stats.count(Happening::CalledUnhealthy),
         }
     }
+}
+
+/// An endpoint with nothing against it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum InService {
+    /// It can take calls, on so many connections.
+    Connected(Address, usize),
+    /// It is being connected to, or about to be, and has not failed since it last worked: calls wait for it.
+    Awaited(Address),
 }
 
 /// Calls that were ever sent to an endpoint.
@@ -218,14 +227,21 @@ fn started(endpoint: &Endpoint) -> u64 {
     ended.iter().sum::<u64>() + u64::from(endpoint.in_flight())
 }
 
-/// Endpoints in service, and how many connections each has. One of which a connection leaves may have been without any within the
-/// step.
-fn in_service(worker: &Worker, set: &EndpointSet, now: Duration) -> Vec<(Address, usize)> {
+/// Endpoints in service. One of which a connection leaves may have been without any within the step.
+fn in_service(worker: &Worker, set: &EndpointSet, now: Duration) -> Vec<InService> {
     let is_withheld =
         |address: &Address| set.endpoints().iter().any(|one| one.address() == address && one.is_withheld());
     let views = worker.cluster_views(now);
-    let ready = views.iter().flat_map(|view| &view.endpoints).filter(|view| view.is_candidate);
-    let stable =
-        ready.filter(|view| view.connections == view.connections_left && !is_withheld(&view.address));
-    stable.map(|view| (view.address.clone(), view.connections)).collect()
+    let listed = views.iter().flat_map(|view| &view.endpoints).filter(|view| view.is_listed);
+    let works = |view: &EndpointView| {
+        let is_awaited = matches!(view.connectivity, Connectivity::Idle | Connectivity::Connecting);
+        if view.is_candidate && view.connections == view.connections_left {
+            Some(InService::Connected(view.address.clone(), view.connections))
+        } else if is_awaited && !view.is_failing {
+            Some(InService::Awaited(view.address.clone()))
+        } else {
+            None
+        }
+    };
+    listed.filter(|view| !is_withheld(&view.address)).filter_map(works).collect()
 }

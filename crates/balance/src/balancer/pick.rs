@@ -21,7 +21,8 @@ pub enum Pick {
     /// As [`Pick::Endpoint`], but the call finds out whether an ejected endpoint works again: tell its end to
     /// [`Balancer::observe`] as that of a trial, or [`Balancer::drop_trial`] if it is not sent there.
     Trial(Slot),
-    /// Let it wait: an endpoint may become ready, or discovery has not answered yet.
+    /// Let it wait: an endpoint may become ready, or discovery has not answered yet. If others are ready, but withheld, one
+    /// of them may be in service first, which nobody tells.
     Queue,
     /// Fail it with UNAVAILABLE unless it waits for ready: every endpoint fails, or there is none.
     Fail,
@@ -42,7 +43,8 @@ impl Balancer {
     /// Chooses an endpoint for a call. O(1), but for a full scan of least_request; allocates nothing.
     ///
     /// A withheld endpoint (draining, unhealthy, ejected) is returned only while no other is ready, or as a trial; without
-    /// another a pick costs O(d) in their number, as each is asked whether it still is.
+    /// another a pick costs O(d) in their number, as each is asked whether it still is. While one that nothing withholds is
+    /// being connected to, calls wait for it rather than go to one that is unhealthy or ejected, and to find out costs O(n).
     pub fn pick(&mut self, ask: &Ask) -> Pick {
         if (self.has_candidates() || self.loads.panics() != 0)
             && let Some(trial) = self.review_last_resort(ask.now)
@@ -78,10 +80,10 @@ impl Balancer {
 
     /// Chooses an endpoint other than those a call was tried on; for a retry.
     ///
-    /// [`Pick::Endpoint`] is never one of `tried`, and none that is unhealthy or ejected while one of those is in service. When
-    /// every ready endpoint was tried: [`Pick::Queue`] if another may become ready, else [`Pick::Fail`]; the caller may
-    /// [`pick`](Balancer::pick) again to repeat one. Costs O(t^2) for t tried ones, and a full scan of least_request up to t + 1
-    /// times. A tried slot may have been forgotten since.
+    /// [`Pick::Endpoint`] is never one of `tried`, and none that is unhealthy or ejected while one of those is in service, or any may
+    /// soon be. When every ready endpoint was tried: [`Pick::Queue`] if another may become ready, else [`Pick::Fail`]; the caller
+    /// may [`pick`](Balancer::pick) again to repeat one. Costs O(t^2) for t tried ones, and a full scan of least_request up to
+    /// t + 1 times. A tried slot may have been forgotten since.
     pub fn pick_excluding(&mut self, ask: &Ask, tried: &[Slot]) -> Pick {
         // Ask the policy first, so that a retry follows its rule as well. Ends: each turn takes a candidate away.
         while let Some(chosen) = self.group_to_ask(ask) {
@@ -103,8 +105,9 @@ impl Balancer {
                 Pick::Queue | Pick::Fail => return self.without_ready_but(tried),
             }
         }
-        // Tried, or without room: what is in service is still better than what fails, but not than what only drains.
-        let is_served = tried.iter().any(|slot| self.is_in_service(*slot));
+        // Tried, or without room: what is in service, or soon may be, is still better than what fails, but not than what only
+        // drains.
+        let is_served = tried.iter().any(|slot| self.is_in_service(*slot)) || self.awaits_service();
         // At most `tried.len()` positions hold tried ones, so the search is short unless many have just begun to drain.
         let rng = &mut self.rng;
         let of_groups = |rng: &mut SmallRng, fits: fn(&Candidate) -> bool| {
@@ -208,7 +211,8 @@ impl Balancer {
     }
 
     /// There is no candidate: an endpoint that nothing withholds any more, or else the next that only drains, which does its
-    /// work, or that is ejected and whose time is up, which would never come back if nobody tried it, or else the next.
+    /// work, or that is ejected and whose time is up, which would never come back if nobody tried it. Or else the call
+    /// waits for one that may soon be in service, and if there is none it goes to the next.
     fn pick_last_resort(&mut self, now: Duration) -> Option<Pick> {
         let again = self.last_resort.iter().find(|one| !one.endpoint.is_withheld()).map(|one| one.slot);
         if let Some(slot) = again {
@@ -224,7 +228,20 @@ impl Balancer {
                 return Some(Pick::Trial(slot));
             }
         }
+        if !self.last_resort.is_empty() && self.awaits_service() {
+            return Some(Pick::Queue);
+        }
         self.next_last_resort().map(Pick::Endpoint)
+    }
+
+    /// Whether an endpoint that nothing withholds is connected to, or about to be, and is not known to fail. gRPC lets calls
+    /// wait then (gRFC A48: a cluster of which one endpoint is CONNECTING is CONNECTING, whatever the others fail with).
+    fn awaits_service(&self) -> bool {
+        let may_serve = |slot: &Slot| {
+            let entry = self.slots.get(*slot);
+            entry.standing() == Standing::Pending && !entry.endpoint.is_withheld()
+        };
+        self.tally.pending > 0 && !self.is_sticky_failing() && self.members.iter().any(may_serve)
     }
 
     fn next_last_resort(&mut self) -> Option<Slot> {

@@ -118,6 +118,10 @@ impl Worker {
             self.refuse(now, id, refusal);
             return;
         }
+        if pick == Pick::Queue && balancer.ready_count() > 0 {
+            // One that is connected may be found healthy before the one that is being connected to is ready.
+            return self.wait_for_place(now, id);
+        }
         // Why the newest endpoint did not take it, if a limit said so; an endpoint without room comes before all of them.
         let (mut full, mut has_no_room) = (None, false);
         while let Some(slot) = pick.slot() {

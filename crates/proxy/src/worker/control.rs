@@ -45,6 +45,8 @@ pub struct EndpointView {
     pub address: Address,
     /// The state of this worker's connection.
     pub connectivity: Connectivity,
+    /// Whether it failed and was not ready since: no call waits for it.
+    pub is_failing: bool,
     /// Whether calls can go there now.
     pub is_candidate: bool,
     /// What keeps calls from it; empty if nothing does.
@@ -69,6 +71,7 @@ impl WorkerCluster {
         let view = |status: SlotStatus<'_>| EndpointView {
             address: status.endpoint.address().clone(),
             connectivity: status.connectivity,
+            is_failing: status.is_failing,
             is_candidate: status.is_candidate,
             ineligible: self.balancer.ineligible(status.slot),
             warming: self.balancer.warming(status.slot, now),

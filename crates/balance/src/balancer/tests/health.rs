@@ -5,7 +5,8 @@ use core::time::Duration;
 use super::fixture::{ASK, Fixture, hashing};
 use crate::health_check::{HealthStatus, UnhealthyReason};
 use crate::{
-    Affinity, Ask, BalancerConfig, Choice, LoadWeightConfig, PeakEwmaConfig, Pick, Policy, SlowStart,
+    Affinity, Ask, BalancerConfig, Choice, Connectivity, LoadWeightConfig, PeakEwmaConfig, Pick, Policy,
+    SlowStart,
 };
 
 const UNHEALTHY: HealthStatus = HealthStatus::Unhealthy(UnhealthyReason::NotServing);
@@ -74,10 +75,81 @@ fn pick_first_goes_on_to_the_next_when_its_endpoint_becomes_unhealthy() {
     let mut fixture = Fixture::ready(Policy::PickFirst { shuffle: false }, &[1, 1], 7);
     assert_eq!(met(&mut fixture), [0]);
     fixture.endpoint(0).note_health(UNHEALTHY, ASK.now);
-    // The pick that notices it still goes there: no other is connected yet.
-    fixture.pick();
+    assert_eq!(fixture.balancer.pick(&ASK), Pick::Queue, "the other one is connected to now");
     fixture.connect();
     assert_eq!(met(&mut fixture), [1]);
+}
+
+/// What a call meets: the endpoint's number, or that it waits.
+fn meets(fixture: &mut Fixture) -> Result<u32, Pick> {
+    let pick = fixture.balancer.pick(&ASK);
+    pick.slot().map(|slot| fixture.number(slot)).ok_or(pick)
+}
+
+#[test]
+fn calls_wait_for_the_endpoint_in_service_that_connects_and_go_to_an_unhealthy_one_once_that_fails() {
+    for policy in all_policies() {
+        let mut fixture = Fixture::ready(policy, &[1, 1], 7);
+        fixture.endpoint(1).note_health(UNHEALTHY, ASK.now);
+        assert_eq!(met(&mut fixture), [0], "{policy:?}");
+        for state in [Connectivity::Idle, Connectivity::Connecting] {
+            fixture.set(0, state);
+            assert_eq!(meets(&mut fixture), Err(Pick::Queue), "{policy:?}, {state:?}");
+            let tried = [fixture.slot(1)];
+            assert_eq!(fixture.balancer.pick_excluding(&ASK, &tried), Pick::Queue, "{policy:?}, {state:?}");
+        }
+        fixture.set(0, Connectivity::TransientFailure);
+        assert_eq!(meets(&mut fixture), Ok(1), "{policy:?}: better than none");
+        fixture.set(0, Connectivity::Connecting);
+        assert_eq!(meets(&mut fixture), Ok(1), "{policy:?}: it fails until it is ready");
+        fixture.set(0, Connectivity::Ready);
+        assert_eq!(met(&mut fixture), [0], "{policy:?}");
+    }
+}
+
+#[test]
+fn calls_do_not_wait_for_an_endpoint_that_is_not_in_service_either() {
+    for policy in all_policies() {
+        let mut fixture = Fixture::ready(policy, &[1, 1, 1], 7);
+        fixture.set(0, Connectivity::Connecting);
+        fixture.endpoint(1).note_health(UNHEALTHY, ASK.now);
+        fixture.endpoint(2).note_health(UNHEALTHY, ASK.now);
+        assert_eq!(meets(&mut fixture), Err(Pick::Queue), "{policy:?}");
+        // What becomes of an endpoint while it is being connected to counts as well.
+        fixture.endpoint(0).note_health(UNHEALTHY, ASK.now);
+        assert!(meets(&mut fixture).is_ok(), "{policy:?}");
+        fixture.endpoint(0).note_health(HealthStatus::Healthy, ASK.now);
+        assert_eq!(meets(&mut fixture), Err(Pick::Queue), "{policy:?}");
+        fixture.endpoint(2).note_health(HealthStatus::Healthy, ASK.now);
+        assert_eq!(meets(&mut fixture), Ok(2), "{policy:?}: nothing withholds it any more");
+    }
+}
+
+/// Found by the random worlds: an endpoint that was not checked yet had no room for another call.
+#[test]
+fn without_room_at_one_that_may_serve_a_call_waits_for_the_one_that_connects() {
+    for policy in all_policies() {
+        let mut fixture = Fixture::ready(policy, &[1, 1, 1], 7);
+        fixture.set(0, Connectivity::Connecting);
+        fixture.endpoint(1).note_health(UNHEALTHY, ASK.now);
+        fixture.endpoint(2).note_health(HealthStatus::Unknown, ASK.now);
+        assert_eq!(meets(&mut fixture), Ok(2), "{policy:?}: nothing is known against it");
+        let tried = [fixture.slot(2)];
+        assert_eq!(fixture.balancer.pick_excluding(&ASK, &tried), Pick::Queue, "{policy:?}");
+        fixture.set(0, Connectivity::TransientFailure);
+        let unhealthy = Pick::Endpoint(fixture.slot(1));
+        assert_eq!(fixture.balancer.pick_excluding(&ASK, &tried), unhealthy, "{policy:?}");
+    }
+}
+
+#[test]
+fn calls_go_to_a_ready_endpoint_that_drains_while_its_successor_connects() {
+    for policy in all_policies() {
+        let mut fixture = Fixture::ready(policy, &[1, 1], 7);
+        fixture.set(0, Connectivity::Connecting);
+        fixture.endpoint(1).set_draining(true);
+        assert_eq!(meets(&mut fixture), Ok(1), "{policy:?}: it does its work");
+    }
 }
 
 #[test]

@@ -146,6 +146,7 @@ mod tests {
         EndpointView {
             address: address(port),
             connectivity: Connectivity::Ready,
+            is_failing: false,
             is_candidate: ineligible.is_empty(),
             ineligible: ineligible.to_vec(),
             warming: share.map(|share| Warming { share, remaining: Duration::from_secs(3) }),

@@ -48,6 +48,7 @@ mod tests {
         EndpointView {
             address: Address::Tcp(([127, 0, 0, 1], port).into()),
             connectivity: Connectivity::Ready,
+            is_failing: false,
             is_candidate: is_listed,
             ineligible: Vec::new(),
             warming: None,
