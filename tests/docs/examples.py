@@ -34,10 +34,14 @@ def example(*shown):
 three = Shared(lambda stage: calls.start_backends(stage, 3))
 
 
-def run(stage, name, targets):
-    """Starts the example with these targets by cluster; gives back the proxy."""
+def run(stage, name, targets, changes=None):
+    """Starts the example with these targets by cluster, and with other texts in place of some; gives back the proxy."""
     text, cluster = [], None
-    for line in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+    example = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    for there, here in (changes or {}).items():
+        assert there in example, f"{name}.yaml has no {there!r}"
+        example = example.replace(there, here)
+    for line in example.splitlines():
         found = re.match(r"  - name: (\S+)", line)
         cluster = found.group(1) if found else cluster
         line = re.sub(r"^(  - address:) .*", r"\1 127.0.0.1:0", line)
@@ -148,19 +152,63 @@ def streams_are_weighed_and_bounded(stage):
     assert listener["routes"][0]["max_stream_duration"] == "10m", listener
 
 
+def start_canary(stage):
+    """The example with steps of seconds, a few calls in each, and versions whose latency is not compared; and its backends."""
+    stable, new = calls.start_backends(stage, 2)
+    quick = {"duration: 5m": "duration: 1s", "duration: 10m": "duration: 1s", "min_calls: 500": "min_calls: 80"}
+    # Of two equal versions on a busy machine one may well be quicker for a second.
+    quick["max_latency_increase: 0.2"] = "max_latency_increase: 100"
+    targets = {"orders": f"ipv4:{stable.address}", "orders-next": f"ipv4:{new.address}"}
+    running = run(stage, "canary", targets, changes=quick)
+    everywhere(running, targets, 1)
+    return running, stable, new
+
+
+def of_canary(running):
+    [canary] = json.loads(running.get("/canary")[1])["canaries"]
+    return canary
+
+
 @example("canary")
-def users_of_a_split_stay_at_their_version(stage):
-    stable, canary = calls.start_backends(stage, 2)
-    running = run(stage, "canary", {"orders": f"ipv4:{stable.address}", "orders-next": f"ipv4:{canary.address}"})
-    everywhere(running, ["orders", "orders-next"], 1)
+def a_canary_grows_to_all_users_and_each_stays_at_the_version_once_met(stage):
+    running, stable, new = start_canary(stage)
     client = calls.connect(stage, running.address)
-    assert by_metadata(client, "x-tester", "yes") == canary.name
+    assert by_metadata(client, "x-tester", "yes") == new.name
     users = {user: by_metadata(client, "x-user-id", f"u{user}") for user in range(400)}
-    on_canary = [user for user, name in users.items() if name == canary.name]
+    on_canary = [user for user, name in users.items() if name == new.name]
+    # Fewer than the first step needs, so that this is still it.
     assert 20 <= len(on_canary) <= 65, f"{len(on_canary)} of 400"
-    assert all(by_metadata(client, "x-user-id", f"u{user}") == canary.name for user in on_canary[:10])
     reads = {"service": "/ecommerce.orders.v2.Orders/", "method": "GetOrder"}
     assert {by_metadata(client, "x-user-id", f"u{user}", **reads) for user in on_canary[:5]} == {stable.name}
+    assert of_canary(running)["step"]["number"] == 1, of_canary(running)
+
+    def is_promoted():
+        for user in on_canary:
+            assert by_metadata(client, "x-user-id", f"u{user}") == new.name
+        for user in range(100):
+            by_metadata(client, "x-user-id", f"u{user}")
+        return of_canary(running)["state"] == "promoted"
+
+    eventually(is_promoted, "it is promoted", 20)
+    shares = re.findall(r"canary: .* to=(\d+) %", "\n".join(running.output()))
+    assert shares == ["10", "20", "50", "100"], shares
+    assert {by_metadata(client, "x-user-id", f"u{user}") for user in users} == {new.name}
+
+
+@test
+def the_canary_of_the_example_goes_back_if_it_is_worse(stage):
+    running, stable, new = start_canary(stage)
+    client = calls.connect(stage, running.address)
+    new.become("INTERNAL")
+
+    def is_rolled_back():
+        for user in range(100):
+            client.begin(metadata=[("x-user-id", f"u{user}")]).exception()
+        return of_canary(running)["state"] == "rolled_back"
+
+    eventually(is_rolled_back, "it is rolled back", 20)
+    running.wait_for_line(r"worse than stable, rolled back: errors: canary 100\.00 %")
+    assert {by_metadata(client, "x-user-id", f"u{user}") for user in range(100)} == {stable.name}
 
 
 @example("faults")
