@@ -19,7 +19,8 @@ from harness.poll import eventually  # noqa: E402
 from harness.process import run  # noqa: E402
 from markdown import Page  # noqa: E402
 
-# Registers its tests.
+# Each registers its tests.
+import bodies  # noqa: E402, F401
 import examples  # noqa: E402, F401
 
 ROOT = HERE.parent.parent
