@@ -35,6 +35,11 @@ pub enum AttemptEnd {
     DeadlineExceeded,
     /// The downstream cancelled the call or left.
     Cancelled,
+    /// Another attempt of the call decided it, and this one was cancelled: it had no answer until then.
+    Overtaken {
+        /// Whether the other one was sent later, and answered: in less time than this one had.
+        by_later: bool,
+    },
 }
 
 impl AttemptEnd {
@@ -53,7 +58,7 @@ impl AttemptEnd {
                 Code::Unavailable
             }
             Self::AttemptTimeout | Self::DeadlineExceeded => Code::DeadlineExceeded,
-            Self::Cancelled => Code::Cancelled,
+            Self::Cancelled | Self::Overtaken { .. } => Code::Cancelled,
         }
     }
 

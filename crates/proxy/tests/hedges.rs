@@ -5,13 +5,15 @@ mod peers;
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::Policy;
+use evenkeel_balance::outlier::{OutlierConfig, OutlierDetector};
 use evenkeel_balance::retry::{CodeSet, HedgingPolicy, RetryBudget, RetryBudgetConfig};
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Limits};
 use evenkeel_proxy::worker::TransportEnd;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::snapshot::{HedgeSettings, RetryGates};
-use evenkeel_telemetry::{Event, Hedged, RetryDenied};
+use evenkeel_telemetry::{Ejected, Event, Hedged, RetryDenied};
 
 use self::peers::{End, World};
 
@@ -325,4 +327,59 @@ fn a_client_that_counts_its_own_attempts_is_not_counted_twice() {
     let mut said: Vec<String> = world.backends.iter().flat_map(said).collect();
     said.sort_unstable();
     assert_eq!(said, ["1", "3"], "the first attempt is the client's, the second ours");
+}
+
+#[test]
+fn a_trial_that_a_hedge_overtakes_has_failed() {
+    let budget = RetryBudgetConfig { min_concurrency: 10, ..RetryBudgetConfig::default() };
+    let detector = Arc::new(OutlierDetector::new(OutlierConfig::default(), 3, Duration::ZERO));
+    let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 3, |cluster, route| {
+        cluster.gates = Arc::new(RetryGates { budget: RetryBudget::new(budget), throttle: None });
+        cluster.outliers = Some(detector);
+        route.hedge = Some(Arc::new(HedgeSettings { policy: policy() }));
+    });
+    let client = world.client();
+    let broken = world.backends[1];
+    world.peer(broken).fails_with = Some((Code::Internal, Vec::new()));
+    for _ in 0..20 {
+        world.call(client, b'S', 10);
+        world.turns(3);
+    }
+    assert_eq!(counted(&world, Event::OutlierEjected(Ejected::ConsecutiveFailures)), 1);
+    (world.peer(broken).fails_with, world.peer(broken).is_silent) = (None, true);
+    let asked = world.peer(broken).served;
+    for (pause, ejections) in [(34, 1), (67, 2)] {
+        world.now += Duration::from_secs(pause);
+        for _ in 0..20 {
+            world.call(client, b'S', 10);
+            world.turns(30);
+        }
+        assert_eq!(world.peer(broken).served, asked + ejections, "one call tried it");
+        assert_eq!(counted(&world, Event::OutlierEjected(Ejected::TrialFailed)), ejections as u64);
+    }
+    nothing_is_left(&mut world);
+}
+
+#[test]
+fn hedges_do_not_hide_a_slow_backend_from_a_policy_that_avoids_it() {
+    let budget = RetryBudgetConfig { min_concurrency: 10, ..RetryBudgetConfig::default() };
+    for policy_of_cluster in [Policy::PeakEwma(Default::default()), Policy::Prequal(Default::default())] {
+        let mut world =
+            World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 3, |cluster, route| {
+                cluster.policy = policy_of_cluster;
+                cluster.gates = Arc::new(RetryGates { budget: RetryBudget::new(budget), throttle: None });
+                route.hedge = Some(Arc::new(HedgeSettings { policy: policy() }));
+            });
+        let client = world.client();
+        let slow = world.backends[1];
+        world.peer(slow).is_silent = true;
+        for _ in 0..200 {
+            world.call(client, b'S', 10);
+            world.turns(25);
+        }
+        assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 200]);
+        let asked = world.peer(slow).served;
+        assert!(asked <= 10, "{policy_of_cluster:?}: {asked} of 200");
+        nothing_is_left(&mut world);
+    }
 }

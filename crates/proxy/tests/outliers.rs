@@ -104,6 +104,29 @@ fn callers_errors_and_cancelled_calls_eject_nobody() {
 }
 
 #[test]
+fn of_trials_that_their_clients_cancel_there_is_one_in_the_time_that_a_trial_may_take() {
+    let config = OutlierConfig::default();
+    let (mut world, client) = world(Some(config));
+    let broken = world.backends[1];
+    world.peer(broken).fails_with = Some((Code::Unavailable, Vec::new()));
+    load(&mut world, client, 10);
+    (world.peer(broken).fails_with, world.peer(broken).is_silent) = (None, true);
+    let asked = world.peer(broken).begun.len();
+    world.now += Duration::from_secs(34);
+    for trials in 1..=3 {
+        for _ in 0..20 {
+            let now = world.now;
+            let stream = world.peer(client).begin(now, &[]);
+            world.turn();
+            world.peer(client).cancel(stream);
+            world.turn();
+        }
+        assert_eq!(world.peer(broken).begun.len(), asked + trials);
+        world.now += config.trial_timeout;
+    }
+}
+
+#[test]
 fn a_cluster_that_discovery_has_not_found_yet_has_nothing_to_sweep() {
     let detector = Arc::new(OutlierDetector::new(OutlierConfig::default(), 0, Duration::ZERO));
     let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 1, |cluster, _| {

@@ -41,7 +41,9 @@ impl Balancer {
     /// # Panics
     /// If the slot was forgotten, or is not of this balancer.
     pub fn drop_trial(&mut self, slot: Slot) {
-        self.observe(slot, &AttemptEnd::NotSent, true, Duration::ZERO);
+        if let Some(detector) = &self.outliers {
+            detector.drop_trial(self.slots.endpoint(slot).outlier());
+        }
     }
 
     /// When [`Balancer::sweep_outliers`] is due. `None` before the first update too: without endpoints there is nothing to judge,

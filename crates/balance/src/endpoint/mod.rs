@@ -38,6 +38,8 @@ pub enum Outcome {
     Failure,
     /// The downstream left before the end; says nothing about the endpoint.
     Cancelled,
+    /// Another attempt of the call was faster: this one would have taken at least as long as it had.
+    Overtaken,
 }
 
 /// One endpoint as all workers share it.
@@ -124,8 +126,8 @@ const HEALTH: [Withheld; 2] = [Withheld::Unchecked, Withheld::Unhealthy];
 #[repr(align(64))]
 struct Totals {
     /// Finished attempts by [`Outcome`].
-    outcomes: [AtomicU64; 3],
-    /// Sum of the latencies of attempts that were not cancelled, in microseconds.
+    outcomes: [AtomicU64; 4],
+    /// Sum of the latencies of attempts that succeeded or failed, in microseconds.
     latency_us: AtomicU64,
     /// Workers by the connectivity they have to this endpoint.
     workers: [AtomicU32; Connectivity::ALL.len()],
@@ -248,10 +250,11 @@ impl Endpoint {
         (millionths > 0).then(|| (ReportedWeight::from_millionths(millionths), at))
     }
 
-    /// Adds a finished attempt to the totals. The latency of a cancelled one is not counted: it is the caller's patience.
+    /// Adds a finished attempt to the totals. The latency of one that was cancelled or overtaken is not counted: it is the
+    /// caller's patience, or another endpoint's latency.
     pub(crate) fn record(&self, outcome: Outcome, latency: Duration) {
         self.totals.outcomes[outcome as usize].fetch_add(1, Relaxed);
-        if outcome != Outcome::Cancelled {
+        if matches!(outcome, Outcome::Success | Outcome::Failure) {
             let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
             self.totals.latency_us.fetch_add(latency_us, Relaxed);
         }
@@ -263,7 +266,7 @@ impl Endpoint {
         self.totals.outcomes[outcome as usize].load(Relaxed)
     }
 
-    /// Mean latency of the attempts that were not cancelled; `None` before the first.
+    /// Mean latency of the attempts that succeeded or failed; `None` before the first.
     #[must_use]
     pub fn mean_latency(&self) -> Option<Duration> {
         let count = self.finished(Outcome::Success) + self.finished(Outcome::Failure);
@@ -469,13 +472,14 @@ mod tests {
         let endpoint = endpoint(1);
         assert_eq!(endpoint.mean_latency(), None);
         endpoint.record(Outcome::Cancelled, Duration::from_secs(60));
+        endpoint.record(Outcome::Overtaken, Duration::from_secs(60));
         assert_eq!(endpoint.mean_latency(), None);
         endpoint.record(Outcome::Success, Duration::from_millis(10));
         endpoint.record(Outcome::Failure, Duration::from_millis(30));
         assert_eq!(endpoint.mean_latency(), Some(Duration::from_millis(20)));
         assert_eq!(endpoint.finished(Outcome::Success), 1);
         assert_eq!(endpoint.finished(Outcome::Failure), 1);
-        assert_eq!(endpoint.finished(Outcome::Cancelled), 1);
+        assert_eq!((endpoint.finished(Outcome::Cancelled), endpoint.finished(Outcome::Overtaken)), (1, 1));
     }
 
     #[test]

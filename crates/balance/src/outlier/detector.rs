@@ -100,7 +100,8 @@ impl OutlierDetector {
     }
 
     /// Claims the right to send one call as a trial to an endpoint that is half-open. Its end must be told to
-    /// [`OutlierDetector::record`] with `is_trial`; until then, or the trial's timeout, no other call gets the right.
+    /// [`OutlierDetector::record`] with `is_trial`, or [`OutlierDetector::drop_trial`]; until then, or the trial's timeout, no
+    /// other call gets the right. A trial that ends in nothing leaves it to the timeout.
     pub fn claim_trial(&self, record: &OutlierRecord, now: Duration) -> bool {
         let bits = record.phase.load(Relaxed);
         let is_due = match Phase::decode(bits) {
@@ -110,6 +111,14 @@ impl OutlierDetector {
         };
         let until = now.saturating_add(self.config.trial_timeout);
         is_due && record.change(bits, Phase::OnTrial { until })
+    }
+
+    /// Gives the right of a trial back that was not sent after all: the next call has it at once.
+    pub fn drop_trial(&self, record: &OutlierRecord) {
+        let bits = record.phase.load(Relaxed);
+        if matches!(Phase::decode(bits), Phase::OnTrial { .. }) {
+            record.change(bits, Phase::Free);
+        }
     }
 
     /// Counts the end of an attempt; O(1), without allocation.
@@ -128,7 +137,7 @@ impl OutlierDetector {
             return None; // A call from before the ejection, which has been judged, or the removal.
         }
         match observation {
-            Observation::Nothing => None,
+            Observation::Nothing | Observation::Overtaken => None,
             Observation::Success => {
                 record.successes.fetch_add(1, Relaxed);
                 // Read first: most calls succeed, and a write would take the cache line from the other workers.
@@ -161,11 +170,9 @@ impl OutlierDetector {
             return None; // Another trial decided meanwhile.
         }
         match observation {
-            Observation::Nothing => {
-                record.change(bits, Phase::Free);
-                None
-            }
-            Observation::Failure => {
+            // Were the next one due now, an endpoint whose calls hang would get every call of callers who give up.
+            Observation::Nothing => None,
+            Observation::Failure | Observation::Overtaken => {
                 let until = self.until(record, now, rng);
                 if !record.change(bits, Phase::Ejected { until }) {
                     return None;

@@ -19,8 +19,10 @@
 //! by being quick: no call in flight where others have a few. A plain expected number of tries, `1 / (1 - failing)`, does
 //! not: at half of the calls failing it is 2.
 //!
-//! A failed call's latency raises the average, as a timeout is a sign of slowness, but never lowers it. A cancelled call
-//! says nothing.
+//! A failed call's latency raises the average, as a timeout is a sign of slowness, but never lowers it. An attempt that another
+//! of its call overtook would have taken at least as long as it had: that raises the average too, and is no failure. If it
+//! said nothing, hedging would hide a slow endpoint, whose average decays to 0, and which then draws all calls. A cancelled
+//! call says nothing.
 
 use core::time::Duration;
 
@@ -117,7 +119,12 @@ impl Estimates {
         let latency_ns = (nanos(report.latency) as f64 / share).max(1.0);
         let was_failing = estimate.failing > 0.0;
         estimate.failing *= kept;
-        if report.outcome == Outcome::Failure {
+        if report.outcome == Outcome::Overtaken {
+            // What is known goes on to decay, as without this call: it may have been too much.
+            let known = estimate.latency_ns * kept;
+            let expected = if known > 0.0 { known } else { self.typical_ns };
+            estimate.latency_ns = if latency_ns > expected { latency_ns } else { known };
+        } else if report.outcome == Outcome::Failure {
             estimate.failing = (estimate.failing + (1.0 - estimate.failing) * GAIN).min(MAX_FAILING);
             // Not decayed: else failing would improve it. Without any success the typical latency stays in its place.
             if estimate.latency_ns > 0.0 || latency_ns > self.typical_ns {
@@ -291,6 +298,30 @@ mod tests {
         let before = estimates.read(0, SECOND);
         estimates.observe(0, &report(SECOND, 100 * MS, Outcome::Cancelled), 1.0);
         assert_eq!(estimates.read(0, SECOND), before);
+    }
+
+    #[test]
+    fn an_overtaken_call_raises_the_latency_never_lowers_it_and_is_no_failure() {
+        for rise in [Rise::Peak, Rise::Mean] {
+            let mut estimates = Estimates::new(rise, 10 * SECOND);
+            estimates.reserve(2);
+            estimates.added(0, &endpoint(1));
+            estimates.added(1, &endpoint(2));
+            estimates.observe(0, &report(SECOND, 10 * MS, Outcome::Success), 1.0);
+            estimates.observe(0, &report(SECOND, 5 * MS, Outcome::Overtaken), 1.0);
+            assert_eq!(latency_ms(&estimates, 0, SECOND), 10.0, "at least 5 ms is no news");
+            estimates.observe(0, &report(SECOND, 50 * MS, Outcome::Overtaken), 1.0);
+            assert_eq!(estimates.read(0, SECOND), Reading { latency_ns: 50e6, penalty: 1.0 });
+            // It decays as if nothing had come.
+            let unseen = latency_ms(&estimates, 0, 11 * SECOND);
+            estimates.observe(0, &report(11 * SECOND, MS, Outcome::Overtaken), 1.0);
+            assert!((latency_ms(&estimates, 0, 11 * SECOND) - unseen).abs() < 1e-9);
+            // Of an endpoint without a call: at least what is typical.
+            estimates.observe(1, &report(SECOND, 9 * MS, Outcome::Overtaken), 1.0);
+            assert_eq!(latency_ms(&estimates, 1, SECOND), 10.0);
+            estimates.observe(1, &report(SECOND, 11 * MS, Outcome::Overtaken), 1.0);
+            assert_eq!(latency_ms(&estimates, 1, SECOND), 11.0);
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         call.phase = CallPhase::Draining;
         if call.extras.is_some() {
-            self.decide_hedges(now, id);
+            self.end_hedges(now, id);
         }
         let call = &mut self.calls[id as usize];
         let (down, unused) = (call.down, call.forwarded.saturating_sub(call.credited));
@@ -201,7 +201,7 @@ impl Worker {
     /// Forgets a call: the one place where calls end.
     pub(super) fn remove_call(&mut self, now: Duration, id: u32) {
         if self.calls[id as usize].extras.is_some() {
-            self.decide_hedges(now, id);
+            self.end_hedges(now, id);
         }
         self.release_upstream(now, id, None);
         if self.calls[id as usize].extras.is_some() {
@@ -242,6 +242,7 @@ pub(super) fn outcome_of(end: &AttemptEnd) -> Outcome {
         | AttemptEnd::Cancelled
         | AttemptEnd::RefusedStream
         | AttemptEnd::GoAway { .. } => Outcome::Cancelled,
+        AttemptEnd::Overtaken { .. } => Outcome::Overtaken,
         AttemptEnd::Status {
             code: Code::Unknown | Code::DeadlineExceeded | Code::Unavailable | Code::Internal | Code::DataLoss,
             ..

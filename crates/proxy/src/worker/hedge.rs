@@ -16,7 +16,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::retry::{HedgeDecision, HedgeState, Moment, Replay, StopReason};
-use evenkeel_balance::{Ask, AttemptEnd, Pick, Slot};
+use evenkeel_balance::{Ask, AttemptEnd, Outcome, Pick, Slot};
 use evenkeel_grpc::Code;
 use evenkeel_telemetry::{Event, Hedged, ResponseFlag};
 
@@ -25,7 +25,7 @@ use super::attempt::{OwnFields, Unwanted};
 use super::call::{Call, CallPhase, Leg};
 use super::call_timer::Staller;
 use super::conn::ConnId;
-use super::finish::Ending;
+use super::finish::{Ending, outcome_of};
 use super::limit::Places;
 use super::retry::denied;
 use super::snapshot::{HedgeSettings, RetryGates};
@@ -43,6 +43,25 @@ pub(super) struct Hedging {
     others: Vec<Attempt>,
     /// How the last attempt ended, while none runs.
     last: Option<Code>,
+}
+
+/// How the attempts end that still run when a hedged call is decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Losers {
+    /// The main attempt answered, and they did not.
+    Slower,
+    /// In this way, all of them.
+    All(AttemptEnd),
+}
+
+impl Losers {
+    /// The end of one that was sent then; so was the main attempt.
+    fn end(self, sent_at: Duration, main_sent_at: Duration) -> AttemptEnd {
+        match self {
+            Self::Slower => AttemptEnd::Overtaken { by_later: sent_at < main_sent_at },
+            Self::All(end) => end,
+        }
+    }
 }
 
 /// An attempt beside the main one; the fields are those that a call has of its main one.
@@ -157,7 +176,12 @@ impl Worker {
         let decision = state.attempt_ended(policy, gates, hedging.main, &end, &moment);
         if let HedgeDecision::Finish(reason) = decision {
             self.count_denied(reason);
-            self.decide_hedges(now, id);
+            // One that fails at once has not overtaken those that work on it.
+            let losers = match outcome_of(&end) {
+                Outcome::Success => Losers::Slower,
+                _ => Losers::All(AttemptEnd::Overtaken { by_later: false }),
+            };
+            self.decide_hedges(now, id, losers);
             return false;
         }
         hedging.last = Some(end.code());
@@ -317,18 +341,26 @@ impl Worker {
             self.count(Event::Hedged(Hedged::Won));
         }
         self.log_endpoint(id);
-        self.decide_hedges(now, id);
+        self.decide_hedges(now, id, Losers::Slower);
+    }
+
+    /// A hedged call is over. If its deadline ends it, that is every attempt's end.
+    #[inline]
+    pub(super) fn end_hedges(&mut self, now: Duration, id: u32) {
+        let is_too_late = self.calls[id as usize].code == Some(Code::DeadlineExceeded);
+        let end = if is_too_late { AttemptEnd::DeadlineExceeded } else { AttemptEnd::Cancelled };
+        self.decide_hedges(now, id, Losers::All(end));
     }
 
     /// A hedged call is decided, or ends. The attempts beside the main one are cancelled.
     #[inline]
-    pub(super) fn decide_hedges(&mut self, now: Duration, id: u32) {
+    pub(super) fn decide_hedges(&mut self, now: Duration, id: u32, losers: Losers) {
         if let Some(hedging) = self.calls[id as usize].take_extra(|extras| &mut extras.hedging) {
-            self.end_hedging(now, id, *hedging);
+            self.end_hedging(now, id, *hedging, losers);
         }
     }
 
-    fn end_hedging(&mut self, now: Duration, id: u32, hedging: Hedging) {
+    fn end_hedging(&mut self, now: Duration, id: u32, hedging: Hedging, losers: Losers) {
         let call = &mut self.calls[id as usize];
         let Hedging { gates, state, others, .. } = hedging;
         if let Some(mut state) = state {
@@ -343,7 +375,8 @@ impl Worker {
             (call.up, call.slot, call.is_trial) = (Some(attempt.up), Some(attempt.slot), attempt.is_trial);
             call.attempt_at = attempt.sent_at;
             call.hold_places(attempt.places);
-            self.release_upstream(now, id, Some(AttemptEnd::Cancelled));
+            let end = losers.end(attempt.sent_at, main.3);
+            self.release_upstream(now, id, Some(end));
         }
         let call = &mut self.calls[id as usize];
         (call.up, call.slot, call.is_trial, call.attempt_at) = main;

@@ -239,7 +239,10 @@ fn event(end: &AttemptEnd, is_transparent: bool) -> Event {
         AttemptEnd::AttemptTimeout => RetryReason::AttemptTimeout,
         AttemptEnd::RefusedStream | AttemptEnd::GoAway { .. } => RetryReason::RefusedStream,
         AttemptEnd::NotSent | AttemptEnd::ConnectFailed => RetryReason::ConnectFailure,
-        AttemptEnd::Reset | AttemptEnd::DeadlineExceeded | AttemptEnd::Cancelled => RetryReason::Reset,
+        AttemptEnd::Reset
+        | AttemptEnd::DeadlineExceeded
+        | AttemptEnd::Cancelled
+        | AttemptEnd::Overtaken { .. } => RetryReason::Reset,
     })
 }
 

@@ -99,9 +99,39 @@ fn is_half_open_after_its_time_and_returns_after_three_trials_one_at_a_time() {
     assert!(!world.detector.claim_trial(&world.records[0], end + seconds(10) - Duration::from_micros(1)));
     assert_eq!(world.trial(0, Observation::Success, end + seconds(10)), None);
     assert_eq!(world.trial(0, Observation::Nothing, end + seconds(11)), None);
-    assert_eq!(world.trial(0, Observation::Success, end + seconds(12)), Some(OutlierChange::Returned));
+    // Nor does one that says nothing, such as one that its caller cancelled.
+    assert!(!world.detector.claim_trial(&world.records[0], end + seconds(21) - Duration::from_micros(1)));
+    assert_eq!(world.trial(0, Observation::Success, end + seconds(21)), Some(OutlierChange::Returned));
     assert!(world.records[0].is_in_service());
     assert_eq!(world.detector.out(), 0);
+}
+
+#[test]
+fn a_trial_that_was_not_sent_is_due_again_at_once() {
+    let mut world = World::new(without_jitter(), 3);
+    world.fails(0, 5, START);
+    let end = START + seconds(30);
+    let before = world.status(0, START);
+    world.detector.drop_trial(&world.records[0]);
+    assert_eq!(world.status(0, START), before, "there was none");
+    assert!(world.detector.claim_trial(&world.records[0], end));
+    world.detector.drop_trial(&world.records[0]);
+    assert_eq!(world.status(0, end), OutlierStatus::HalfOpen { successes: 0, wants_trial: true });
+    world.detector.drop_trial(&world.records[1]);
+    assert!(world.records[1].is_in_service());
+}
+
+#[test]
+fn a_trial_that_was_overtaken_has_failed_and_other_calls_that_were_say_nothing() {
+    let mut world = World::new(without_jitter(), 3);
+    for _ in 0..100 {
+        assert_eq!(world.ends(1, Observation::Overtaken, START), None);
+    }
+    assert!(world.records[1].is_in_service());
+    world.fails(0, 5, START);
+    let now = START + seconds(30);
+    let expected = ejected(EjectionReason::TrialFailed, now + seconds(60));
+    assert_eq!(world.trial(0, Observation::Overtaken, now), Some(expected));
 }
 
 #[test]
@@ -268,6 +298,8 @@ fn judges_by_status_and_by_how_the_attempt_ended() {
         (AttemptEnd::AttemptTimeout, Observation::Failure),
         (AttemptEnd::DeadlineExceeded, Observation::Failure),
         (AttemptEnd::Cancelled, Observation::Nothing),
+        (AttemptEnd::Overtaken { by_later: false }, Observation::Nothing),
+        (AttemptEnd::Overtaken { by_later: true }, Observation::Overtaken),
     ] {
         assert_eq!(config.observe(&end), expected, "{end:?}");
     }

@@ -355,7 +355,8 @@ fn sample_of(end: &AttemptEnd, latency: Duration) -> Sample {
     match end {
         AttemptEnd::Status { code: Code::DeadlineExceeded, .. }
         | AttemptEnd::AttemptTimeout
-        | AttemptEnd::DeadlineExceeded => Sample::TimedOut(latency),
+        | AttemptEnd::DeadlineExceeded
+        | AttemptEnd::Overtaken { .. } => Sample::TimedOut(latency),
         // What a backend answers without doing the work comes fast, and says nothing.
         AttemptEnd::Status {
             code:
@@ -401,7 +402,10 @@ mod tests {
             };
             assert_eq!(sample_of(&AttemptEnd::status(code), latency), expected, "{code:?}");
         }
-        assert_eq!(sample_of(&AttemptEnd::AttemptTimeout, latency), Sample::TimedOut(latency));
+        let overtaken = AttemptEnd::Overtaken { by_later: true };
+        for end in [AttemptEnd::AttemptTimeout, overtaken] {
+            assert_eq!(sample_of(&end, latency), Sample::TimedOut(latency), "at least so long");
+        }
         assert_eq!(sample_of(&AttemptEnd::Cancelled, latency), Sample::Nothing);
         assert_eq!(sample_of(&AttemptEnd::Reset, latency), Sample::Nothing);
     }
