@@ -383,3 +383,35 @@ fn hedges_do_not_hide_a_slow_backend_from_a_policy_that_avoids_it() {
         nothing_is_left(&mut world);
     }
 }
+
+#[test]
+fn the_deadline_is_the_failure_of_all_attempts_that_run() {
+    for cancels in [true, false] {
+        let config = OutlierConfig {
+            consecutive_failures: Some(1),
+            max_ejected_percent: 100,
+            ..OutlierConfig::default()
+        };
+        let detector = Arc::new(OutlierDetector::new(config, 3, Duration::ZERO));
+        let mut world =
+            World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 3, |cluster, route| {
+                cluster.outliers = Some(detector);
+                route.hedge =
+                    Some(Arc::new(HedgeSettings { policy: HedgingPolicy { max_attempts: 2, ..policy() } }));
+            });
+        let client = world.client();
+        each_backend(&mut world, |peer| peer.is_silent = true);
+        let now = world.now;
+        let peer = world.peer(client);
+        let stream = peer.begin(now, &[("grpc-timeout", "100m")]);
+        peer.http2.send_data(now, stream, b"\0\0\0\0\x01S", true).unwrap();
+        world.turns(98);
+        assert_eq!(served(&world), [0, 1, 1]);
+        if cancels {
+            world.peer(client).cancel(stream);
+        }
+        world.turns(5);
+        assert_eq!(counted(&world, Event::OutlierEjected(Ejected::ConsecutiveFailures)), 2, "{cancels}");
+        nothing_is_left(&mut world);
+    }
+}

@@ -10,7 +10,7 @@ use evenkeel_grpc::Code;
 use evenkeel_http2::Limits;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::{EndpointChange, TransportEnd};
-use evenkeel_telemetry::{Ejected, Event};
+use evenkeel_telemetry::{Ejected, Event, ResponseFlag};
 
 use self::peers::{End, World};
 
@@ -123,6 +123,34 @@ fn of_trials_that_their_clients_cancel_there_is_one_in_the_time_that_a_trial_may
         }
         assert_eq!(world.peer(broken).begun.len(), asked + trials);
         world.now += config.trial_timeout;
+    }
+}
+
+#[test]
+fn a_client_that_cancels_at_its_deadline_has_waited_for_the_backend() {
+    // 20 ms and a twentieth before the end of 200 ms.
+    for (after, is_deadline) in [(100, false), (168, false), (172, true), (198, true)] {
+        let (mut world, client) = world(Some(OutlierConfig::default()));
+        for backend in world.backends.clone() {
+            world.peer(backend).is_silent = true;
+        }
+        for _ in 0..8 {
+            let now = world.now;
+            let streams: Vec<_> =
+                (0..3).map(|_| world.peer(client).begin(now, &[("grpc-timeout", "200m")])).collect();
+            world.turns(after);
+            for stream in streams {
+                world.peer(client).cancel(stream);
+            }
+            world.turn();
+        }
+        let counted = |event| world.telemetry.snapshot().event(event);
+        let ejected = counted(Event::OutlierEjected(Ejected::ConsecutiveFailures));
+        let late = counted(Event::LocalReply(ResponseFlag::UpstreamTimeout));
+        let cancelled = counted(Event::LocalReply(ResponseFlag::DownstreamReset));
+        let expected = if is_deadline { (1, 24, 0) } else { (0, 0, 24) };
+        assert_eq!((ejected, late, cancelled), expected, "after {after} ms of 200");
+        assert_eq!((world.worker.call_count(), world.in_flight()), (0, 0));
     }
 }
 

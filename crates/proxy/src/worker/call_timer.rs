@@ -59,7 +59,36 @@ impl Stalls {
 /// whole milliseconds and not at each event, says so; else for a cancellation.
 const RESET_GRACE: Duration = Duration::from_millis(5);
 
+/// What a call is told, or its log, whose deadline passed.
+pub(super) const DEADLINE_TEXT: &str = "deadline exceeded: upstream request timeout";
+
+/// How much earlier than the proxy a client may find its deadline passed, besides [`CLIENT_ROUNDING`]: the request's way here,
+/// which the client's clock counts and the one here does not, and the ticks of its timer.
+const CLIENT_HEAD_START: Duration = Duration::from_millis(20);
+
+/// The n-th part of a timeout by which `grpc-timeout` may be longer than what the client waits. gRPC's core library rounds up
+/// to three digits, by 1 % at most (`Timeout::FromMillis`), and may send an earlier call's value that is up to 3 % longer, for
+/// the sake of HPACK (`TimeoutCompressorImpl::EncodeWith`); 5 % holds both.
+const CLIENT_ROUNDING: u32 = 20;
+
+/// The n-th part of a timeout that both come to at most: who leaves earlier has not waited.
+const CLIENT_EARLY_MOST: u32 = 4;
+
+/// How long before the end of its `grpc-timeout` a client that cancels does so because of its deadline.
+fn early(timeout: Duration) -> Duration {
+    (CLIENT_HEAD_START + timeout / CLIENT_ROUNDING).min(timeout / CLIENT_EARLY_MOST)
+}
+
 impl Worker {
+    /// Whether a client that cancels its call now does so because of its deadline. The client's own clock ends its calls a
+    /// little before the one here does, as a rule, and its RST_STREAM does not say why.
+    pub(super) fn is_at_clients_deadline(&self, now: Duration, id: u32) -> bool {
+        let call = &self.calls[id as usize];
+        call.deadline.is_some_and(|deadline| {
+            call.own_deadline && now + early(deadline.saturating_sub(call.started_at)) >= deadline
+        })
+    }
+
     /// Notes whether bytes of a call wait for a side's window. If none moves for as long as that side may take the call ends.
     #[inline]
     pub(super) fn note_stall(&mut self, now: Duration, id: u32, staller: Staller, waits: bool) {
@@ -167,8 +196,7 @@ impl Worker {
     pub(super) fn end_past_deadline(&mut self, now: Duration, id: u32) -> bool {
         let passed = self.calls[id as usize].deadline.is_some_and(|deadline| deadline <= now);
         if passed {
-            let text = "deadline exceeded: upstream request timeout";
-            let ending = Ending::local(Code::DeadlineExceeded, ResponseFlag::UpstreamTimeout, text);
+            let ending = Ending::local(Code::DeadlineExceeded, ResponseFlag::UpstreamTimeout, DEADLINE_TEXT);
             self.end_call(now, id, &ending);
         }
         passed
@@ -195,4 +223,18 @@ impl Worker {
 fn deadline_end(call: &Call) -> Option<Duration> {
     let is_reset = call.phase == CallPhase::Answering && !call.received.at_boundary();
     call.deadline.map(|deadline| if is_reset { deadline + RESET_GRACE } else { deadline })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_early_by_what_grpc_rounds_and_its_way_here_and_never_by_more_than_a_quarter() {
+        for (timeout_ms, early_ms) in [(0, 0), (40, 10), (100, 25), (200, 30), (1_000, 70), (60_000, 3_020)] {
+            let timeout = Duration::from_millis(timeout_ms);
+            assert_eq!(early(timeout), Duration::from_millis(early_ms), "{timeout:?}");
+        }
+        assert!(early(Duration::MAX) < Duration::MAX / 19);
+    }
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use evenkeel_grpc::{Code, ContentType, Path, parse_timeout};
 use evenkeel_http2::field::{FieldBlock, FieldStore, Name};
-use evenkeel_http2::{Event, Fields, ListSize, StreamFailure, StreamKey};
+use evenkeel_http2::{ErrorCode, Event, Fields, ListSize, StreamFailure, StreamKey};
 use evenkeel_telemetry::ResponseFlag;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -106,6 +106,9 @@ impl Worker {
             Event::Failed { token, stream, failure } => {
                 if self.is_call(token, Leg { conn: id, stream }) {
                     let flag = match failure {
+                        StreamFailure::PeerReset(ErrorCode::CANCEL) => {
+                            return self.on_client_cancelled(now, token);
+                        }
                         StreamFailure::Violation(_) => ResponseFlag::DownstreamProtocolError,
                         _ => ResponseFlag::DownstreamReset,
                     };

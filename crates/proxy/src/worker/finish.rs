@@ -12,7 +12,7 @@ use evenkeel_telemetry::ResponseFlag;
 
 use super::Worker;
 use super::call::CallPhase;
-use super::call_timer::Staller;
+use super::call_timer::{DEADLINE_TEXT, Staller};
 use super::conn::{ConnPhase, Side, UpstreamProgress};
 
 /// An end that this proxy decides.
@@ -189,12 +189,30 @@ impl Worker {
 
     /// The client reset its stream, or its connection ended: `flag` says which.
     pub(super) fn on_client_gone(&mut self, now: Duration, id: u32, flag: ResponseFlag) {
+        self.leave(now, id, AttemptEnd::Cancelled, flag);
+    }
+
+    /// The client cancelled the call. If that is its deadline, what ran has not answered in time, as when the deadline passes
+    /// here: a backend that hangs would else be told from none by calls whose clients are a moment faster, which they are as
+    /// a rule.
+    pub(super) fn on_client_cancelled(&mut self, now: Duration, id: u32) {
+        if !self.is_at_clients_deadline(now, id) {
+            return self.leave(now, id, AttemptEnd::Cancelled, ResponseFlag::DownstreamReset);
+        }
+        if self.calls[id as usize].phase != CallPhase::Draining {
+            self.note_details(id, DEADLINE_TEXT);
+        }
+        self.leave(now, id, AttemptEnd::DeadlineExceeded, ResponseFlag::UpstreamTimeout);
+    }
+
+    /// Nobody waits for the answer any more: the call ends as its attempts do, unless its end was on its way already.
+    fn leave(&mut self, now: Duration, id: u32, end: AttemptEnd, flag: ResponseFlag) {
         let call = &mut self.calls[id as usize];
         if call.phase != CallPhase::Draining || call.code.is_none() {
-            call.code = Some(Code::Cancelled);
+            call.code = Some(end.code());
             call.flag = Some(flag);
         }
-        self.release_upstream(now, id, Some(AttemptEnd::Cancelled));
+        self.release_upstream(now, id, Some(end));
         self.remove_call(now, id);
     }
 
