@@ -15,7 +15,7 @@ use evenkeel_balance::Address;
 use evenkeel_http2::Violation;
 use evenkeel_proxy::worker::snapshot::Snapshot;
 use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, TransportEnd, Worker, WorkerConfig};
-use evenkeel_telemetry::{Options, Telemetry};
+use evenkeel_telemetry::{Event as Counted, Hedged, Options, RetryReason, Telemetry, TransparentRetry};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
@@ -179,11 +179,25 @@ impl Driver {
         self.failed_dials.clear();
     }
 
+    /// Whether any call was tried more than once so far.
+    pub(crate) fn has_repeated_calls(&self) -> bool {
+        let counted = self.telemetry.snapshot();
+        let transparent = TransparentRetry::ALL.iter().map(|reason| Counted::TransparentRetry(*reason));
+        let by_policy = RetryReason::ALL.iter().map(|reason| Counted::Retry(*reason));
+        let hedged = Hedged::ALL.iter().map(|outcome| Counted::Hedged(*outcome));
+        transparent.chain(by_policy).chain(hedged).any(|event| counted.event(event) > 0)
+    }
+
     /// The operator does something to the worker.
     pub(crate) fn command(&mut self, net: &mut Net, command: impl FnOnce(&mut Worker, Duration)) {
         command(&mut self.worker, net.now);
         self.act(net);
         self.plan_next(net);
+    }
+
+    /// Whether a turn at this time is not void.
+    pub(crate) fn has_turn(&self, now: Duration) -> bool {
+        self.turn_at == Some(now)
     }
 
     /// One turn of the loop; void if another came before it and changed the plan.

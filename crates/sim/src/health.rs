@@ -194,9 +194,16 @@ impl Standings {
         Self { unhealthy, in_service }
     }
 
-    /// The step is over.
-    pub(crate) fn after(self, net: &mut Net, worker: &Worker, set: &EndpointSet) {
-        let got_calls = |(endpoint, before): &&(Arc<Endpoint>, u64)| started(endpoint) > *before;
+    /// The step is over; `is_excused` tells whether an endpoint's health is disregarded.
+    pub(crate) fn after(
+        self,
+        net: &mut Net,
+        worker: &Worker,
+        set: &EndpointSet,
+        is_excused: impl Fn(&Arc<Endpoint>) -> bool,
+    ) {
+        let got_calls =
+            |(endpoint, before): &&(Arc<Endpoint>, u64)| started(endpoint) > *before && !is_excused(endpoint);
         let Some((endpoint, before)) = self.unhealthy.iter().find(got_calls) else { return };
         let (address, more) = (endpoint.address(), started(endpoint) - before);
         let still = in_service(worker, set, net.now);
@@ -221,7 +228,7 @@ enum InService {
 }
 
 /// Calls that were ever sent to an endpoint.
-fn started(endpoint: &Endpoint) -> u64 {
+pub(crate) fn started(endpoint: &Endpoint) -> u64 {
     let ended =
         [Outcome::Success, Outcome::Failure, Outcome::Cancelled].map(|outcome| endpoint.finished(outcome));
     ended.iter().sum::<u64>() + u64::from(endpoint.in_flight())

@@ -100,6 +100,8 @@ pub(crate) struct Ledger {
     pub(crate) calls: Vec<CallRecord>,
     /// When backends received calls, in order.
     received_at: Vec<Duration>,
+    /// When calls were to fail last, as too few endpoints were available.
+    panicked_at: Option<Duration>,
     rules: Rules,
     open: usize,
 }
@@ -117,6 +119,8 @@ struct Rules {
     executions_max: u32,
     /// The call that ends had too little time left for its turn to come.
     is_out_of_reach: bool,
+    /// Calls were to fail, at some time since the one that ends was sent, as too few endpoints were available.
+    met_panic: bool,
 }
 
 impl Ledger {
@@ -141,11 +145,13 @@ impl Ledger {
             cuts_streams: setup.cuts_streams(),
             executions_max: setup.again.executions_max(),
             is_out_of_reach: false,
+            met_panic: false,
             drains: setup.faults.iter().any(|(_, fault)| matches!(fault, Fault::Drain(_))),
         };
         Self {
             calls: setup.calls.iter().map(record).collect(),
             received_at: Vec::new(),
+            panicked_at: None,
             rules,
             open: setup.calls.len(),
         }
@@ -158,6 +164,11 @@ impl Ledger {
     /// Calls that have not ended.
     pub(crate) fn open_count(&self) -> usize {
         self.open
+    }
+
+    /// Too few endpoints are available, and calls are to fail because of it.
+    pub(crate) fn panicked(&mut self, now: Duration) {
+        self.panicked_at = Some(now);
     }
 
     /// Identifiers of calls that have not ended.
@@ -247,8 +258,14 @@ impl Ledger {
         if was_shed {
             net.stats.count(Happening::ShedByDeadline);
         }
-        let rules = Rules { is_out_of_reach: was_shed && self.is_out_of_reach(call, net.now), ..self.rules };
         let record = &self.calls[call as usize];
+        let met_panic =
+            record.sent_at.is_some_and(|sent_at| self.panicked_at.is_some_and(|at| at >= sent_at));
+        let is_out_of_reach = was_shed && self.is_out_of_reach(call, net.now);
+        if met_panic && matches!(end, CallEnd::Status(Code::Unavailable, _)) && record.completed.is_none() {
+            net.stats.count(Happening::FailedInPanic);
+        }
+        let rules = Rules { is_out_of_reach, met_panic, ..self.rules };
         if let Err(rule) = judge(call, record, end, net.now, rules) {
             net.violate(|| format!("call {call} ended with {end:?}: {rule}: {record:?}"));
         }
@@ -327,6 +344,8 @@ fn judge_status(
         // A call that waits and cannot be served in time is told so before its time is up.
         Code::ResourceExhausted if rules.is_out_of_reach => Ok(()),
         Code::Unavailable if reset || !rules.is_calm || rules.cuts_streams => Ok(()),
+        // No endpoint was tried: the message says why.
+        Code::Unavailable if rules.met_panic && record.message.starts_with("no healthy upstream") => Ok(()),
         Code::Unavailable if record.unprocessed > retries(&record.plan) => Ok(()),
         Code::Unknown if behaviour.status() == Some(Code::Unknown) => Ok(()),
         _ => Err("a status that nothing explains"),

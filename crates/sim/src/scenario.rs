@@ -2,12 +2,13 @@
 
 use core::ops::RangeInclusive;
 use core::time::Duration;
+use std::sync::Arc;
 
 use evenkeel_balance::health_check::HealthCheckConfig;
 use evenkeel_balance::retry::{CodeSet, HedgingPolicy, RetryOn, RetryPolicy};
 use evenkeel_balance::{
-    Affinity, BackoffConfig, BoundedLoad, Choice, PeakEwmaConfig, Policy, PrequalConfig, RingSize,
-    SampleSize, TableSize,
+    Affinity, BackoffConfig, BoundedLoad, Choice, Localities, Locality, Overprovisioning, PanicMode,
+    PeakEwmaConfig, Policy, PrequalConfig, RingSize, SampleSize, SpreadConfig, TableSize, ZoneAware,
 };
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Limits};
@@ -19,6 +20,7 @@ use crate::client::ClientSetup;
 use crate::net::LinkShape;
 use crate::plan::{Behaviour, CallPlan, Down, Fault, GoAway};
 use crate::setup::{Again, Setup};
+use crate::spread::Places;
 
 /// Codes with which a backend resets streams: all of RFC 9113 section 7 but REFUSED_STREAM, which is a refusal.
 const RESET_CODES: [u32; 13] = [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13];
@@ -105,7 +107,7 @@ impl Scenario {
         }
         faults.sort_by_key(|(at, _)| *at);
         let backend_count = backends.len();
-        Setup {
+        let mut setup = Setup {
             seed,
             policy: draw_policy(rng),
             again: draw_again(rng),
@@ -132,7 +134,10 @@ impl Scenario {
             faults,
             patience: Duration::from_secs(120),
             drains_at_end: rng.random(),
-        }
+            places: None,
+        };
+        setup.places = draw_places(rng, setup.backends.len());
+        setup
     }
 
     fn draw_backend(&self, rng: &mut SmallRng) -> BackendSetup {
@@ -318,6 +323,37 @@ fn draw_checks(
         healthy_threshold: rng.random_range(1..=2),
         ..HealthCheckConfig::default()
     })
+}
+
+/// In one world of four the backends have priorities, or localities, or both.
+fn draw_places(rng: &mut SmallRng, backends: usize) -> Option<Places> {
+    if !rng.random_ratio(1, 4) {
+        return None;
+    }
+    let zone = |number: u32| Locality { zone: format!("zone-{number}"), ..Locality::default() };
+    let (priorities, zones) = (rng.random_range(1..=3), rng.random_range(1..=3));
+    let mut place = |_| {
+        let locality = rng.random_ratio(9, 10).then(|| Arc::new(zone(rng.random_range(0..zones))));
+        (rng.random_range(0..priorities), locality)
+    };
+    let of = (0..backends).map(&mut place).collect();
+    let localities = match rng.random_range(0..3) {
+        0 => Localities::Alike,
+        1 => Localities::Weighted((0..zones).map(|number| (zone(number), rng.random_range(0..=3))).collect()),
+        _ => Localities::ZoneAware(ZoneAware {
+            own: zone(0),
+            min_cluster_size: rng.random_range(1..=3),
+            routing_enabled: if rng.random_ratio(3, 4) { 100 } else { rng.random_range(0..100) },
+            proxies: Arc::default(),
+        }),
+    };
+    let threshold = if rng.random() { 50 } else { rng.random_range(0..=100) };
+    let config = SpreadConfig {
+        overprovisioning: Overprovisioning::try_from(rng.random_range(100..=200)).unwrap_or_default(),
+        panic: PanicMode { threshold, fails: rng.random_ratio(1, 4) },
+        localities,
+    };
+    Some(Places { config: Arc::new(config), of })
 }
 
 fn draw_fault(rng: &mut SmallRng, backends: usize, active_ms: u32) -> (Duration, Fault) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::health_check::HealthCheckConfig;
 use evenkeel_balance::retry::{HedgingPolicy, RetryBudget, RetryBudgetConfig, RetryPolicy};
-use evenkeel_balance::{Address, BackoffConfig, EndpointSet, Policy};
+use evenkeel_balance::{Address, BackoffConfig, EndpointSet, EndpointSpec, Policy};
 use evenkeel_http2::Limits;
 use evenkeel_proxy::worker::affinity::{HashPlan, KeySource};
 use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable, Split};
@@ -18,6 +18,7 @@ use crate::backend::BackendSetup;
 use crate::client::{CALL_FIELD, ClientSetup};
 use crate::net::LinkShape;
 use crate::plan::{CallPlan, Fault, GoAway};
+use crate::spread::Places;
 
 /// Whether calls have further attempts besides those that follow when no backend has seen them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,6 +86,8 @@ pub struct Setup {
     pub calls: Vec<CallPlan>,
     /// How the endpoints are checked, if they are.
     pub checks: Option<HealthCheckConfig>,
+    /// The backends' priorities and localities, and how calls are spread over them; `None`: all are alike.
+    pub places: Option<Places>,
     /// What goes wrong, and when.
     pub faults: Vec<(Duration, Fault)>,
     /// The time within which all calls must end, counted from the last start or fault.
@@ -115,6 +118,7 @@ impl Setup {
             backends: vec![backend; backends],
             calls: Vec::new(),
             checks: None,
+            places: None,
             faults: Vec::new(),
             patience: Duration::from_secs(60),
             drains_at_end: false,
@@ -135,6 +139,11 @@ impl Setup {
             || self.backends.iter().any(|backend| matches!(backend.goaway, Some((_, GoAway::SinglePhase))))
     }
 
+    /// Whether calls fail while too few endpoints are available.
+    pub(crate) fn fails_in_panic(&self) -> bool {
+        self.places.as_ref().is_some_and(|places| places.config.panic.fails)
+    }
+
     /// Where the worker listens.
     pub(crate) fn proxy_address() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 50_051))
@@ -151,9 +160,24 @@ impl Setup {
         usize::from(address.port() - Self::backend_address(0).port())
     }
 
-    /// Endpoint addresses of these backends, of equal weight.
-    pub(crate) fn addresses(backends: &[usize]) -> Vec<(Address, u32)> {
-        backends.iter().map(|backend| (Address::Tcp(Self::backend_address(*backend)), 1)).collect()
+    /// These backends as discovery lists them, of equal weight.
+    fn specs(&self, backends: &[usize]) -> Vec<EndpointSpec> {
+        let address = |backend| Address::Tcp(Self::backend_address(backend));
+        let spec = |backend: &usize| match &self.places {
+            Some(places) => places.spec(*backend, address(*backend)),
+            None => (address(*backend), 1).into(),
+        };
+        backends.iter().map(spec).collect()
+    }
+
+    /// The set of these backends, which follows another one if there was one.
+    pub(crate) fn endpoint_set(&self, backends: &[usize], before: Option<&EndpointSet>) -> Arc<EndpointSet> {
+        let spread = self.places.as_ref().map(|places| Arc::clone(&places.config)).unwrap_or_default();
+        let specs = self.specs(backends);
+        Arc::new(match before {
+            Some(before) => before.followed_by(&specs, &spread),
+            None => EndpointSet::of(&specs, &spread),
+        })
     }
 
     /// The worker's configuration with these endpoints; without any cluster if there are none.

@@ -107,6 +107,12 @@ happenings! {
     CheckTimedOut,
     /// A call was sent to an unhealthy endpoint, as no other was in service.
     CalledUnhealthy,
+    /// A call was sent to an endpoint that is not of the first priority.
+    FailedOver,
+    /// A priority was in panic.
+    Panicked,
+    /// A call failed because of a panic.
+    FailedInPanic,
 }
 
 /// How often each [`Happening`] was seen.

@@ -21,6 +21,7 @@ use crate::ledger::{CallRecord, Ledger};
 use crate::net::{Accept, LinkId, Net, Owner, Side};
 use crate::plan::Fault;
 use crate::setup::Setup;
+use crate::spread::{self, Account, Panics};
 use crate::stats::{Happening, Stats};
 
 /// How long a world is left alone before it is looked at: longer than the longest stall, a backoff and a connection attempt.
@@ -81,6 +82,9 @@ pub struct World {
     /// Every endpoint that there ever was.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     pub(crate) checks: Option<Checks>,
+    panics: Panics,
+    /// After the newest step of the worker.
+    newest_account: Account,
     generation: u32,
     /// References to header fields that the worker holds from its start.
     pub(crate) own_references: u64,
@@ -93,7 +97,7 @@ impl World {
     pub fn new(setup: Setup) -> Self {
         let mut net = Net::new(setup.seed, SmallRng::seed_from_u64(setup.seed));
         let all: Vec<usize> = (0..setup.backends.len()).collect();
-        let set = Arc::new(EndpointSet::new(&Setup::addresses(&all)));
+        let set = setup.endpoint_set(&all, None);
         let snapshot = setup.snapshot(1, Some(&set));
         let seed = net.rng.random();
         let mut checks = setup.checks.clone().map(|config| Checks::new(config, all.len()));
@@ -133,6 +137,8 @@ impl World {
             set,
             endpoints,
             checks,
+            panics: Panics::default(),
+            newest_account: Account::default(),
             generation: 1,
             own_references,
             events: 0,
@@ -242,12 +248,54 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         // Only these can make the worker send a call.
-        if self.checks.is_some() && matches!(event, Event::WorkerTurn | Event::Fault(_)) {
-            let standings = Standings::before(&self.driver.worker, &self.set, self.net.now);
+        let may_send = match event {
+            Event::WorkerTurn => self.driver.has_turn(self.net.now),
+            Event::Fault(_) => true,
+            _ => false,
+        };
+        if !may_send || (self.checks.is_none() && self.setup.places.is_none()) {
             self.dispatch(event);
-            standings.after(&mut self.net, &self.driver.worker, &self.set);
-        } else {
-            self.dispatch(event);
+            return;
+        }
+        let account = core::mem::take(&mut self.newest_account).refreshed();
+        let standings = self.checks.is_some().then(|| self.standings());
+        self.panics.note(&account);
+        self.dispatch(event);
+        let after = self.account();
+        self.panics.note(&after);
+        if let Some(standings) = standings {
+            // Where health is disregarded, it is.
+            let is_panic =
+                |endpoint: &Arc<Endpoint>| account.is_panic_for(endpoint) || self.panics.lingers(&after);
+            standings.after(&mut self.net, &self.driver.worker, &self.set, is_panic);
+        }
+        self.judge_spread(&account, &after);
+        self.newest_account = after;
+    }
+
+    fn standings(&self) -> Standings {
+        Standings::before(&self.driver.worker, &self.set, self.net.now)
+    }
+
+    fn account(&self) -> Account {
+        Account::of(&self.setup, &self.driver.worker, &self.set, self.net.now)
+    }
+
+    fn judge_spread(&mut self, before: &Account, after: &Account) {
+        if self.setup.places.is_none() {
+            return;
+        }
+        if after.has_panic() {
+            self.net.stats.count(Happening::Panicked);
+            if self.setup.fails_in_panic() {
+                self.ledger.panicked(self.net.now);
+            }
+        }
+        let driver = &self.driver;
+        match spread::judge(&self.setup, before, after, || driver.has_repeated_calls()) {
+            Ok(true) => self.net.stats.count(Happening::FailedOver),
+            Ok(false) => {}
+            Err(text) => self.net.violate(|| text),
         }
     }
 
@@ -349,7 +397,7 @@ impl World {
             Fault::Unlisten(backend, down_for, down) => backends[*backend].unlisten(net, *down_for, *down),
             Fault::GoAway(backend, kind) => backends[*backend].go_away(net, ledger, *kind),
             Fault::Endpoints(found) => {
-                self.set = Arc::new(self.set.updated(&Setup::addresses(found)));
+                self.set = setup.endpoint_set(found, Some(&self.set));
                 self.endpoints.extend(self.set.endpoints().iter().cloned());
                 if let Some(checks) = &mut self.checks {
                     checks.follow(net, &self.set, Setup::backend_at);
