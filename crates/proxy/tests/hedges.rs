@@ -5,9 +5,11 @@ mod peers;
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::Policy;
 use evenkeel_balance::outlier::{OutlierConfig, OutlierDetector};
-use evenkeel_balance::retry::{CodeSet, HedgingPolicy, RetryBudget, RetryBudgetConfig};
+use evenkeel_balance::retry::{
+    CodeSet, HedgingPolicy, RetryBudget, RetryBudgetConfig, RetryThrottle, RetryThrottleConfig,
+};
+use evenkeel_balance::{Factor, Policy};
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Limits};
 use evenkeel_proxy::worker::TransportEnd;
@@ -414,4 +416,68 @@ fn the_deadline_is_the_failure_of_all_attempts_that_run() {
         assert_eq!(counted(&world, Event::OutlierEjected(Ejected::ConsecutiveFailures)), 2, "{cancels}");
         nothing_is_left(&mut world);
     }
+}
+
+#[test]
+fn a_hedged_call_that_succeeds_gives_back_what_failures_took_of_the_throttle() {
+    let config = RetryThrottleConfig::new(10, Factor::from_thousandths(500)).unwrap();
+    let gates = RetryGates {
+        budget: RetryBudget::new(RetryBudgetConfig { min_concurrency: 10, ..RetryBudgetConfig::default() }),
+        throttle: Some(RetryThrottle::new(config)),
+    };
+    let gates = Arc::new(gates);
+    let of_cluster = Arc::clone(&gates);
+    let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 2, |cluster, route| {
+        cluster.gates = of_cluster;
+        route.hedge = Some(Arc::new(HedgeSettings { policy: HedgingPolicy { max_attempts: 2, ..policy() } }));
+    });
+    let client = world.client();
+    let tokens = || gates.throttle.as_ref().unwrap().tokens_thousandths();
+    let mut calls = |world: &mut World, count: usize| {
+        for _ in 0..count {
+            world.call(client, b'S', 10);
+            world.turns(5);
+        }
+    };
+    each_backend(&mut world, |peer| peer.fails_with = Some((Code::Unavailable, Vec::new())));
+    calls(&mut world, 2);
+    assert_eq!((tokens(), served(&world).iter().sum::<usize>()), (6_000, 4));
+    each_backend(&mut world, |peer| peer.fails_with = None);
+    calls(&mut world, 3);
+    assert_eq!(tokens(), 7_500);
+    // A status in trailers behind headers counts as well.
+    each_backend(&mut world, |peer| {
+        (peer.fails_with, peer.fails_late) = (Some((Code::Unavailable, Vec::new())), true);
+    });
+    calls(&mut world, 1);
+    assert_eq!(tokens(), 6_500);
+    nothing_is_left(&mut world);
+}
+
+#[test]
+fn a_backend_that_forbids_further_attempts_ends_the_sending_although_others_run() {
+    let (mut world, client) = world(4, HedgingPolicy { max_attempts: 4, ..policy() });
+    each_backend(&mut world, |peer| peer.is_silent = true);
+    world.call(client, b'S', 10);
+    world.turns(5);
+    let first = *world.backends.iter().find(|backend| world.peers[*backend].1.served == 1).unwrap();
+    each_backend(&mut world, |peer| {
+        peer.is_silent = false;
+        peer.fails_with = Some((Code::Unavailable, vec![("grpc-retry-pushback-ms", "-1")]));
+    });
+    world.turns(25);
+    assert_eq!((served(&world), world.peer(client).ends.len()), (vec![0, 0, 1, 1], 0));
+    let now = world.now;
+    let peer = world.peer(first);
+    peer.fails_with = Some((Code::Unavailable, Vec::new()));
+    let stream = peer.begun[0];
+    peer.answer(now, stream);
+    world.turns(100);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)]);
+    // The first one is counted again with its late answer.
+    assert_eq!(
+        (served(&world), counted(&world, Event::RetryDenied(RetryDenied::Pushback))),
+        (vec![0, 0, 1, 2], 1)
+    );
+    assert_eq!((world.worker.call_count(), world.in_flight()), (0, 0));
 }

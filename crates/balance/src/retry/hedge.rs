@@ -47,6 +47,8 @@ pub struct HedgeState {
     running: u8,
     next_at: Option<Duration>,
     transparent: Transparent,
+    /// Whether a backend forbade further attempts.
+    is_forbidden: bool,
 }
 
 const _: () = assert!(MAX_ATTEMPTS as u32 <= u8::BITS, "each attempt needs a bit");
@@ -57,7 +59,8 @@ impl HedgeState {
     pub fn new(policy: &HedgingPolicy, is_idempotent: bool, now: Duration) -> Self {
         let limit = policy.attempts(is_idempotent);
         let next_at = (limit > 1).then(|| now.saturating_add(policy.hedging_delay));
-        Self { limit, sent: 1, running: 1, next_at, transparent: Transparent::default() }
+        let transparent = Transparent::default();
+        Self { limit, sent: 1, running: 1, next_at, transparent, is_forbidden: false }
     }
 
     /// When to call [`HedgeState::handle_timeout`], if ever.
@@ -98,26 +101,32 @@ impl HedgeState {
             return HedgeDecision::Send { attempt };
         }
         self.stop_running(attempt, gates.budget);
-        let is_non_fatal = policy.is_non_fatal(end);
-        if let Some(throttle) = gates.throttle {
-            throttle.attempt_ended(end, is_non_fatal);
-        }
-        if !is_non_fatal {
+        Self::answer_ended(policy, gates, end);
+        if !policy.is_non_fatal(end) {
             return self.finish(gates.budget, StopReason::of(end));
         }
         match end.pushback().map(obey) {
             None => self.send_or_wait(policy, gates, moment),
             Some(None) => {
+                self.is_forbidden = true;
                 self.next_at = None;
                 self.wait_or_finish(gates.budget, StopReason::Pushback)
             }
             Some(Some(delay)) => {
                 let at = moment.now.saturating_add(delay);
-                let may_send = self.sent < self.limit && moment.is_before_deadline(at);
+                let may_send = self.has_more() && moment.is_before_deadline(at);
                 self.next_at = may_send.then_some(at);
                 let is_over = !may_send && self.running == 0;
                 if is_over { HedgeDecision::Finish(self.exhausted()) } else { HedgeDecision::Wait }
             }
+        }
+    }
+
+    /// Counts the end of an attempt in the throttle. [`HedgeState::attempt_ended`] does it by itself; it is left to the driver for
+    /// an attempt that had decided the call before its end, as one does with its response headers.
+    pub fn answer_ended(policy: &HedgingPolicy, gates: Gates<'_>, end: &AttemptEnd) {
+        if let Some(throttle) = gates.throttle {
+            throttle.attempt_ended(end, policy.is_non_fatal(end));
         }
     }
 
@@ -141,7 +150,12 @@ impl HedgeState {
     /// Looks again a delay later, at least [`LOOK_AGAIN`]: nothing can be sent now.
     pub fn postpone(&mut self, policy: &HedgingPolicy, now: Duration) {
         let later = now.saturating_add(policy.hedging_delay.max(LOOK_AGAIN));
-        self.next_at = (self.sent < self.limit).then_some(later);
+        self.next_at = self.has_more().then_some(later);
+    }
+
+    /// Whether attempts are left to send.
+    fn has_more(&self) -> bool {
+        !self.is_forbidden && self.sent < self.limit
     }
 
     /// Gives back what the call holds of the budget: it is decided.
@@ -170,7 +184,13 @@ impl HedgeState {
     }
 
     fn exhausted(&self) -> StopReason {
-        if self.sent >= self.limit { StopReason::AttemptsUsed } else { StopReason::Deadline }
+        if self.is_forbidden {
+            StopReason::Pushback
+        } else if self.sent >= self.limit {
+            StopReason::AttemptsUsed
+        } else {
+            StopReason::Deadline
+        }
     }
 
     fn send_or_wait(&mut self, policy: &HedgingPolicy, gates: Gates<'_>, moment: &Moment) -> HedgeDecision {
@@ -180,7 +200,7 @@ impl HedgeState {
                 let attempt = self.sent;
                 self.running |= 1 << attempt;
                 self.sent += 1;
-                self.next_at = (self.sent < self.limit).then_some(later);
+                self.next_at = self.has_more().then_some(later);
                 HedgeDecision::Send { attempt }
             }
             Err(reason) => {
@@ -193,6 +213,9 @@ impl HedgeState {
     }
 
     fn check_gates(&self, gates: Gates<'_>, moment: &Moment) -> Result<(), StopReason> {
+        if self.is_forbidden {
+            return Err(StopReason::Pushback);
+        }
         moment.replay.check()?;
         if self.sent >= self.limit {
             return Err(StopReason::AttemptsUsed);

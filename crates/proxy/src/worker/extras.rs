@@ -13,7 +13,7 @@ use evenkeel_http2::field::FieldBlock;
 use super::Worker;
 use super::call::Call;
 use super::canary::VersionMark;
-use super::hedge::Hedging;
+use super::hedge::{HedgedAnswer, Hedging};
 use super::limit::CallLimits;
 use super::retry::Retrying;
 use super::timer::TimerId;
@@ -33,6 +33,8 @@ pub(super) struct Extras {
     pub(super) retrying: Option<Retrying>,
     /// Its attempts, if it is hedged and not decided.
     pub(super) hedging: Option<Box<Hedging>>,
+    /// Where its end is counted, if it was hedged and is decided.
+    pub(super) hedged: Option<HedgedAnswer>,
     /// When the next attempt begins; the call waits for it.
     pub(super) retry_at: Option<Duration>,
     /// When the newest attempt is given up for another.
@@ -114,6 +116,7 @@ impl Extras {
             version,
             retrying,
             hedging,
+            hedged,
             retry_at,
             attempt_deadline,
             held,
@@ -131,7 +134,7 @@ impl Extras {
             http_status,
             details,
         } = self;
-        (*version, *retrying, *hedging) = (None, None, None);
+        (*version, *retrying, *hedging, *hedged) = (None, None, None, None);
         (*retry_at, *attempt_deadline, *held, *held_until) = (None, None, None, None);
         *tried = [None; TRIED_MAX];
         (*abort, *is_delayed, *delay, *shadow) = (None, false, None, None);

@@ -45,6 +45,21 @@ pub(super) struct Hedging {
     last: Option<Code>,
 }
 
+/// What is left to do for a hedged call that response headers decided, where its cluster has a throttle: a call that succeeds
+/// gives back what failures took (gRFC A6), and only trailers say that it does.
+#[derive(Debug)]
+pub(super) struct HedgedAnswer {
+    settings: Arc<HedgeSettings>,
+    gates: Arc<RetryGates>,
+}
+
+impl HedgedAnswer {
+    /// The answer ended so.
+    pub(super) fn ended(self, end: &AttemptEnd) {
+        HedgeState::answer_ended(&self.settings.policy, self.gates.gates(), end);
+    }
+}
+
 /// How the attempts end that still run when a hedged call is decided.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Losers {
@@ -337,7 +352,12 @@ impl Worker {
     #[inline]
     pub(super) fn win_hedges(&mut self, now: Duration, id: u32) {
         let Some(hedging) = self.calls[id as usize].hedging() else { return };
-        if hedging.main > 0 {
+        let is_further = hedging.main > 0;
+        let (settings, gates) = (Arc::clone(&hedging.settings), Arc::clone(&hedging.gates));
+        if gates.throttle.is_some() {
+            self.extras(id).hedged = Some(HedgedAnswer { settings, gates });
+        }
+        if is_further {
             self.count(Event::Hedged(Hedged::Won));
         }
         self.log_endpoint(id);

@@ -84,7 +84,9 @@ impl Call {
     /// Whether its route says what follows a status: a retry, or another attempt of a hedged call.
     #[inline]
     pub(super) fn has_policy(&self) -> bool {
-        self.extras.as_deref().is_some_and(|extras| extras.retrying.is_some() || extras.hedging.is_some())
+        self.extras.as_deref().is_some_and(|extras| {
+            extras.retrying.is_some() || extras.hedging.is_some() || extras.hedged.is_some()
+        })
     }
 }
 
@@ -94,6 +96,10 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         if call.extras.as_deref().is_some_and(|extras| extras.hedging.is_some()) {
             return self.follow_up_hedged(now, id, end);
+        }
+        if let Some(answer) = call.take_extra(|extras| &mut extras.hedged) {
+            answer.ended(&end);
+            return false;
         }
         let replay = match call.phase {
             CallPhase::Waiting | CallPhase::Sent if call.replayable => Replay::Possible,

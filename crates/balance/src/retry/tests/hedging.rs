@@ -121,9 +121,15 @@ fn pushback_delays_the_next_attempt_or_ends_the_sending() {
         assert_eq!(call.timer(START + MS * 100), send(1));
         assert_eq!(call.ends(0, unavailable_after(never), START + MS * 110), WAIT);
         assert_eq!(call.state.next_at(), None);
-        assert_eq!(call.ends(1, UNAVAILABLE, START + MS * 120), send(2), "a later answer counts");
+        assert_eq!(call.ends(1, UNAVAILABLE, START + MS * 120), finish(StopReason::Pushback), "it stays so");
         let alone = Call::new(true).ends(0, unavailable_after(never), START);
         assert_eq!(alone, finish(StopReason::Pushback));
+        // Nor does a look later on.
+        let mut call = Call::new(true);
+        assert_eq!(call.timer(START + MS * 100), send(1));
+        assert_eq!(call.ends(0, unavailable_after(never), START + MS * 110), WAIT);
+        call.state.postpone(&call.policy, START + MS * 120);
+        assert_eq!(call.state.next_at(), None);
     }
 }
 
@@ -157,6 +163,22 @@ fn the_throttle_forbids_hedges_too() {
     assert_eq!(call.timer(START + MS * 100), send(1));
     assert_eq!(call.ends(0, UNAVAILABLE, START + MS * 110), WAIT, "one token of two is not more than half");
     assert_eq!(call.ends(1, UNAVAILABLE, START + MS * 120), finish(StopReason::Throttled));
+}
+
+#[test]
+fn the_end_of_an_answer_that_decided_a_call_counts_in_the_throttle() {
+    let throttle = throttle(2, 500);
+    let (policy, budget) = (HedgingPolicy::default(), ample_budget());
+    let gates = Gates { budget: &budget, throttle: Some(&throttle) };
+    for (end, tokens) in [
+        (UNAVAILABLE, 1_000),
+        (OK, 1_500),
+        (AttemptEnd::status(Code::NotFound), 1_500),
+        (unavailable_after(Pushback::Never), 500),
+    ] {
+        HedgeState::answer_ended(&policy, gates, &end);
+        assert_eq!(throttle.tokens_thousandths(), tokens, "{end:?}");
+    }
 }
 
 #[test]
