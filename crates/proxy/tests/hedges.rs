@@ -5,6 +5,7 @@ mod peers;
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::limit::{BreakerLimits, CircuitBreaker, Resource, Scope};
 use evenkeel_balance::outlier::{OutlierConfig, OutlierDetector};
 use evenkeel_balance::retry::{
     CodeSet, HedgingPolicy, RetryBudget, RetryBudgetConfig, RetryThrottle, RetryThrottleConfig,
@@ -13,6 +14,7 @@ use evenkeel_balance::{Factor, Policy};
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Limits};
 use evenkeel_proxy::worker::TransportEnd;
+use evenkeel_proxy::worker::limit::ClusterLimits;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::snapshot::{HedgeSettings, RetryGates};
 use evenkeel_telemetry::{Ejected, Event, Hedged, RetryDenied};
@@ -433,7 +435,7 @@ fn a_hedged_call_that_succeeds_gives_back_what_failures_took_of_the_throttle() {
     });
     let client = world.client();
     let tokens = || gates.throttle.as_ref().unwrap().tokens_thousandths();
-    let mut calls = |world: &mut World, count: usize| {
+    let calls = |world: &mut World, count: usize| {
         for _ in 0..count {
             world.call(client, b'S', 10);
             world.turns(5);
@@ -480,4 +482,108 @@ fn a_backend_that_forbids_further_attempts_ends_the_sending_although_others_run(
         (vec![0, 0, 1, 2], 1)
     );
     assert_eq!((world.worker.call_count(), world.in_flight()), (0, 0));
+}
+
+/// Five attempts a delay apart, and a bound of the retries under way in the cluster, and at each endpoint.
+fn world_with_bound(
+    delay: Duration,
+    of_cluster: u32,
+    of_endpoint: Option<u32>,
+) -> (World, usize, Arc<CircuitBreaker>) {
+    let bound = |max_retries| BreakerLimits { max_retries, ..BreakerLimits::default() };
+    let breaker = Arc::new(CircuitBreaker::new(Scope::Cluster, &bound(Some(of_cluster))));
+    let limits = ClusterLimits {
+        breaker: Some(Arc::clone(&breaker)),
+        counts_endpoints: true,
+        ..ClusterLimits::default()
+    };
+    let budget = RetryBudgetConfig { min_concurrency: 10, ..RetryBudgetConfig::default() };
+    let policy = HedgingPolicy { max_attempts: 5, hedging_delay: delay, ..policy() };
+    let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 5, |cluster, route| {
+        cluster.gates = Arc::new(RetryGates { budget: RetryBudget::new(budget), throttle: None });
+        cluster.limits = Some(Arc::new(limits));
+        for endpoint in cluster.endpoints.iter().flat_map(|set| set.endpoints()) {
+            endpoint.breaker().set_limits(&bound(of_endpoint));
+        }
+        route.hedge = Some(Arc::new(HedgeSettings { policy }));
+    });
+    let client = world.client();
+    (world, client, breaker)
+}
+
+#[test]
+fn a_bound_of_retries_counts_each_further_attempt_that_runs() {
+    for (of_cluster, of_endpoint, expected) in
+        [(0, None, 1), (1, None, 2), (3, None, 4), (9, None, 5), (9, Some(0), 1)]
+    {
+        let (mut world, client, breaker) = world_with_bound(Duration::ZERO, of_cluster, of_endpoint);
+        each_backend(&mut world, |peer| peer.is_silent = true);
+        world.call(client, b'S', 10);
+        world.turns(60);
+        assert_eq!(served(&world).iter().sum::<usize>(), expected, "{of_cluster} and {of_endpoint:?}");
+        assert_eq!(breaker.used(Resource::Retries), expected as u32 - 1);
+        // The one that ran first answers.
+        each_backend(&mut world, |peer| peer.is_silent = false);
+        let now = world.now;
+        let asked = |world: &World, at: &usize| world.peers[at].1.served == 1;
+        let any = *world.backends.iter().find(|at| asked(&world, at)).unwrap();
+        let peer = world.peer(any);
+        let stream = peer.begun[0];
+        peer.answer(now, stream);
+        world.turns(3);
+        assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
+        assert_eq!((world.worker.call_count(), world.in_flight()), (0, 0));
+        assert_eq!((breaker.used(Resource::Retries), breaker.used(Resource::Requests)), (0, 0));
+    }
+}
+
+#[test]
+fn a_bound_of_retries_holds_for_hedges_that_follow_a_failure() {
+    for (of_cluster, attempts, denied) in [(0, 1, 1), (1, 5, 0)] {
+        let (mut world, client, breaker) = world_with_bound(Duration::from_secs(60), of_cluster, None);
+        each_backend(&mut world, |peer| {
+            peer.fails_with = Some((Code::Unavailable, vec![("x-cause", "broken")]));
+        });
+        world.call(client, b'S', 10);
+        world.turns(30);
+        assert_eq!(served(&world).iter().sum::<usize>(), attempts, "at most {of_cluster} at a time");
+        assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)]);
+        assert!(world.peer(client).ended_with.contains(&("x-cause".into(), "broken".into())));
+        assert_eq!(counted(&world, Event::RetryDenied(RetryDenied::BreakerOpen)), denied);
+        assert_eq!(counted(&world, Event::Hedged(Hedged::AfterFailure)), attempts as u64 - 1);
+        nothing_is_left(&mut world);
+        assert_eq!(breaker.used(Resource::Retries), 0);
+    }
+}
+
+#[test]
+fn a_call_whose_next_attempt_is_refused_when_it_is_due_ends_with_its_last_answer() {
+    let budget = RetryBudgetConfig { min_concurrency: 1, percent: 0, ..RetryBudgetConfig::default() };
+    let (mut world, client) = world_with(2, policy(), budget);
+    // One call has the whole budget: its hedge hangs.
+    each_backend(&mut world, |peer| peer.is_silent = true);
+    world.call(client, b'S', 10);
+    world.turns(25);
+    let said = vec![("grpc-retry-pushback-ms", "30"), ("grpc-message", "try%20later"), ("x-cause", "busy")];
+    each_backend(&mut world, |peer| {
+        (peer.is_silent, peer.fails_with) = (false, Some((Code::Unavailable, said.clone())));
+    });
+    world.call(client, b'S', 10);
+    world.turns(20);
+    assert!(world.peer(client).ends.is_empty(), "the pushback is waited for");
+    world.turns(30);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)]);
+    for (name, value) in said {
+        assert!(world.peer(client).ended_with.contains(&(name.into(), value.into())), "{name}");
+    }
+    assert_eq!(counted(&world, Event::RetryDenied(RetryDenied::OverBudget)), 1);
+    // Those of a call that its client gives up meanwhile are let go too.
+    let now = world.now;
+    let peer = world.peer(client);
+    let stream = peer.begin(now, &[]);
+    peer.http2.send_data(now, stream, b"\0\0\0\0\x01S", true).unwrap();
+    world.turns(10);
+    world.peer(client).cancel(stream);
+    world.turns(3);
+    assert_eq!(world.worker.call_count(), 1, "the one that hangs");
 }

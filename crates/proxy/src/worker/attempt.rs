@@ -15,7 +15,6 @@ use super::call_timer::Staller;
 use super::cluster::WorkerCluster;
 use super::conn::ConnId;
 use super::extras::TRIED_MAX;
-use super::hedge::Hedging;
 use super::limit::Full;
 use super::reply::Refusal;
 
@@ -224,9 +223,8 @@ impl Worker {
             extras.attempt_deadline = policy.and_then(|policy| policy.attempt_timeout_at(now, deadline));
             has_attempt_deadline = extras.attempt_deadline.is_some();
         }
-        let hedging = call.extras.as_deref().and_then(|extras| extras.hedging.as_deref());
-        let previous = hedging.map_or_else(|| call.retry.previous_attempts(), Hedging::previous_attempts);
-        let own = OwnFields::new(previous, deadline.map(|deadline| deadline.saturating_sub(now)));
+        let own =
+            OwnFields::new(call.previous_attempts(), deadline.map(|deadline| deadline.saturating_sub(now)));
         let (mut extra, store) = (Default::default(), &mut self.fields.store);
         let opened = http2.send_headers(store, stream, &call.request, own.list(&mut extra), end);
         debug_assert!(opened.is_ok(), "a stream that was opened just now takes headers");

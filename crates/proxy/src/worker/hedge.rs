@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use evenkeel_balance::retry::{HedgeDecision, HedgeState, Moment, Replay, StopReason};
 use evenkeel_balance::{Ask, AttemptEnd, Outcome, Pick, Slot};
-use evenkeel_grpc::Code;
-use evenkeel_telemetry::{Event, Hedged, ResponseFlag};
+use evenkeel_grpc::{Code, decode_message};
+use evenkeel_http2::field::{FieldBlock, Name};
+use evenkeel_telemetry::{Event, Hedged, ResponseFlag, RetryDenied};
 
 use super::Worker;
 use super::attempt::{OwnFields, Unwanted};
@@ -26,8 +27,8 @@ use super::call::{Call, CallPhase, Leg};
 use super::call_timer::Staller;
 use super::conn::ConnId;
 use super::finish::{Ending, outcome_of};
-use super::limit::Places;
-use super::retry::denied;
+use super::limit::Holding;
+use super::retry::{denied, event};
 use super::snapshot::{HedgeSettings, RetryGates};
 
 /// What a hedged call has besides.
@@ -41,8 +42,15 @@ pub(super) struct Hedging {
     main: u8,
     /// The attempts that run beside the main one: at most [`MAX_ATTEMPTS`](evenkeel_balance::retry::MAX_ATTEMPTS) - 1.
     others: Vec<Attempt>,
-    /// How the last attempt ended, while none runs.
-    last: Option<Code>,
+    /// How the last attempt ended, while none runs and the next one waits for its pushback to be over.
+    last: Option<LastAnswer>,
+}
+
+/// How an attempt ended that may be the last one. Bound: one header list, which is as large as a backend's may be.
+#[derive(Debug)]
+struct LastAnswer {
+    code: Code,
+    block: Option<FieldBlock>,
 }
 
 /// What is left to do for a hedged call that response headers decided, where its cluster has a throttle: a call that succeeds
@@ -88,8 +96,7 @@ struct Attempt {
     is_trial: bool,
     sent_at: Duration,
     forwarded: u64,
-    /// What it holds of its cluster's limits.
-    places: Option<Places>,
+    holding: Holding,
 }
 
 impl Hedging {
@@ -104,10 +111,16 @@ impl Hedging {
     pub(super) fn next_at(&self) -> Option<Duration> {
         self.state?.next_at()
     }
+}
 
-    /// What `grpc-previous-rpc-attempts` says with the main attempt.
-    pub(super) fn previous_attempts(&self) -> u8 {
-        self.main
+impl LastAnswer {
+    /// The end of the last attempt, and its answer if there was one: the header list that was just read.
+    fn keep(worker: &mut Worker, end: &AttemptEnd) -> Self {
+        let block = matches!(end, AttemptEnd::Status { .. }).then(|| {
+            let spare = worker.take_block();
+            core::mem::replace(&mut worker.fields.block, spare)
+        });
+        Self { code: end.code(), block }
     }
 }
 
@@ -116,20 +129,32 @@ impl Call {
         self.extras.as_deref_mut()?.hedging.as_deref_mut()
     }
 
+    /// What `grpc-previous-rpc-attempts` says with the newest attempt, of a hedged call with its main one.
+    #[inline]
+    pub(super) fn previous_attempts(&self) -> u8 {
+        let hedging = self.extras.as_deref().and_then(|extras| extras.hedging.as_deref());
+        hedging.map_or_else(|| self.retry.previous_attempts(), |hedging| hedging.main)
+    }
+
+    /// Takes the answer that the call would end with, if no further attempt can follow.
+    pub(super) fn take_last_answer(&mut self) -> Option<FieldBlock> {
+        self.hedging()?.last.take()?.block
+    }
+
     /// Makes another attempt the main one, and the main one, if it runs, another.
     fn exchange(&mut self, at: usize) {
         let (up, slot, is_trial) = (self.up.take(), self.slot, self.is_trial);
         let (sent_at, forwarded) = (self.attempt_at, self.forwarded);
-        let places = self.take_extra(|extras| &mut extras.limits.places);
+        let holding = self.take_holding();
         let Some(hedging) = self.hedging() else { return };
         let other = hedging.others.swap_remove(at);
         let number = core::mem::replace(&mut hedging.main, other.number);
         if let (Some(up), Some(slot)) = (up, slot) {
-            hedging.others.push(Attempt { number, up, slot, is_trial, sent_at, forwarded, places });
+            hedging.others.push(Attempt { number, up, slot, is_trial, sent_at, forwarded, holding });
         }
         (self.up, self.slot, self.is_trial) = (Some(other.up), Some(other.slot), other.is_trial);
         (self.attempt_at, self.forwarded) = (other.sent_at, other.forwarded);
-        self.hold_places(other.places);
+        self.hold(other.holding);
     }
 
     fn moment(&self, now: Duration) -> Moment {
@@ -143,10 +168,11 @@ impl Worker {
     #[inline]
     pub(super) fn note_hedged(&mut self, now: Duration, id: u32) {
         let Some(hedging) = self.calls[id as usize].hedging() else { return };
-        hedging.last = None;
+        let last = hedging.last.take();
         if hedging.state.is_none() {
             hedging.state = Some(HedgeState::new(&hedging.settings.policy, true, now));
         }
+        self.give_last(last);
         self.arm_call(id);
     }
 
@@ -186,9 +212,9 @@ impl Worker {
         let slot = call.slot;
         let Some(hedging) = call.hedging() else { return false };
         let Some(state) = &mut hedging.state else { return false };
-        let gates = hedging.gates.gates();
-        let policy = &hedging.settings.policy;
-        let decision = state.attempt_ended(policy, gates, hedging.main, &end, &moment);
+        let (gates, policy) = (hedging.gates.gates(), &hedging.settings.policy);
+        let (ended, is_alone) = (hedging.main, hedging.others.is_empty());
+        let decision = state.attempt_ended(policy, gates, ended, &end, &moment);
         if let HedgeDecision::Finish(reason) = decision {
             self.count_denied(reason);
             // One that fails at once has not overtaken those that work on it.
@@ -199,8 +225,25 @@ impl Worker {
             self.decide_hedges(now, id, losers);
             return false;
         }
-        hedging.last = Some(end.code());
-        call.phase = CallPhase::Waiting;
+        let next = match decision {
+            HedgeDecision::Send { attempt } => Some(attempt),
+            _ => None,
+        };
+        if let Some(number) = next.filter(|_| is_alone) {
+            if !self.may_follow(id, number) {
+                self.decide_hedges(now, id, Losers::Slower);
+                return false;
+            }
+        } else {
+            self.end_retry(id);
+        }
+        if is_alone && next.is_none() {
+            let last = LastAnswer::keep(self, &end);
+            if let Some(hedging) = self.calls[id as usize].hedging() {
+                hedging.last = Some(last);
+            }
+        }
+        self.calls[id as usize].phase = CallPhase::Waiting;
         self.remember_tried(id, slot);
         self.release_upstream(now, id, Some(end));
         // Others run: one of them is the main one from here on, and what is sent is one more beside it.
@@ -209,8 +252,13 @@ impl Worker {
             call.phase = CallPhase::Sent;
             self.exchange(now, id, newest);
         }
-        if let HedgeDecision::Send { attempt } = decision {
-            self.send_numbered(now, id, attempt);
+        if let Some(number) = next {
+            let counted = match (number == ended, is_alone) {
+                (true, _) => event(&end, true),
+                (false, true) => Event::Hedged(Hedged::AfterFailure),
+                (false, false) => Event::Hedged(Hedged::Sent),
+            };
+            self.send_numbered(now, id, number, counted);
         }
         if self.calls.contains(id as usize) {
             self.arm_call(id);
@@ -234,31 +282,77 @@ impl Worker {
                 return;
             }
             match state.handle_timeout(policy, hedging.gates.gates(), &moment) {
-                HedgeDecision::Send { attempt } => self.send_numbered(now, id, attempt),
+                HedgeDecision::Send { attempt } if !waits => {
+                    self.send_numbered(now, id, attempt, Event::Hedged(Hedged::Sent));
+                }
+                HedgeDecision::Send { attempt } if self.may_follow(id, attempt) => {
+                    self.send_numbered(now, id, attempt, Event::Hedged(Hedged::AfterFailure));
+                }
+                HedgeDecision::Send { .. } => return self.end_with_last(now, id),
                 HedgeDecision::Wait => return,
                 HedgeDecision::Finish(reason) => {
-                    let code = hedging.last.unwrap_or(Code::Unavailable);
                     self.count_denied(reason);
-                    let text =
-                        format!("no attempt succeeded, and none may follow; the last one ended with {code}");
-                    self.end_call(now, id, &Ending::local(code, ResponseFlag::RetryLimit, &text));
-                    return;
+                    return self.end_with_last(now, id);
                 }
             }
         }
     }
 
-    /// Sends the attempt with this number: as the main one if none runs, else beside it.
-    fn send_numbered(&mut self, now: Duration, id: u32, number: u8) {
+    /// Whether the cluster's circuit breaker has a place for the attempt with this number while no other runs. The call keeps the
+    /// place; if there is none it ends as its last attempt did, like one that is retried.
+    fn may_follow(&mut self, id: u32, number: u8) -> bool {
+        let may_follow = number == 0 || self.take_retry(id);
+        if !may_follow {
+            self.count(Event::RetryDenied(RetryDenied::BreakerOpen));
+        }
+        may_follow
+    }
+
+    /// Ends a call as its last attempt ended, which the next one should have followed.
+    fn end_with_last(&mut self, now: Duration, id: u32) {
+        let last = self.calls[id as usize].hedging().and_then(|hedging| hedging.last.take());
+        self.decide_hedges(now, id, Losers::Slower);
+        let code = last.as_ref().map_or(Code::Unavailable, |last| last.code);
+        let Some(block) = last.and_then(|last| last.block) else {
+            let text = format!("no attempt succeeded, and none may follow; the last one ended with {code}");
+            return self.end_call(now, id, &Ending::local(code, ResponseFlag::RetryLimit, &text));
+        };
+        // It is where an answer that was read just now would be.
+        let read = core::mem::replace(&mut self.fields.block, block);
+        let value = |name| {
+            let mut all = self.fields.block.iter(&self.fields.store);
+            all.find(|field| field.name_token == name).map(|field| field.value)
+        };
+        if value(Name::Status) == Some(b"200") {
+            self.calls[id as usize].code = Some(code);
+            self.forward_headers(now, id, true);
+        } else {
+            let text = value(Name::GrpcMessage).map(|message| decode_message(message).into_owned());
+            let flag = ResponseFlag::UpstreamProtocolError;
+            self.end_call(now, id, &Ending::local(code, flag, &text.unwrap_or_default()));
+        }
+        let block = core::mem::replace(&mut self.fields.block, read);
+        self.give_block(block);
+    }
+
+    fn give_last(&mut self, last: Option<LastAnswer>) {
+        if let Some(block) = last.and_then(|last| last.block) {
+            self.give_block(block);
+        }
+    }
+
+    /// Sends the attempt with this number: as the main one if none runs, else beside it. `counted` is what it counts as.
+    fn send_numbered(&mut self, now: Duration, id: u32, number: u8, counted: Event) {
         let call = &mut self.calls[id as usize];
         let is_alone = call.up.is_none();
         let Some(hedging) = call.hedging() else { return };
         if is_alone {
             hedging.main = number;
+            self.count(counted);
             self.drop_clients_count(id);
             self.attempt(now, id);
         } else if self.send_beside(now, id, number) {
-            self.count(Event::Hedged(Hedged::Sent));
+            self.count(counted);
         } else {
             self.count(Event::Hedged(Hedged::NoEndpoint));
             let Some(hedging) = self.calls[id as usize].hedging() else { return };
@@ -271,16 +365,12 @@ impl Worker {
     /// Sends an attempt beside the main one. Whether an endpoint had room.
     fn send_beside(&mut self, now: Duration, id: u32, number: u8) -> bool {
         let Some((slot, conn)) = self.pick_beside(now, id) else { return false };
-        let Ok(places) = self.take_places_beside(id, slot) else { return false };
-        if !self.take_retry(id) {
-            self.drop_places(now, id, slot, places);
-            return false;
-        }
+        let Some(holding) = self.take_beside(id, slot, number > 0) else { return false };
         self.drop_clients_count(id);
         self.touch(conn);
         let http2 = &mut self.conns[conn.index()].http2;
         let Ok(stream) = http2.open(now, id) else {
-            self.drop_places(now, id, slot, places);
+            self.drop_holding(now, id, slot, holding);
             return false;
         };
         let call = &mut self.calls[id as usize];
@@ -301,7 +391,7 @@ impl Worker {
             is_trial: false,
             sent_at: now,
             forwarded,
-            places,
+            holding,
         };
         let cluster = call.cluster;
         if let Some(hedging) = call.hedging() {
@@ -353,9 +443,12 @@ impl Worker {
     pub(super) fn win_hedges(&mut self, now: Duration, id: u32) {
         let Some(hedging) = self.calls[id as usize].hedging() else { return };
         let is_further = hedging.main > 0;
-        let (settings, gates) = (Arc::clone(&hedging.settings), Arc::clone(&hedging.gates));
-        if gates.throttle.is_some() {
-            self.extras(id).hedged = Some(HedgedAnswer { settings, gates });
+        let answer = hedging.gates.throttle.is_some().then(|| HedgedAnswer {
+            settings: Arc::clone(&hedging.settings),
+            gates: Arc::clone(&hedging.gates),
+        });
+        if answer.is_some() {
+            self.extras(id).hedged = answer;
         }
         if is_further {
             self.count(Event::Hedged(Hedged::Won));
@@ -382,25 +475,27 @@ impl Worker {
 
     fn end_hedging(&mut self, now: Duration, id: u32, hedging: Hedging, losers: Losers) {
         let call = &mut self.calls[id as usize];
-        let Hedging { gates, state, others, .. } = hedging;
+        let Hedging { gates, state, others, last, .. } = hedging;
         if let Some(mut state) = state {
             state.abandon(&gates.budget);
         }
         gates.budget.call_finished();
         let load = call.take_extra(|extras| &mut extras.load);
         let main = (call.up.take(), call.slot, call.is_trial, call.attempt_at);
-        let places = call.take_extra(|extras| &mut extras.limits.places);
+        let holding = call.take_holding();
         for attempt in others {
             let call = &mut self.calls[id as usize];
             (call.up, call.slot, call.is_trial) = (Some(attempt.up), Some(attempt.slot), attempt.is_trial);
             call.attempt_at = attempt.sent_at;
-            call.hold_places(attempt.places);
+            call.hold(attempt.holding);
             let end = losers.end(attempt.sent_at, main.3);
             self.release_upstream(now, id, Some(end));
+            self.end_retry(id);
         }
+        self.give_last(last);
         let call = &mut self.calls[id as usize];
         (call.up, call.slot, call.is_trial, call.attempt_at) = main;
-        call.hold_places(places);
+        call.hold(holding);
         self.note_progress(now, id, Staller::Backend);
         if load.is_some() {
             self.extras(id).load = load;

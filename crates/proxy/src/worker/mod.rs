@@ -523,8 +523,9 @@ impl Drop for Worker {
     fn drop(&mut self) {
         for (_, call) in &mut self.calls {
             call.request.clear(&mut self.fields.store);
-            if let Some(mut held) = call.take_extra(|extras| &mut extras.held) {
-                held.clear(&mut self.fields.store);
+            let held = call.take_extra(|extras| &mut extras.held);
+            for mut block in held.into_iter().chain(call.take_last_answer()) {
+                block.clear(&mut self.fields.store);
             }
         }
         for (_, conn) in &mut self.conns {

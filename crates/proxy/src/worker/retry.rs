@@ -232,7 +232,7 @@ impl Worker {
 }
 
 /// What an end that is followed by another attempt counts as.
-fn event(end: &AttemptEnd, is_transparent: bool) -> Event {
+pub(super) fn event(end: &AttemptEnd, is_transparent: bool) -> Event {
     if is_transparent {
         return Event::TransparentRetry(match end {
             AttemptEnd::RefusedStream => TransparentRetry::RefusedStream,

@@ -120,10 +120,12 @@ labels! {
 }
 
 labels! {
-    /// What became of a further attempt while others ran.
+    /// What became of a further attempt of a hedged call.
     Hedged {
-        /// It was sent.
+        /// It was sent while others ran.
         Sent = "sent",
+        /// It was sent after all before it had failed.
+        AfterFailure = "after_failure",
         /// It was not: no other endpoint had a connection with room, or a place under a limit.
         NoEndpoint = "no_endpoint",
         /// It decided the call.

@@ -113,7 +113,7 @@ events! {
         "Calls that were not tried again although the policy retries such an end, by reason.";
     /// A further attempt of a call was due while others ran, or decided it.
     Hedged(outcome: Hedged) = "evenkeel_hedges",
-        "Further attempts of hedged calls while others ran: sent, not sent for want of an endpoint, and won.";
+        "Further attempts of hedged calls: sent while others ran, after a failure, not sent for want of an endpoint, and won.";
     /// Outlier detection took an endpoint out of rotation.
     OutlierEjected(reason: Ejected) = "evenkeel_outlier_ejections",
         "Endpoints that outlier detection took out of rotation, by reason.";

@@ -156,6 +156,14 @@ impl Places {
     }
 }
 
+/// What one attempt of a hedged call holds of its cluster's limits.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    places: Option<Places>,
+    /// The breaker that counts it as a retry.
+    retries_at: Option<Arc<CircuitBreaker>>,
+}
+
 /// What a call has to do with limits.
 #[derive(Debug, Default)]
 pub(super) struct CallLimits {
@@ -164,8 +172,8 @@ pub(super) struct CallLimits {
     /// The breaker that counts it among the calls that wait.
     waits_at: Option<Arc<CircuitBreaker>>,
     /// What its newest attempt holds.
-    pub(super) places: Option<Places>,
-    /// The breaker that counts a retry of it as under way.
+    places: Option<Places>,
+    /// The breaker that counts a retry of it as under way: of a hedged call its main attempt, if that is a further one.
     retries_at: Option<Arc<CircuitBreaker>>,
 }
 
@@ -187,10 +195,19 @@ impl Call {
         self.extra(|extras| extras.limits.queued).is_some()
     }
 
-    /// Makes these what the main attempt holds.
-    pub(super) fn hold_places(&mut self, places: Option<Places>) {
+    /// Takes what the main attempt holds.
+    pub(super) fn take_holding(&mut self) -> Holding {
+        let limits = self.extras.as_deref_mut().map(|extras| &mut extras.limits);
+        limits.map_or_else(Holding::default, |limits| Holding {
+            places: limits.places.take(),
+            retries_at: limits.retries_at.take(),
+        })
+    }
+
+    /// Makes this what the main attempt holds.
+    pub(super) fn hold(&mut self, holding: Holding) {
         if let Some(extras) = self.extras.as_deref_mut() {
-            extras.limits.places = places;
+            (extras.limits.places, extras.limits.retries_at) = (holding.places, holding.retries_at);
         }
     }
 }
@@ -203,15 +220,15 @@ impl Worker {
         if self.clusters[cluster as usize].settings.limits.is_none() {
             return Ok(());
         }
-        self.take_limited(id, slot)
+        let is_retry = self.calls[id as usize].previous_attempts() > 0;
+        self.take_limited(id, slot, is_retry)
     }
 
     #[inline(never)]
-    fn take_limited(&mut self, id: u32, slot: Slot) -> Result<(), Full> {
+    fn take_limited(&mut self, id: u32, slot: Slot, is_retry: bool) -> Result<(), Full> {
         let call = &self.calls[id as usize];
         let cluster = &self.clusters[call.cluster as usize];
         let Some(limits) = &cluster.settings.limits else { return Ok(()) };
-        let is_retry = call.retry.previous_attempts() > 0;
         // First come, first served: who waits already goes first.
         let may_pass = call.is_queued() || cluster.pending.is_empty();
         let places = limits.take(cluster.balancer.endpoint(slot), is_retry, may_pass)?;
@@ -219,15 +236,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes what an attempt at this endpoint needs that is sent beside the one that runs.
-    pub(super) fn take_places_beside(&mut self, id: u32, slot: Slot) -> Result<Option<Places>, Full> {
-        let main = self.calls[id as usize].take_extra(|extras| &mut extras.limits.places);
-        let taken = self.take_places(id, slot);
-        let places = self.calls[id as usize].take_extra(|extras| &mut extras.limits.places);
-        if main.is_some() {
-            self.extras(id).limits.places = main;
+    /// Takes what an attempt at this endpoint needs that is sent beside the one that runs; `None` if a limit has no place for
+    /// it. Each further attempt is a retry of its own: those of a hedged call run at one time.
+    pub(super) fn take_beside(&mut self, id: u32, slot: Slot, is_retry: bool) -> Option<Holding> {
+        let main = self.calls[id as usize].take_holding();
+        let is_taken = (!is_retry || self.take_retry(id)) && self.take_limited(id, slot, is_retry).is_ok();
+        if !is_taken {
+            self.end_retry(id);
         }
-        taken.map(|()| places)
+        let call = &mut self.calls[id as usize];
+        let taken = call.take_holding();
+        call.hold(main);
+        is_taken.then_some(taken)
     }
 
     /// Gives back what the newest attempt took. `end` says how it went, if it was sent.
@@ -242,8 +262,11 @@ impl Worker {
     }
 
     /// Gives back what an attempt took that could not be sent.
-    pub(super) fn drop_places(&mut self, now: Duration, id: u32, slot: Slot, places: Option<Places>) {
-        let Some(places) = places else { return };
+    pub(super) fn drop_holding(&mut self, now: Duration, id: u32, slot: Slot, holding: Holding) {
+        if let Some(breaker) = holding.retries_at {
+            breaker.release(Resource::Retries);
+        }
+        let Some(places) = holding.places else { return };
         let endpoint = self.clusters[self.calls[id as usize].cluster as usize].balancer.endpoint(slot);
         places.give_back(endpoint, || Sample::Nothing, now, &mut self.rng);
     }
@@ -272,7 +295,8 @@ impl Worker {
         true
     }
 
-    /// No further retry of a call follows: its answer has begun, or it is over.
+    /// No further retry of a call follows: its answer has begun, or it is over. Of a hedged call: its main attempt ended, and what
+    /// follows is counted anew.
     pub(super) fn end_retry(&mut self, id: u32) {
         if let Some(breaker) = self.calls[id as usize].take_extra(|extras| &mut extras.limits.retries_at) {
             breaker.release(Resource::Retries);
