@@ -332,6 +332,8 @@ def prequal_serves_endpoints_that_report_nothing_too(stage):
     client = calls.connect(stage, running.address)
     assert set(met(client, 200)) == names(backends)
     assert running.metrics().sum("evenkeel_probes_total", outcome="unanswered") > 0
+    ended = lambda: running.metrics().sum("evenkeel_load_streams_ended_total", reason="unimplemented")  # noqa: E731
+    eventually(lambda: ended() == 3, "each was asked for a stream")
 
 
 @example("resilient")

@@ -180,3 +180,27 @@ def reports_apart_from_calls_can_be_turned_on_and_off_by_a_reload(stage):
     running.reload()
     eventually(lambda: "stream" not in loads(running, backends)[0], "the streams ended")
     eventually(lambda: calls.shares(client, 20) == {"b1": 10, "b2": 10}, "the shares are even")
+
+
+@test
+def prequal_knows_what_a_backend_reports_apart_from_calls_before_any_call(stage):
+    names = {"b1": 60, "b2": 2, "b3": 1}
+    load = lambda number: {"named_metrics": {"requests_in_flight": number, "latency_ms": number}}  # noqa: E731
+    backends = [stage.add_program(calls.Backend(name, load=load(number))) for name, number in names.items()]
+    policy = {"prequal": {"oob_reporting_period": "100ms"}}
+    settings = {"target": calls.target(backends), "policy": policy}
+    running, _ = proxy.start_with_file(stage, proxy.config({"default": settings}))
+    running.wait_until_ready(3)
+
+    def reported():
+        return [shown["stream"]["last"]["requests_in_flight"] for shown in loads(running, backends)]
+
+    eventually(lambda: all("last" in shown["stream"] for shown in loads(running, backends)), "each has reported")
+    assert reported() == [60, 2, 1], reported()
+    client = calls.connect(stage, running.address)
+    shares = calls.shares(client, 300)
+    print(f"300 calls to three that report {names} in flight: {shares}")
+    # The very first calls find fewer than two answers, and go by what the proxy knows itself.
+    assert shares.get("b1", 0) <= 3, shares
+    assert running.metrics().sum("evenkeel_probes_total", outcome="unanswered") == 0
+    assert running.metrics().sum("evenkeel_out_of_band_load_reports_total", outcome="taken") >= 3

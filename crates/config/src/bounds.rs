@@ -193,6 +193,10 @@ pub const PREQUAL_POOL_SIZE: Bounds<u32> =
 /// How old prequal's answers get: the paper's 1 s. What a server was like a minute ago says nothing of now.
 pub const PREQUAL_MAX_AGE: Bounds<Duration> = millis(10, MINUTE, SECOND);
 
+/// How often prequal's endpoints are asked to report apart from calls, if they are: several times within the `max_age` of 1 s, and no
+/// more often than for weights ([`LOAD_REPORTING_PERIOD`]).
+pub const PREQUAL_REPORTING_PERIOD: Bounds<Duration> = millis(100, MINUTE, 100);
+
 /// Probes that prequal takes out of its pool per call: the paper's 1. More than come in leave the pool empty.
 pub const PREQUAL_REMOVALS: Bounds<f64> = Bounds { min: 0.0, max: 16.0, default: 1.0 };
 

@@ -108,18 +108,7 @@ pub(crate) fn serialize<S: Serializer>(balancing: &Balancing, serializer: S) -> 
             json!({ "load_reports": load_reports_json(&config, &balancing.utilization_metrics) })
         }
         Policy::PeakEwma(config) => json!({ "decay": format_duration(config.decay) }),
-        Policy::Prequal(config) => json!({
-            "probes_per_call": config.probes_per_call.get(),
-            "pool_size": config.pool_size,
-            "max_age": format_duration(config.max_age),
-            "removals_per_call": config.removals_per_call.get(),
-            "reuse_delta": config.reuse_delta.get(),
-            "rif_quantile": config.rif_quantile.get(),
-            "source": match config.source {
-                ProbeSource::Endpoints => "endpoints",
-                ProbeSource::Own => "own",
-            },
-        }),
+        Policy::Prequal(config) => prequal_json(&config),
         Policy::RingHash { size, affinity } => {
             let mut parameters = affinity_json(affinity);
             match size.min_in_all() {
@@ -138,6 +127,25 @@ pub(crate) fn serialize<S: Serializer>(balancing: &Balancing, serializer: S) -> 
     let mut map = serializer.serialize_map(Some(1))?;
     map.serialize_entry(policy_name(policy), &parameters)?;
     map.end()
+}
+
+fn prequal_json(config: &PrequalConfig) -> serde_json::Value {
+    let mut parameters = json!({
+        "probes_per_call": config.probes_per_call.get(),
+        "pool_size": config.pool_size,
+        "max_age": format_duration(config.max_age),
+        "removals_per_call": config.removals_per_call.get(),
+        "reuse_delta": config.reuse_delta.get(),
+        "rif_quantile": config.rif_quantile.get(),
+        "source": match config.source {
+            ProbeSource::Endpoints => "endpoints",
+            ProbeSource::Own => "own",
+        },
+    });
+    if let Some(period) = config.report_period {
+        parameters["oob_reporting_period"] = json!(format_duration(period));
+    }
+    parameters
 }
 
 fn load_reports_json(config: &LoadWeightConfig, metrics: &[UtilizationMetric]) -> serde_json::Value {

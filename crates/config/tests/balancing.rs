@@ -168,6 +168,12 @@ fn prequal_has_the_papers_defaults_and_every_parameter_its_bounds() {
     assert_eq!(policy("prequal"), Policy::Prequal(PrequalConfig::default()));
     let all = "{prequal: {source: own, probes_per_call: 0.5, pool_size: 64, max_age: 1m, removals_per_call: 0.25, \
                reuse_delta: 2, rif_quantile: 0.6}}";
+    let period = |written: &str| match policy(&format!("{{prequal: {{{written}}}}}")) {
+        Policy::Prequal(config) => config.report_period,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(period("oob_reporting_period: 1s"), Some(Duration::from_secs(1)));
+    assert_eq!(period("oob_reporting_period: 1m, max_age: 1m"), Some(Duration::from_secs(60)));
     assert_eq!(
         policy(all),
         Policy::Prequal(PrequalConfig {
@@ -192,6 +198,10 @@ fn prequal_has_the_papers_defaults_and_every_parameter_its_bounds() {
         ("removals_per_call: 17", "out_of_bounds"),
         ("reuse_delta: 11", "out_of_bounds"),
         ("rif_quantile: 1.01", "out_of_bounds"),
+        ("oob_reporting_period: 99ms", "out_of_bounds"),
+        ("oob_reporting_period: 61s", "out_of_bounds"),
+        ("oob_reporting_period: 1001ms", "disordered"),
+        ("oob_reporting_period: 1s, source: own", "no_effect"),
     ] {
         let key = parameter.split(':').next().unwrap();
         let path = format!("clusters[0].policy.prequal.{key}");
@@ -332,6 +342,7 @@ fn what_is_shown_of_a_policy_can_be_read_and_means_the_same() {
         "policy: {weighted_round_robin: {load_reports: {enable_oob_load_report: true, oob_reporting_period: 30s}}}",
         "policy: {weighted_round_robin: {load_reports: {metric_names_for_computing_utilization: [utilization.a]}}}",
         "policy: {peak_ewma: {decay: 1m}}",
+        "policy: {prequal: {oob_reporting_period: 250ms}}",
         "policy: {prequal: {source: own, probes_per_call: 0.5, max_age: 250ms, rif_quantile: 0.6}}, slow_start: {}",
         "policy: {ring_hash: {min_ring_size: 9, max_ring_size: 10}}, hash_by: [source_ip]",
         "policy: {ring_hash: {entries_per_endpoint: 9, bounded_load: 150}}, hash_by: [{metadata: a}, source_ip]",

@@ -138,6 +138,10 @@ raw_mapping! {
         #[schemars(range(min = bounds::PREQUAL_RIF_QUANTILE.min, max = bounds::PREQUAL_RIF_QUANTILE.max))]
         #[schemars(extend("default" = bounds::PREQUAL_RIF_QUANTILE.default))]
         rif_quantile: Number,
+
+        /// How often each endpoint is asked to report on a stream apart from calls, besides (gRFC A51); at most `max_age`. A server
+        /// may have a longer least interval. Without it there is no such stream. 100ms to 1m.
+        oob_reporting_period: RawDuration,
     }
 }
 

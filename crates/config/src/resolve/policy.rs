@@ -155,8 +155,9 @@ fn resolve_prequal(raw: &RawPrequal, reports: &mut Reports) -> PrequalConfig {
         removals_per_call,
         reuse_delta,
         rif_quantile,
+        oob_reporting_period,
     } = raw;
-    PrequalConfig {
+    let config = PrequalConfig {
         probes_per_call: factor(probes_per_call, bounds::PREQUAL_PROBES, reports),
         pool_size: value::count(pool_size, bounds::PREQUAL_POOL_SIZE, reports) as usize,
         max_age: value::duration(max_age, bounds::PREQUAL_MAX_AGE, reports),
@@ -165,7 +166,19 @@ fn resolve_prequal(raw: &RawPrequal, reports: &mut Reports) -> PrequalConfig {
         rif_quantile: factor(rif_quantile, bounds::PREQUAL_RIF_QUANTILE, reports),
         source: resolve_source(source, reports),
         ..PrequalConfig::default()
+    };
+    let Some((at, _)) = oob_reporting_period.with_key() else { return config };
+    let key = "oob_reporting_period";
+    let period = value::duration(oob_reporting_period, bounds::PREQUAL_REPORTING_PERIOD, reports);
+    match config.source {
+        // With a longer one there would be times without a report that is young enough.
+        ProbeSource::Endpoints => {
+            let (low, high) = ((oob_reporting_period, period), (max_age, config.max_age));
+            super::cluster::report_range(low, high, [key, "max_age"], reports);
+        }
+        ProbeSource::Own => reports.add(at, Fault::NoEffect { key, reason: "with `source: own`" }),
     }
+    PrequalConfig { report_period: Some(period), ..config }
 }
 
 fn resolve_source(source: &Field<Text>, reports: &mut Reports) -> ProbeSource {

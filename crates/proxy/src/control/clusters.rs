@@ -271,10 +271,16 @@ fn load_streams(
     seed: u64,
     now: Duration,
 ) -> Option<LoadStreams> {
-    let Policy::LoadWeightedRoundRobin(weights) = config.balancing.policy else { return None };
-    let LoadSource::OutOfBand { period } = weights.source else { return None };
+    let (purpose, period) = match config.balancing.policy {
+        Policy::LoadWeightedRoundRobin(weights) => match weights.source {
+            LoadSource::OutOfBand { period } => (load::Purpose::Weight(weights), period),
+            LoadSource::Calls => return None,
+        },
+        Policy::Prequal(prequal) => (load::Purpose::Answer, prequal.report_period?),
+        _ => return None,
+    };
     Some(LoadStreams::start(load::Setup {
-        weights,
+        purpose,
         period,
         metrics: Arc::clone(&config.balancing.utilization_metrics),
         cluster: &config.name,

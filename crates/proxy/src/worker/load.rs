@@ -18,7 +18,7 @@ use super::Worker;
 /// What a backend tells that probes it, or `None` if it tells nothing of the kind, or nothing that can be.
 ///
 /// A latency that makes no sense counts as none; what is too large is bounded where it is kept.
-fn probe_answer(metrics: &LoadMetrics) -> Option<ProbeAnswer> {
+pub(crate) fn probe_answer(metrics: &LoadMetrics) -> Option<ProbeAnswer> {
     let in_flight = metrics.requests_in_flight.filter(|number| number.is_finite() && *number >= 0.0)?;
     let latency = Duration::try_from_secs_f64(metrics.latency_ms / 1e3).ok();
     Some(ProbeAnswer {

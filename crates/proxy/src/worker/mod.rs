@@ -74,6 +74,7 @@ pub use self::control::{ClusterView, EndpointView};
 pub use self::explain::{ClusterPreview, Decision, Inquiry, KeyFound, decide, preview_of_reachable};
 use self::extras::Extras;
 pub use self::inspect::Usage;
+pub(crate) use self::load::probe_answer;
 use self::mirror::Shadow;
 pub use self::observe::Observer;
 pub use self::outliers::{ClusterPanic, EndpointChange};

@@ -35,6 +35,9 @@ pub struct PrequalConfig {
     pub rif_quantile: Factor,
     /// Where answers come from. Default: the endpoints.
     pub source: ProbeSource,
+    /// How often endpoints are asked to report on a stream apart from calls besides (ORCA, gRFC A51), to
+    /// [`Endpoint::report`](crate::Endpoint::report); that is the driver's work. Best well below `max_age`. Default: they are not.
+    pub report_period: Option<Duration>,
     /// While there are no calls, a probe is sent this often, so that the first call after a pause finds a pool. Default:
     /// none is sent.
     pub idle_interval: Option<Duration>,
@@ -60,6 +63,7 @@ impl Default for PrequalConfig {
             reuse_delta: Factor::ONE,
             rif_quantile: Factor::from_thousandths(841),
             source: ProbeSource::Endpoints,
+            report_period: None,
             idle_interval: None,
         }
     }
@@ -79,6 +83,7 @@ mod tests {
         let quantile = 2.0_f64.powf(-0.25);
         assert!((config.rif_quantile.get() - quantile).abs() < 0.000_5, "to a thousandth");
         assert_eq!((config.source, config.idle_interval), (ProbeSource::Endpoints, None));
+        assert_eq!(config.report_period, None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use evenkeel_balance::{Endpoint, LoadReport, LoadSource, Policy, ReportedWeight}
 use serde::Serialize;
 
 use crate::control::clusters::ClusterRuntime;
-use crate::control::load::{LastReport, LoadStatus};
+use crate::control::load::{LastReport, LoadStatus, Meaning};
 use crate::worker::EndpointView;
 
 /// An endpoint's load, as /clusters shows it.
@@ -18,8 +18,9 @@ pub(super) struct LoadBody {
     /// Absent while none uses one: before the end of the blackout, and after the expiration.
     #[serde(skip_serializing_if = "Option::is_none")]
     weight: Option<f64>,
-    /// How many workers use one.
-    weighing_workers: usize,
+    /// How many workers use one; absent under prequal, which weighs nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weighing_workers: Option<usize>,
     /// The stream of reports; absent where they come with calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<StreamBody>,
@@ -43,9 +44,25 @@ struct ReportBody {
     utilization: f64,
     requests_per_second: f64,
     errors_per_second: f64,
-    /// The weight that follows from it; `null` if it makes no sense.
-    weight: Option<f64>,
+    #[serde(flatten)]
+    meaning: MeaningBody,
     age_seconds: f64,
+}
+
+/// What follows from a report.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+enum MeaningBody {
+    Weight {
+        /// `null` if the report makes no sense.
+        weight: Option<f64>,
+    },
+    Answer {
+        /// `null` if the report does not say.
+        requests_in_flight: Option<u32>,
+        /// `null` if the report does not say.
+        latency_ms: Option<f64>,
+    },
 }
 
 /// What is known of an endpoint's load; `None` where the cluster's policy goes by no reports. `views` are the workers'.
@@ -55,26 +72,42 @@ pub(super) fn describe_load(
     views: &[&EndpointView],
     now: Duration,
 ) -> Option<LoadBody> {
-    let Policy::LoadWeightedRoundRobin(config) = runtime.config.balancing.policy else { return None };
-    let weights: Vec<f64> = views.iter().filter_map(|view| view.reported_weight).collect();
     let status = runtime.loads.as_ref().and_then(|loads| loads.status(endpoint.address()));
+    let stream = status.map(|status| describe_stream(status, now));
+    let config = match runtime.config.balancing.policy {
+        Policy::LoadWeightedRoundRobin(config) => config,
+        Policy::Prequal(_) => {
+            let (source, weight, weighing_workers) = ("out_of_band", None, None);
+            return stream.map(|stream| LoadBody { source, weight, weighing_workers, stream: Some(stream) });
+        }
+        _ => return None,
+    };
+    let weights: Vec<f64> = views.iter().filter_map(|view| view.reported_weight).collect();
     Some(LoadBody {
         source: match config.source {
             LoadSource::Calls => "calls",
             LoadSource::OutOfBand { .. } => "out_of_band",
         },
         weight: (!weights.is_empty()).then(|| weights.iter().sum::<f64>() / weights.len() as f64),
-        weighing_workers: weights.len(),
-        stream: status.map(|status| describe_stream(status, now)),
+        weighing_workers: Some(weights.len()),
+        stream,
     })
 }
 
 fn describe_stream(status: LoadStatus, now: Duration) -> StreamBody {
-    let report = |LastReport { load, weight, at }: LastReport| {
+    let report = |LastReport { load, meaning, at }: LastReport| {
         let LoadReport { utilization, requests_per_second, errors_per_second } = load;
-        let weight = weight.map(ReportedWeight::get);
+        let meaning = match meaning {
+            Meaning::Weight(weight) => MeaningBody::Weight { weight: weight.map(ReportedWeight::get) },
+            Meaning::Answer(answer) => MeaningBody::Answer {
+                requests_in_flight: answer.map(|answer| answer.requests_in_flight),
+                latency_ms: answer
+                    .and_then(|answer| answer.latency)
+                    .map(|latency| latency.as_secs_f64() * 1e3),
+            },
+        };
         let age_seconds = now.saturating_sub(at).as_secs_f64();
-        ReportBody { utilization, requests_per_second, errors_per_second, weight, age_seconds }
+        ReportBody { utilization, requests_per_second, errors_per_second, meaning, age_seconds }
     };
     StreamBody { state: status.state.name(), detail: status.detail, last: status.last.map(report) }
 }

@@ -6,6 +6,7 @@
 use core::time::Duration;
 
 use evenkeel_balance::limit::{CircuitBreaker, Overflow, Rejection, Resource, Scope};
+use evenkeel_telemetry::Limited;
 use serde::Serialize;
 
 use crate::worker::Decision;
@@ -33,7 +34,7 @@ pub(super) fn of_route(decision: &Decision<'_>, limit: &RouteRateLimit, now: Dur
 
 fn describe_rate(seen: &RateSeen) -> LimitBody {
     let of = match (seen.limited, &seen.source) {
-        (evenkeel_telemetry::Limited::RouteRate, _) => "of all clients together".to_owned(),
+        (Limited::RouteRate, _) => "of all clients together".to_owned(),
         (_, Some(source)) => format!("of this client, told by {source}"),
         (_, None) => "of all clients together that have nothing to be told by".to_owned(),
     };
@@ -61,7 +62,7 @@ pub(super) fn of_cluster(settings: &Cluster, pending: usize) -> Vec<LimitBody> {
         && let Some(limiter) = &limits.adaptive
     {
         bodies.push(LimitBody {
-            limit: evenkeel_telemetry::Limited::Concurrency.as_str(),
+            limit: Limited::Concurrency.as_str(),
             passes: limiter.has_room(),
             state: format!("{} of {} attempts under way", limiter.in_flight(), limiter.limit()),
             above: if limits.refuses_at_once { "RESOURCE_EXHAUSTED" } else { "it waits for a place" },

@@ -1,14 +1,15 @@
 //! Load reports apart from calls (ORCA's out-of-band service, gRFC A51): a stream to each endpoint of a cluster whose weights
-//! follow from them.
+//! follow from them, or whose probes (prequal) they answer.
 //!
 //! ```text
 //! discovery's set --> LoadStreams::follow --> a task per endpoint --> endpoints (OpenRcaService/StreamCoreMetrics)
-//!                                              |-> Endpoint::note_load: what every worker's picker looks at
+//!                                              |-> Endpoint::note_load, Endpoint::report: what every worker's picker looks at
 //!                                              |-> status (/clusters), counters (/metrics), a log line
 //! ```
 //!
 //! Why not the workers? One report says the same to all of them, and a stream per worker would cost the endpoint as many. So
-//! the weight is worked out once, here, and stands in the shared [`Endpoint`], as the verdict of active checks does.
+//! the weight is worked out once, here, and stands in the shared [`Endpoint`], as the verdict of active checks does. An answer to
+//! probes stands there, too, beside those that come with calls: the newest counts.
 //!
 //! Rules (gRFC A51): an endpoint without the service is told once in the log, and not asked again on the same connection; its next
 //! connection may be another process's. After any other end the stream is opened again, with exponential backoff, which a report
@@ -30,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use evenkeel_balance::{
-    Address, BackoffConfig, Endpoint, EndpointSet, LoadReport, LoadWeightConfig, ReportedWeight,
+    Address, BackoffConfig, Endpoint, EndpointSet, LoadReport, LoadWeightConfig, ProbeAnswer, ReportedWeight,
 };
 use evenkeel_config::Target;
 use evenkeel_grpc::UtilizationMetric;
@@ -56,16 +57,28 @@ const REPORT_SPACING: Duration = Duration::from_millis(10);
 /// How long a stream may be without a report at least: four times the least interval that gRPC's servers have by default, 30 s.
 const SILENCE_MIN: Duration = Duration::from_secs(120);
 
+/// What reports are for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// The endpoint's weight.
+    Weight(LoadWeightConfig),
+    /// An answer to prequal's probes.
+    Answer,
+}
+
 /// How long a stream may be without a report. When the weight has expired the stream is of no use, and three reports in a row
-/// were left out.
-fn silence(weights: &LoadWeightConfig, period: Duration) -> Duration {
-    SILENCE_MIN.max(weights.weight_expiration_period).max(period.saturating_mul(3))
+/// were left out; what answers probes is of no use much earlier.
+fn silence(purpose: Purpose, period: Duration) -> Duration {
+    let expiration = match purpose {
+        Purpose::Weight(weights) => weights.weight_expiration_period,
+        Purpose::Answer => Duration::ZERO,
+    };
+    SILENCE_MIN.max(expiration).max(period.saturating_mul(3))
 }
 
 /// What the streams of a cluster are made of.
 pub(super) struct Setup<'a> {
-    /// How weights follow from reports.
-    pub(super) weights: LoadWeightConfig,
+    pub(super) purpose: Purpose,
     /// How often endpoints are asked to report.
     pub(super) period: Duration,
     /// What may stand for utilization.
@@ -95,7 +108,7 @@ pub(super) struct LoadStreams {
 /// What all streams of a cluster have in common.
 struct Shared {
     cluster: Box<str>,
-    weights: LoadWeightConfig,
+    purpose: Purpose,
     period: Duration,
     metrics: Arc<[UtilizationMetric]>,
     connect_timeout: Duration,
@@ -134,7 +147,7 @@ impl LoadStreams {
     pub(super) fn start(setup: Setup<'_>) -> Self {
         let shared = Shared {
             cluster: setup.cluster.into(),
-            weights: setup.weights,
+            purpose: setup.purpose,
             period: setup.period,
             metrics: setup.metrics,
             connect_timeout: setup.connect_timeout,
@@ -237,10 +250,22 @@ impl StreamState {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct LastReport {
     pub(super) load: LoadReport,
-    /// The weight that follows from it; `None` if it made no sense.
-    pub(super) weight: Option<ReportedWeight>,
+    pub(super) meaning: Meaning,
     /// When it came.
     pub(super) at: Duration,
+}
+
+/// What follows from a report; `None` if it makes no sense, or says nothing of the kind.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Meaning {
+    Weight(Option<ReportedWeight>),
+    Answer(Option<ProbeAnswer>),
+}
+
+impl Meaning {
+    fn is_none(self) -> bool {
+        matches!(self, Self::Weight(None) | Self::Answer(None))
+    }
 }
 
 /// Held for a moment only, never over an await.

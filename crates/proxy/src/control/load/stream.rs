@@ -15,9 +15,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status, Streaming};
 
-use super::{LastReport, LoadStatus, REPORT_SPACING, Shared, StreamState, lock, silence};
+use super::{LastReport, LoadStatus, Meaning, Purpose, REPORT_SPACING, Shared, StreamState, lock, silence};
 use crate::control::health::channel::{ProbeChannel, causes};
 use crate::control::health::legible;
+use crate::worker::probe_answer;
 
 /// Bytes of a message that are read off the wire; one that is longer than a report may be is malformed, and ends no stream.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -112,7 +113,7 @@ impl Follower {
 
     /// Opens a stream and takes its reports, which it counts, until it ends.
     async fn follow(&self, channel: &ProbeChannel, reports: &mut u64) -> End {
-        let patience = silence(&self.shared.weights, self.shared.period);
+        let patience = silence(self.shared.purpose, self.shared.period);
         let silent = || {
             let detail = format!("no report for {patience:?}").into();
             End { reason: LoadStreamEnded::Silent, detail }
@@ -160,10 +161,17 @@ impl Follower {
                 if status.is_over {
                     return;
                 }
-                let weight = self.endpoint.note_load(&load, &self.shared.weights, at);
+                let meaning = match &self.shared.purpose {
+                    Purpose::Weight(weights) => Meaning::Weight(self.endpoint.note_load(&load, weights, at)),
+                    Purpose::Answer => {
+                        let answer = probe_answer(metrics);
+                        answer.iter().for_each(|answer| self.endpoint.report(answer, at));
+                        Meaning::Answer(answer)
+                    }
+                };
                 (status.state, status.detail) = (StreamState::Open, None);
-                status.last = Some(LastReport { load, weight, at });
-                if weight.is_some() { LoadReported::Taken } else { LoadReported::Ignored }
+                status.last = Some(LastReport { load, meaning, at });
+                if meaning.is_none() { LoadReported::Ignored } else { LoadReported::Taken }
             }
             Err(_) => LoadReported::Malformed,
         };

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Buf, BufMut};
-use evenkeel_balance::{LoadSource, Outcome};
+use evenkeel_balance::Outcome;
 use evenkeel_telemetry::{LoadReported, LoadStreamEnded, Options, Telemetry};
 use http::{Request as HttpRequest, Response as HttpResponse};
 use tokio::net::TcpListener;
@@ -173,12 +173,15 @@ struct World {
 
 impl World {
     fn start(metrics: &[&str], addresses: &[SocketAddr]) -> Self {
+        Self::start_for(Purpose::Weight(LoadWeightConfig::default()), metrics, addresses)
+    }
+
+    fn start_for(purpose: Purpose, metrics: &[&str], addresses: &[SocketAddr]) -> Self {
         let telemetry = Telemetry::new(Options { version: "1", protocol_rules: &[] });
         let cluster = telemetry.cluster("orders");
         let period = Duration::from_millis(100);
-        let source = LoadSource::OutOfBand { period };
         let streams = LoadStreams::start(Setup {
-            weights: LoadWeightConfig { source, ..LoadWeightConfig::default() },
+            purpose,
             period,
             metrics: metrics.iter().map(|name| name.parse().unwrap()).collect(),
             cluster: "orders",
@@ -200,7 +203,10 @@ impl World {
     }
 
     fn weight(&self) -> Option<f64> {
-        self.status().last?.weight.map(ReportedWeight::get)
+        match self.status().last?.meaning {
+            Meaning::Weight(weight) => weight.map(ReportedWeight::get),
+            Meaning::Answer(answer) => panic!("an answer: {answer:?}"),
+        }
     }
 
     fn reports(&self, outcome: LoadReported) -> u64 {
@@ -237,6 +243,26 @@ async fn a_report_becomes_the_endpoints_weight() {
     // An `OrcaLoadReportRequest` with a report interval of 100 ms.
     assert_eq!(opened[0].1, b"\x0a\x05\x10\x80\xc2\xd7\x2f");
     assert_eq!(world.set.endpoints()[0].finished(Outcome::Success), 0, "a stream is no call");
+}
+
+#[tokio::test]
+async fn reports_that_name_requests_in_flight_answer_probes_and_others_do_not() {
+    // Entries of `named_metrics`.
+    let named = |name: &str, number: f64| {
+        let key = [&[0x0a, name.len() as u8][..], name.as_bytes()].concat();
+        let entry = [&key[..], &[0x11], &number.to_le_bytes()].concat();
+        [&[0x42, entry.len() as u8][..], &entry].concat()
+    };
+    let told = [named("requests_in_flight", 7.0), named("latency_ms", 12.5)].concat();
+    let server = serve(Some(Script::of([told, report(0.5, 100.0, 0.0)])), any_port()).await;
+    let world = World::start_for(Purpose::Answer, &[], &[server.address]);
+    world.until("both reports", |world| world.reports(LoadReported::Ignored) == 1).await;
+    assert_eq!(world.reports(LoadReported::Taken), 1);
+    assert_eq!(world.status().last.unwrap().meaning, Meaning::Answer(None));
+    let endpoint = &world.set.endpoints()[0];
+    let answer = ProbeAnswer { requests_in_flight: 7, latency: Some(Duration::from_micros(12_500)) };
+    // The streams' clock began at 7 s.
+    assert_eq!(endpoint.answer(Duration::from_secs(7), PATIENCE), Some(answer));
 }
 
 #[tokio::test]
@@ -332,8 +358,9 @@ fn silence_is_the_time_in_which_a_weight_expires_and_at_least_two_minutes_or_thr
     let of = |expiration, period| {
         let weight_expiration_period = Duration::from_secs(expiration);
         let weights = LoadWeightConfig { weight_expiration_period, ..LoadWeightConfig::default() };
-        silence(&weights, Duration::from_secs(period)).as_secs()
+        silence(Purpose::Weight(weights), Duration::from_secs(period)).as_secs()
     };
+    assert_eq!(silence(Purpose::Answer, Duration::from_secs(1)).as_secs(), 120);
     assert_eq!(
         [of(180, 10), of(119, 10), of(1, 41), of(1, 40), of(180, 3_600)],
         [180, 120, 123, 120, 10_800]
