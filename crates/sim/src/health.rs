@@ -229,8 +229,8 @@ enum InService {
 
 /// Calls that were ever sent to an endpoint.
 pub(crate) fn started(endpoint: &Endpoint) -> u64 {
-    let ended =
-        [Outcome::Success, Outcome::Failure, Outcome::Cancelled].map(|outcome| endpoint.finished(outcome));
+    let all = [Outcome::Success, Outcome::Failure, Outcome::Cancelled, Outcome::Overtaken];
+    let ended = all.map(|outcome| endpoint.finished(outcome));
     ended.iter().sum::<u64>() + u64::from(endpoint.in_flight())
 }
 
