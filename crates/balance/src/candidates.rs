@@ -6,11 +6,14 @@
 //!
 //! Besides, the table tells what a slot that is no candidate is instead, for policies that look for one certain endpoint.
 //!
-//! Invariants: `list[positions[s]].slot == s` for each candidate's slot `s`; for all others `positions[s]` is [`OUT`],
+//! Invariants: `list` and `warming_since` are as long; `list[positions[s]].slot == s` for each candidate's slot `s`; for all others `positions[s]` is [`OUT`],
 //! [`DRAINING`] or [`AWAITED`]. `total_weight` is the sum of the list's weights.
 
 use core::time::Duration;
 use std::sync::Arc;
+
+use rand::RngExt;
+use rand::rngs::SmallRng;
 
 use crate::balancer::Slot;
 use crate::endpoint::Endpoint;
@@ -36,34 +39,26 @@ pub(crate) enum Presence {
     Out,
 }
 
-/// One endpoint that may be picked; aligned so that none is in two cache lines.
+/// One endpoint that may be picked; aligned so that none is in two cache lines, and small so that thousands stay in a cache.
 #[derive(Clone, Debug)]
-#[repr(align(32))]
+#[repr(align(16))]
 pub(crate) struct Candidate {
     /// Held here too, so that a policy reads the counters without the detour over the slot.
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) slot: Slot,
     /// The endpoint's weight, at least 1, as of the balancer's last update.
     pub(crate) weight: u32,
-    /// Since when the endpoint warms up, see [`slow_start`](crate::slow_start).
-    pub(crate) warming_since: Duration,
-}
-
-impl Candidate {
-    /// The part of its weight that the endpoint has while it warms up; 1 without a slow start.
-    pub(crate) fn warmth(&self, slow_start: Option<&SlowStart>, now: Duration) -> f64 {
-        slow_start.map_or(1.0, |slow_start| slow_start.factor(now.saturating_sub(self.warming_since)))
-    }
-
-    /// The weight as it counts now, above 0.
-    pub(crate) fn warm_weight(&self, slow_start: Option<&SlowStart>, now: Duration) -> f64 {
-        f64::from(self.weight) * self.warmth(slow_start, now).max(f64::MIN_POSITIVE)
-    }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Candidates {
     list: Vec<Candidate>,
+    /// Since when each of them warms up, see [`slow_start`](crate::slow_start); apart, as most picks do not ask.
+    warming_since: Vec<Duration>,
+    /// The least of those, as of the last candidate that joined.
+    warm_longest: Duration,
+    /// Whether the candidate of that has left since.
+    warm_longest_left: bool,
     positions: Vec<u32>,
     total_weight: u64,
 }
@@ -88,6 +83,36 @@ impl Candidates {
     pub(crate) fn position(&self, slot: Slot) -> Option<usize> {
         let position = *self.positions.get(slot.index())?;
         (position < AWAITED).then_some(position as usize)
+    }
+
+    pub(crate) fn warming_since(&self, position: usize) -> Duration {
+        self.warming_since[position]
+    }
+
+    /// The part of its weight that a candidate has while it warms up; 1 without a slow start.
+    pub(crate) fn warmth(&self, position: usize, slow_start: Option<&SlowStart>, now: Duration) -> f64 {
+        slow_start
+            .map_or(1.0, |slow_start| slow_start.factor(now.saturating_sub(self.warming_since(position))))
+    }
+
+    /// Whether a candidate takes part in a choice that draws: one that warms up does with the probability of its share, by that
+    /// of the one that is warm the longest. Why not a lower weight? Where the best of a sample is taken, what counts a tenth
+    /// of the others loses each time, and gets nothing at all until it is warm.
+    pub(crate) fn takes_part(
+        &self,
+        position: usize,
+        slow_start: Option<&SlowStart>,
+        now: Duration,
+        rng: &mut SmallRng,
+    ) -> bool {
+        let Some(slow_start) = slow_start else { return true };
+        let since = self.warming_since(position);
+        if since <= self.warm_longest {
+            return true;
+        }
+        let [warmth, most] =
+            [since, self.warm_longest].map(|since| slow_start.factor(now.saturating_sub(since)));
+        warmth >= most || rng.random::<f64>() * most < warmth
     }
 
     /// The sum of the candidates' weights.
@@ -117,24 +142,33 @@ impl Candidates {
 
     /// Makes room for `members` candidates of slots below `slots`, so that joining allocates nothing.
     pub(crate) fn reserve(&mut self, members: usize, slots: usize) {
-        self.list.reserve(members.saturating_sub(self.list.len()));
+        let joining = members.saturating_sub(self.list.len());
+        self.list.reserve(joining);
+        self.warming_since.reserve(joining);
         if self.positions.len() < slots {
             self.positions.resize(slots, OUT);
         }
     }
 
     /// Appends a candidate whose slot has none yet, and returns its position.
-    pub(crate) fn push(&mut self, candidate: Candidate) -> usize {
+    pub(crate) fn push(&mut self, candidate: Candidate, warming_since: Duration) -> usize {
         let position = self.list.len();
         debug_assert!(self.positions[candidate.slot.index()] >= AWAITED, "a slot is a candidate once");
         self.positions[candidate.slot.index()] = position_u32(position);
         self.total_weight += u64::from(candidate.weight);
         self.list.push(candidate);
+        self.warming_since.push(warming_since);
+        if self.list.len() == 1 || self.warm_longest_left {
+            self.warm_longest = self.warming_since.iter().copied().min().unwrap_or_default();
+            self.warm_longest_left = false;
+        }
+        self.warm_longest = self.warm_longest.min(warming_since);
         position
     }
 
     pub(crate) fn swap(&mut self, a: usize, b: usize) {
         self.list.swap(a, b);
+        self.warming_since.swap(a, b);
         for position in [a, b] {
             self.positions[self.list[position].slot.index()] = position_u32(position);
         }
@@ -143,6 +177,8 @@ impl Candidates {
     /// Takes a candidate out; the last one takes its position.
     pub(crate) fn swap_remove(&mut self, position: usize) -> Candidate {
         let removed = self.list.swap_remove(position);
+        let since = self.warming_since.swap_remove(position);
+        self.warm_longest_left |= since == self.warm_longest;
         self.positions[removed.slot.index()] = OUT;
         self.total_weight -= u64::from(removed.weight);
         if let Some(moved) = self.list.get(position) {

@@ -39,12 +39,13 @@ pub mod retry;
 mod slow_start;
 mod spread;
 mod subset;
+mod time;
 
 pub use address::Address;
 pub use attempt::AttemptEnd;
 pub use backoff::{Backoff, BackoffConfig};
 pub use balancer::{
-    Balancer, BalancerConfig, Changes, GroupLoad, Pick, Preview, Shares, Slot, SlotStatus, Warming,
+    Balancer, BalancerConfig, Changes, GroupLoad, Pick, Preview, RefusedBy, Shares, Slot, SlotStatus, Warming,
 };
 pub use call::{Ask, CallReport, LoadReport};
 pub use connectivity::Connectivity;
@@ -54,9 +55,10 @@ pub use hash::{KeyPart, cookie_value, hash_bytes, hash_of};
 pub use health::Ineligible;
 pub use locality::{EndpointSpec, Locality, MAX_PRIORITY};
 pub use policy::{
-    Affinity, BoundedLoad, BoundedLoadError, Choice, LoadReportCounts, LoadSource, LoadTracker,
-    LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig, ProbeAnswer, ProbeCounts, ProbeSource,
-    ReportedWeight, RingSize, RingSizeError, SampleSize, SampleSizeError, TableSize, TableSizeError,
+    Affinity, BoundedLoad, BoundedLoadError, Choice, LeastRequestConfig, LoadReportCounts, LoadSource,
+    LoadTracker, LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig, ProbeAnswer, ProbeCounts,
+    ProbeSource, ReportedWeight, RingSize, RingSizeError, SampleSize, SampleSizeError, TableSize,
+    TableSizeError,
 };
 pub use slow_start::SlowStart;
 pub use spread::{

@@ -7,8 +7,9 @@
 //! `max(min_weight, (max(age, 1 s) / window) ^ (1 / aggression))`. With an aggression of 1 that is a straight line; a larger
 //! one rises steeply at first.
 //!
-//! Which policies heed it: those with weights, that is weighted_round_robin (static and by reported load), least_request,
-//! peak_ewma and prequal. round_robin and random know no weights, and a policy that hashes must not move keys.
+//! Which policies heed it: those with weights. weighted_round_robin (static and by reported load) multiplies; least_request,
+//! peak_ewma and prequal, which take the best of a few, let the endpoint take part in that share of the choices
+//! ([`Candidates::takes_part`](crate::candidates::Candidates::takes_part)). round_robin and random know no weights, and a policy that hashes must not move keys.
 //!
 //! When does the window begin? When the endpoint becomes ready for the first time, or after an attempt to connect failed.
 //! A connection that ended and was made anew at the first attempt says nothing about the process behind it: servers close
@@ -21,6 +22,7 @@
 use core::time::Duration;
 
 use crate::factor::Factor;
+use crate::time::nanos;
 
 /// Less than this counts as this much of age, as Envoy has it: the first second already gets a share to warm up with.
 const MIN_AGE: Duration = Duration::from_secs(1);
@@ -54,7 +56,7 @@ impl SlowStart {
         if age >= self.window {
             return 1.0;
         }
-        let passed = age.max(MIN_AGE).as_secs_f64() / self.window.as_secs_f64();
+        let passed = nanos(age.max(MIN_AGE)) as f64 / nanos(self.window) as f64;
         // A power takes longer than all else that a pick does, and most lines are straight.
         let warmth = if self.aggression == Factor::ONE {
             passed

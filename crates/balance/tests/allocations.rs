@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use evenkeel_balance::{
     Address, Affinity, Ask, Balancer, BalancerConfig, BoundedLoad, CallReport, Choice, Connectivity,
-    EndpointSet, KeyPart, LoadReport, LoadWeightConfig, Outcome, PeakEwmaConfig, Pick, Policy, PrequalConfig,
-    ProbeAnswer, ProbeSource, RingSize, SampleSize, SlowStart, TableSize, hash_bytes, hash_of,
+    EndpointSet, KeyPart, LeastRequestConfig, LoadReport, LoadWeightConfig, Outcome, PeakEwmaConfig, Pick,
+    Policy, PrequalConfig, ProbeAnswer, ProbeSource, RingSize, SampleSize, SlowStart, TableSize, hash_bytes,
+    hash_of,
 };
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -22,8 +23,11 @@ const REPORT: CallReport = CallReport {
 };
 
 fn policies() -> Vec<Policy> {
-    let sample =
-        |count| Policy::LeastRequest(Choice::Sample(SampleSize::try_from(count).expect("at least two")));
+    let sample = |count| {
+        Policy::LeastRequest(LeastRequestConfig::of(Choice::Sample(
+            SampleSize::try_from(count).expect("at least two"),
+        )))
+    };
     vec![
         Policy::PickFirst { shuffle: false },
         Policy::RoundRobin,
@@ -31,7 +35,7 @@ fn policies() -> Vec<Policy> {
         Policy::Random,
         sample(2),
         sample(10),
-        Policy::LeastRequest(Choice::FullScan),
+        Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan)),
         Policy::LoadWeightedRoundRobin(LoadWeightConfig::default()),
         Policy::PeakEwma(PeakEwmaConfig::default()),
         Policy::Prequal(PrequalConfig::default()),

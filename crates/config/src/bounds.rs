@@ -200,6 +200,9 @@ pub const PREQUAL_REPORTING_PERIOD: Bounds<Duration> = millis(100, MINUTE, 100);
 /// Probes that prequal takes out of its pool per call: the paper's 1. More than come in leave the pool empty.
 pub const PREQUAL_REMOVALS: Bounds<f64> = Bounds { min: 0.0, max: 16.0, default: 1.0 };
 
+/// What a call in flight counts under least_request where weights differ. Above 100 nothing is left to weigh.
+pub const ACTIVE_REQUEST_BIAS: Bounds<f64> = Bounds { min: 0.0, max: 100.0, default: 1.0 };
+
 /// By how much more often than needed prequal's probes may be used: the paper's 1.
 pub const PREQUAL_REUSE_DELTA: Bounds<f64> = Bounds { min: 0.0, max: 10.0, default: 1.0 };
 

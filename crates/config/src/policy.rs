@@ -1,8 +1,8 @@
 //! Names of the balancing policies, as the configuration and the command line write them.
 
 use evenkeel_balance::{
-    Affinity, Choice, LoadSource, LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig, ProbeSource,
-    RingSize, TableSize,
+    Affinity, Choice, LeastRequestConfig, LoadSource, LoadWeightConfig, PeakEwmaConfig, Policy,
+    PrequalConfig, ProbeSource, RingSize, TableSize,
 };
 use evenkeel_grpc::UtilizationMetric;
 use serde::Serializer;
@@ -52,7 +52,7 @@ pub fn policy_from_str(name: &str) -> Result<Policy, UnknownPolicy> {
         "round_robin" => Policy::RoundRobin,
         "weighted_round_robin" => Policy::WeightedRoundRobin,
         "random" => Policy::Random,
-        "least_request" => Policy::LeastRequest(Choice::default()),
+        "least_request" => Policy::LeastRequest(LeastRequestConfig::default()),
         "peak_ewma" => Policy::PeakEwma(PeakEwmaConfig::default()),
         "prequal" => Policy::Prequal(PrequalConfig::default()),
         "ring_hash" => Policy::RingHash { size: RingSize::default(), affinity: Affinity::default() },
@@ -101,8 +101,13 @@ pub(crate) fn serialize<S: Serializer>(balancing: &Balancing, serializer: S) -> 
     let policy = balancing.policy;
     let parameters = match policy {
         Policy::PickFirst { shuffle } => json!({ "shuffle": shuffle }),
-        Policy::LeastRequest(Choice::Sample(count)) => json!({ "choice_count": count.get() }),
-        Policy::LeastRequest(Choice::FullScan) => json!({ "full_scan": true }),
+        Policy::LeastRequest(config) => {
+            let bias = config.active_request_bias.get();
+            match config.choice {
+                Choice::Sample(count) => json!({ "choice_count": count.get(), "active_request_bias": bias }),
+                Choice::FullScan => json!({ "full_scan": true, "active_request_bias": bias }),
+            }
+        }
         Policy::RoundRobin | Policy::WeightedRoundRobin | Policy::Random => json!({}),
         Policy::LoadWeightedRoundRobin(config) => {
             json!({ "load_reports": load_reports_json(&config, &balancing.utilization_metrics) })

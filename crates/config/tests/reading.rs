@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use evenkeel_balance::{Address, Choice, EndpointSpec, MAX_ENDPOINTS, Policy};
+use evenkeel_balance::{Address, Choice, EndpointSpec, LeastRequestConfig, MAX_ENDPOINTS, Policy};
 use evenkeel_config::{
     AccessLog, BinaryValues, Config, Fault, Flags, Forwarded, ListenAddress, MemoryLimit, MetadataMatch,
     MetadataRules, NamesWithUnderscore, PathMatch, Profile, RouteMatch, Target, ValueMatch, bounds, parse,
@@ -364,8 +364,12 @@ fn policies_have_parameters() {
     assert_eq!(policy("random"), Policy::Random);
     assert_eq!(policy("{round_robin: {}}"), Policy::RoundRobin);
     assert_eq!(policy("{pick_first: {shuffle: true}}"), Policy::PickFirst { shuffle: true });
-    assert_eq!(policy("{least_request: {full_scan: true}}"), Policy::LeastRequest(Choice::FullScan));
-    let sample = |count: u32| Policy::LeastRequest(Choice::Sample(count.try_into().unwrap()));
+    assert_eq!(
+        policy("{least_request: {full_scan: true}}"),
+        Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan))
+    );
+    let sample =
+        |count: u32| Policy::LeastRequest(LeastRequestConfig::of(Choice::Sample(count.try_into().unwrap())));
     assert_eq!(policy("{least_request: {choice_count: 10}}"), sample(10));
     assert_eq!(policy("{least_request: {full_scan: false}}"), sample(2));
 }

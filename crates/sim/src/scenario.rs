@@ -7,7 +7,7 @@ use std::sync::Arc;
 use evenkeel_balance::health_check::HealthCheckConfig;
 use evenkeel_balance::retry::{CodeSet, HedgingPolicy, RetryOn, RetryPolicy};
 use evenkeel_balance::{
-    Affinity, BackoffConfig, BoundedLoad, Choice, Localities, Locality, Overprovisioning, PanicMode,
+    Affinity, BackoffConfig, BoundedLoad, Choice, LeastRequestConfig, Localities, Locality, Overprovisioning, PanicMode,
     PeakEwmaConfig, Policy, PrequalConfig, RingSize, SampleSize, SpreadConfig, TableSize, ZoneAware,
 };
 use evenkeel_grpc::Code;
@@ -271,14 +271,14 @@ fn draw_policy(rng: &mut SmallRng) -> Policy {
         1 => Policy::RoundRobin,
         2 => Policy::WeightedRoundRobin,
         3 => Policy::Random,
-        4 => Policy::LeastRequest(Choice::FullScan),
+        4 => Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan)),
         5 => Policy::PeakEwma(PeakEwmaConfig::default()),
         6 => Policy::Prequal(PrequalConfig::default()),
         7 => Policy::RingHash { size: RingSize::default(), affinity: Affinity::Rehash },
         8 => {
             Policy::Maglev { size: TableSize::default(), affinity: Affinity::Bounded(BoundedLoad::default()) }
         }
-        _ => Policy::LeastRequest(Choice::Sample(SampleSize::default())),
+        _ => Policy::LeastRequest(LeastRequestConfig::of(Choice::Sample(SampleSize::default()))),
     }
 }
 

@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use evenkeel_balance::{BackoffConfig, Choice, Policy};
+use evenkeel_balance::{BackoffConfig, Choice, LeastRequestConfig, Policy};
 use evenkeel_grpc::Code;
 use evenkeel_sim::{
     Behaviour, CallEnd, CallPlan, CallRecord, Down, Fault, GoAway, Happening, LinkShape, Setup,
@@ -202,8 +202,8 @@ fn a_call_does_not_wait_for_a_full_backend_while_another_has_room() {
         Policy::RoundRobin,
         Policy::WeightedRoundRobin,
         Policy::Random,
-        Policy::LeastRequest(Choice::FullScan),
-        Policy::LeastRequest(Choice::default()),
+        Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan)),
+        Policy::LeastRequest(LeastRequestConfig::default()),
     ];
     for policy in policies {
         let design = |seed| {
@@ -314,7 +314,7 @@ fn round_robin_sends_every_third_call_to_each_of_three() {
 fn least_request_keeps_calls_away_from_a_slow_backend() {
     for choice in [Choice::FullScan, Choice::default()] {
         let design = |seed| {
-            let mut setup = policy_setup(seed, Policy::LeastRequest(choice));
+            let mut setup = policy_setup(seed, Policy::LeastRequest(LeastRequestConfig::of(choice)));
             setup.backends[1].delay = 100 * MS;
             setup
         };

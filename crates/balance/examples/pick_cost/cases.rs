@@ -7,8 +7,8 @@ use std::sync::Arc;
 use evenkeel_balance::outlier::{OutlierConfig, OutlierDetector};
 use evenkeel_balance::{
     Address, Affinity, AttemptEnd, Balancer, BalancerConfig, BoundedLoad, Choice, Connectivity, EndpointSet,
-    EndpointSpec, LoadWeightConfig, Localities, Locality, PeakEwmaConfig, Policy, PrequalConfig, ProbeSource,
-    RingSize, SampleSize, SlowStart, SpreadConfig, TableSize, ZoneAware,
+    EndpointSpec, LeastRequestConfig, LoadWeightConfig, Localities, Locality, PeakEwmaConfig, Policy,
+    PrequalConfig, ProbeSource, RingSize, SampleSize, SlowStart, SpreadConfig, TableSize, ZoneAware,
 };
 use evenkeel_grpc::Code;
 use rand::rngs::SmallRng;
@@ -64,7 +64,7 @@ impl Case {
 
     /// Whether a pick looks at all endpoints.
     pub(super) fn is_scan(&self) -> bool {
-        self.policy == Policy::LeastRequest(Choice::FullScan)
+        self.policy == Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan))
     }
 
     /// Whether probes are answered.
@@ -153,7 +153,9 @@ fn zone(number: u32) -> Locality {
 }
 
 fn sample(count: u32) -> Policy {
-    Policy::LeastRequest(Choice::Sample(SampleSize::try_from(count).expect("at least two are drawn")))
+    Policy::LeastRequest(LeastRequestConfig::of(Choice::Sample(
+        SampleSize::try_from(count).expect("at least two are drawn"),
+    )))
 }
 
 /// Every policy, alone.
@@ -175,8 +177,12 @@ fn policies() -> Vec<(&'static str, Policy, Weigh)> {
         ("least_request, sample of 2", sample(2), equal),
         ("least_request, sample of 2, weights", sample(2), mixed),
         ("least_request, sample of 10", sample(10), equal),
-        ("least_request, full scan", Policy::LeastRequest(Choice::FullScan), equal),
-        ("least_request, full scan, weights", Policy::LeastRequest(Choice::FullScan), mixed),
+        ("least_request, full scan", Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan)), equal),
+        (
+            "least_request, full scan, weights",
+            Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan)),
+            mixed,
+        ),
         ("weighted_round_robin, by load", Policy::LoadWeightedRoundRobin(LoadWeightConfig::default()), equal),
         ("peak_ewma", Policy::PeakEwma(PeakEwmaConfig::default()), equal),
         ("prequal, all probes answered", Policy::Prequal(PrequalConfig::default()), equal),

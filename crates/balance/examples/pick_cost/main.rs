@@ -3,7 +3,7 @@
 //! `cargo run --release -p evenkeel-balance --example pick_cost [-- PART_OF_A_NAME]`
 //!
 //! A pick is followed by what a proxy does next: the endpoint's calls in flight go up, and those of the call picked 100
-//! picks before go down; the costs of all that are printed beside those of the pick alone. Each figure is the least of 500
+//! picks before go down; the costs of all that are printed beside those of the pick alone, from which what the clock costs is taken off. Each figure is the least of 500
 //! runs, with the median behind it: other programs on the machine make a run slower, never faster. Changes are rare, and are
 //! given as medians. Besides, the heap allocations of calls are counted, and must be none.
 
@@ -40,7 +40,7 @@ const BATCH: usize = 4;
 struct Cost {
     /// With the notes of the call's start and end, and where probes are answered with these answers.
     whole: f64,
-    /// The pick alone; with a share of what it costs to look at the clock.
+    /// The pick alone, without what it costs to look at the clock.
     pick: f64,
 }
 
@@ -99,6 +99,17 @@ fn run(
     Cost { whole: each(start.elapsed()), pick: each(picking) }
 }
 
+/// Of what is measured for one pick, what it costs to look at the clock before and after [`BATCH`] of them: the least of many
+/// runs too.
+#[expect(clippy::disallowed_methods, reason = "measuring time is what this example is for")]
+fn clock_ns() -> f64 {
+    let run = |_| {
+        let looks = (0..PICKS).map(|_| Instant::now().elapsed());
+        looks.sum::<Duration>().as_secs_f64() * 1e9 / f64::from(PICKS) / BATCH as f64
+    };
+    (0..RUNS).map(run).fold(f64::INFINITY, f64::min)
+}
+
 /// What calls cost, and how many heap allocations a run of them makes.
 struct CallCosts {
     costs: Vec<Cost>,
@@ -107,7 +118,7 @@ struct CallCosts {
 
 impl CallCosts {
     /// The costs of calls in as many runs as are made.
-    fn of(case: &Case, endpoints: u32) -> Self {
+    fn of(case: &Case, endpoints: u32, clock_ns: f64) -> Self {
         let set = case.set(&case.listed(endpoints));
         let mut balancer = case.connected(&set);
         let mut now = Duration::from_secs(1);
@@ -119,7 +130,8 @@ impl CallCosts {
             run();
         })
         .count_total;
-        Self { costs: (0..RUNS).map(|_| run()).collect(), allocations }
+        let without_clock = |cost: Cost| Cost { pick: cost.pick - clock_ns, ..cost };
+        Self { costs: (0..RUNS).map(|_| without_clock(run())).collect(), allocations }
     }
 
     /// The least of the runs, and the median.
@@ -181,11 +193,12 @@ fn main() {
         "pick",
         "whole call"
     );
+    let clock_ns = clock_ns();
     let (mut lines, mut allocations) = (Vec::new(), 0);
     for case in &chosen {
         print!("{:<66}", case.title());
         for endpoints in [FEW, MANY] {
-            let calls = CallCosts::of(case, endpoints);
+            let calls = CallCosts::of(case, endpoints, clock_ns);
             allocations += calls.allocations;
             for of in [|cost: &Cost| cost.pick, |cost: &Cost| cost.whole] {
                 let (least, median) = calls.figures(of);

@@ -277,13 +277,8 @@ impl Balancer {
             return;
         }
         let entry = self.slots.get(slot);
-        let candidate = Candidate {
-            endpoint: Arc::clone(&entry.endpoint),
-            slot,
-            weight: entry.weight,
-            warming_since: entry.warms_since().unwrap_or_default(),
-        };
-        let position = list.push(candidate);
+        let candidate = Candidate { endpoint: Arc::clone(&entry.endpoint), slot, weight: entry.weight };
+        let position = list.push(candidate, entry.warms_since().unwrap_or_default());
         if eligibility == Eligibility::Candidate {
             group.picker.added(&mut group.candidates, position, &mut self.rng);
         } else {

@@ -134,7 +134,6 @@ impl Balancer {
                 let candidate = self.groups[group].candidates.get(position);
                 (candidate.slot, &candidate.endpoint)
             }
-            Verdict::Candidate(slot) => (slot, self.slots.endpoint(slot)),
             Verdict::Draining(slot) => return Some(self.only_choice(slot, ask)),
             Verdict::Wait => return Some(Pick::Queue),
             Verdict::Refuse => return Some(Pick::Fail),

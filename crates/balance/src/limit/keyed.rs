@@ -15,8 +15,9 @@ use std::hash::DefaultHasher;
 
 use rand::{Rng, RngExt};
 
-use super::rate::{BucketLevel, RateLimit, nanos};
+use super::rate::{BucketLevel, RateLimit};
 use super::rejection::Rejection;
+use crate::time::nanos;
 
 /// Keys that are told apart at once unless set otherwise: 16 bytes each, 272 KiB in all.
 pub const DEFAULT_KEYS: u32 = 16_384;

@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 
 use super::rejection::Rejection;
+use crate::time::nanos;
 
 /// How often calls are let through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,10 +118,6 @@ pub struct BucketLevel {
     pub tokens: u64,
     /// Until one is let through; zero if one would be now.
     pub next_in: Duration,
-}
-
-pub(super) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// One bucket, shared by all workers: the limit of a route.

@@ -33,7 +33,7 @@ use crate::slow_start::SlowStart;
 
 pub use consistent::{Affinity, BoundedLoad, BoundedLoadError};
 pub(crate) use consistent::{HashTable, Share, TableKind};
-pub use least_request::{Choice, SampleSize, SampleSizeError};
+pub use least_request::{Choice, LeastRequestConfig, SampleSize, SampleSizeError};
 pub use maglev::{TableSize, TableSizeError};
 pub use peak_ewma::PeakEwmaConfig;
 pub use prequal::{LoadTracker, PrequalConfig, ProbeAnswer, ProbeCounts, ProbeSource};
@@ -63,7 +63,7 @@ pub enum Policy {
     /// Any with equal probability; weights are ignored.
     Random,
     /// The one with the fewest calls in flight, of all workers, for its weight.
-    LeastRequest(Choice),
+    LeastRequest(LeastRequestConfig),
     /// Of two random ones, the one that will probably answer first: by its latency, its calls in flight and its failures.
     PeakEwma(PeakEwmaConfig),
     /// The one with the lowest latency of those that are not hot, by answers to probes that the driver sends: see
@@ -91,7 +91,7 @@ pub enum Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self::LeastRequest(Choice::default())
+        Self::LeastRequest(LeastRequestConfig::default())
     }
 }
 
@@ -117,9 +117,6 @@ impl Add for LoadReportCounts {
 pub(crate) enum Verdict {
     /// The candidate at this position.
     At(usize),
-    /// The candidate in this slot. For a policy that finds the slot first: at 10,000 endpoints, asking for the position is
-    /// another cache miss to wait for.
-    Candidate(Slot),
     /// An endpoint that is no candidate as it is draining, but that no other can stand in for.
     Draining(Slot),
     /// None of the candidates, but an endpoint that is not ready yet: let the call wait.
@@ -260,8 +257,8 @@ impl PolicyPicker {
                 Self::AdaptiveRoundRobin(Box::new(AdaptiveRoundRobin::new(source, slow_start)))
             }
             Policy::Random => Self::Random(random::Random),
-            Policy::LeastRequest(choice) => {
-                Self::LeastRequest(least_request::LeastRequest::new(choice, slow_start))
+            Policy::LeastRequest(config) => {
+                Self::LeastRequest(least_request::LeastRequest::new(config, slow_start))
             }
             Policy::PeakEwma(config) => Self::PeakEwma(peak_ewma::PeakEwma::new(config, slow_start)),
             Policy::Prequal(config) => Self::Prequal(Box::new(prequal::Prequal::new(config, slow_start))),

@@ -34,6 +34,11 @@ raw_mapping! {
         /// Whether all endpoints are compared instead. Costs more with each endpoint.
         #[schemars(extend("default" = false))]
         full_scan: Flag,
+
+        /// Where weights differ: what a call in flight counts against an endpoint. 0: calls follow the weights alone. 0 to 100.
+        #[schemars(range(min = bounds::ACTIVE_REQUEST_BIAS.min, max = bounds::ACTIVE_REQUEST_BIAS.max))]
+        #[schemars(extend("default" = bounds::ACTIVE_REQUEST_BIAS.default))]
+        active_request_bias: Number,
     }
 }
 

@@ -3,8 +3,8 @@
 use core::fmt::Display;
 
 use evenkeel_balance::{
-    Affinity, BoundedLoad, Choice, Factor, LoadSource, LoadWeightConfig, PeakEwmaConfig, Policy,
-    PrequalConfig, ProbeSource, RingSize, SampleSize, SlowStart, TableSize, TableSizeError,
+    Affinity, BoundedLoad, Choice, Factor, LeastRequestConfig, LoadSource, LoadWeightConfig, PeakEwmaConfig,
+    Policy, PrequalConfig, ProbeSource, RingSize, SampleSize, SlowStart, TableSize, TableSizeError,
 };
 use evenkeel_grpc::UtilizationMetric;
 use evenkeel_grpc::load_report::utilization::UtilizationMetricError;
@@ -37,7 +37,10 @@ fn resolve_plain(raw: &RawPolicy, reports: &mut Reports) -> Policy {
         RawPolicy::RoundRobin => Policy::RoundRobin,
         RawPolicy::WeightedRoundRobin(_) => Policy::WeightedRoundRobin,
         RawPolicy::Random => Policy::Random,
-        RawPolicy::LeastRequest(raw) => Policy::LeastRequest(resolve_choice(raw, reports)),
+        RawPolicy::LeastRequest(raw) => Policy::LeastRequest(LeastRequestConfig {
+            choice: resolve_choice(raw, reports),
+            active_request_bias: factor(&raw.active_request_bias, bounds::ACTIVE_REQUEST_BIAS, reports),
+        }),
         RawPolicy::PeakEwma(raw) => {
             let decay = value::duration(&raw.decay, bounds::PEAK_EWMA_DECAY, reports);
             Policy::PeakEwma(PeakEwmaConfig { decay })

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::{Address, Affinity, Ask, Balancer, BalancerConfig, Choice, Connectivity, Endpoint, EndpointSet};
+use crate::{
+    Address, Affinity, Ask, Balancer, BalancerConfig, Choice, Connectivity, Endpoint, EndpointSet,
+    LeastRequestConfig,
+};
 use crate::{Pick, Policy, RingSize, SampleSize, Slot, TableSize};
 
 /// A call of which nothing is known.
@@ -20,7 +23,7 @@ pub(crate) fn address(number: u32) -> Address {
 }
 
 pub(crate) fn sample(count: u32) -> Policy {
-    Policy::LeastRequest(Choice::Sample(SampleSize::try_from(count).unwrap()))
+    Policy::LeastRequest(LeastRequestConfig::of(Choice::Sample(SampleSize::try_from(count).unwrap())))
 }
 
 /// ring_hash and maglev, in this order.

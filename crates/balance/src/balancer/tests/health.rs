@@ -5,8 +5,8 @@ use core::time::Duration;
 use super::fixture::{ASK, Fixture, hashing};
 use crate::health_check::{HealthStatus, UnhealthyReason};
 use crate::{
-    Affinity, Ask, BalancerConfig, Choice, Connectivity, LoadWeightConfig, PeakEwmaConfig, Pick, Policy,
-    SlowStart,
+    Affinity, Ask, BalancerConfig, Choice, Connectivity, LeastRequestConfig, LoadWeightConfig, PeakEwmaConfig, Pick,
+    Policy, SlowStart,
 };
 
 const UNHEALTHY: HealthStatus = HealthStatus::Unhealthy(UnhealthyReason::NotServing);
@@ -17,8 +17,8 @@ fn all_policies() -> impl Iterator<Item = Policy> {
         Policy::WeightedRoundRobin,
         Policy::LoadWeightedRoundRobin(LoadWeightConfig::default()),
         Policy::Random,
-        Policy::LeastRequest(Choice::default()),
-        Policy::LeastRequest(Choice::FullScan),
+        Policy::LeastRequest(LeastRequestConfig::default()),
+        Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan)),
         Policy::PeakEwma(PeakEwmaConfig::default()),
     ];
     rest.into_iter().chain(hashing(Affinity::Rehash))

@@ -13,8 +13,8 @@ use rand::rngs::SmallRng;
 
 use super::fixture::{ASK, address, hashing, sample};
 use crate::{
-    Address, Affinity, Balancer, BoundedLoad, Choice, Connectivity, Endpoint, EndpointSet, LoadWeightConfig,
-    PeakEwmaConfig, Pick, Policy, PrequalConfig, ProbeSource, Slot,
+    Address, Affinity, Balancer, BoundedLoad, Choice, Connectivity, Endpoint, EndpointSet,
+    LeastRequestConfig, LoadWeightConfig, PeakEwmaConfig, Pick, Policy, PrequalConfig, ProbeSource, Slot,
 };
 
 const STATES: [Connectivity; 4] =
@@ -284,7 +284,7 @@ model_tests! {
     random_agrees_with_the_model: Policy::Random;
     least_request_of_two_agrees_with_the_model: sample(2);
     least_request_of_four_agrees_with_the_model: sample(4);
-    least_request_full_scan_agrees_with_the_model: Policy::LeastRequest(Choice::FullScan);
+    least_request_full_scan_agrees_with_the_model: Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan));
     load_weighted_round_robin_agrees_with_the_model: Policy::LoadWeightedRoundRobin(LoadWeightConfig::default());
     peak_ewma_agrees_with_the_model: Policy::PeakEwma(PeakEwmaConfig::default());
     prequal_agrees_with_the_model: Policy::Prequal(PrequalConfig::default());

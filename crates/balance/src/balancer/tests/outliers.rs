@@ -7,7 +7,10 @@ use evenkeel_grpc::Code;
 
 use super::fixture::{ASK, Fixture, hashing};
 use crate::outlier::{EjectionReason, OutlierChange, OutlierConfig, OutlierDetector, OutlierStatus};
-use crate::{Affinity, Ask, AttemptEnd, Choice, LoadWeightConfig, PeakEwmaConfig, Pick, Policy, Withheld};
+use crate::{
+    Affinity, Ask, AttemptEnd, Choice, LeastRequestConfig, LoadWeightConfig, PeakEwmaConfig, Pick, Policy,
+    Withheld,
+};
 
 const FAILED: AttemptEnd = AttemptEnd::Status { code: Code::Unavailable, pushback: None };
 const FINE: AttemptEnd = AttemptEnd::Status { code: Code::Ok, pushback: None };
@@ -51,8 +54,8 @@ fn most_policies() -> impl Iterator<Item = Policy> {
         Policy::WeightedRoundRobin,
         Policy::LoadWeightedRoundRobin(LoadWeightConfig::default()),
         Policy::Random,
-        Policy::LeastRequest(Choice::default()),
-        Policy::LeastRequest(Choice::FullScan),
+        Policy::LeastRequest(LeastRequestConfig::default()),
+        Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan)),
         Policy::PeakEwma(PeakEwmaConfig::default()),
     ];
     rest.into_iter().chain(hashing(Affinity::Rehash))

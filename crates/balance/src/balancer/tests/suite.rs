@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::fixture::{ASK, Fixture, addresses, hashing, sample};
 use crate::{
-    Affinity, BoundedLoad, Choice, Connectivity, LoadWeightConfig, PeakEwmaConfig, Pick, Policy,
-    PrequalConfig, ProbeSource, Withheld,
+    Affinity, BoundedLoad, Choice, Connectivity, LeastRequestConfig, LoadWeightConfig, PeakEwmaConfig, Pick,
+    Policy, PrequalConfig, ProbeSource, Withheld,
 };
 
 /// Whether a policy uses more than one endpoint at a time.
@@ -219,7 +219,7 @@ suite! {
     random: Policy::Random;
     least_request_of_two: sample(2);
     least_request_of_ten: sample(10);
-    least_request_full_scan: Policy::LeastRequest(Choice::FullScan);
+    least_request_full_scan: Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan));
     load_weighted_round_robin: Policy::LoadWeightedRoundRobin(LoadWeightConfig::default());
     peak_ewma: Policy::PeakEwma(PeakEwmaConfig::default());
     prequal: Policy::Prequal(PrequalConfig::default());

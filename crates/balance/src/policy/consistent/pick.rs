@@ -86,7 +86,7 @@ impl Consistent {
             return Verdict::Refuse;
         }
         match search.candidates.presence(slot) {
-            Presence::At(_) => Verdict::Candidate(slot),
+            Presence::At(position) => Verdict::At(position),
             Presence::Awaited => Verdict::Wait,
             Presence::Draining => Verdict::Draining(slot),
             Presence::Out => Verdict::Refuse,
@@ -95,10 +95,8 @@ impl Consistent {
 
     fn first_ready(&self, search: &Search<'_>) -> Option<Verdict> {
         match (self.walk(search), self.bound()) {
-            (Walked::To(owner), Some(bound)) => {
-                Some(Verdict::Candidate(self.with_room(search, owner, bound)))
-            }
-            (Walked::To(owner), None) => Some(Verdict::Candidate(owner.slot)),
+            (Walked::To(found), Some(bound)) => Some(Verdict::At(self.with_room(search, found, bound))),
+            (Walked::To(found), None) => Some(Verdict::At(found.position)),
             (Walked::Awaited, _) => Some(Verdict::Wait),
             (Walked::InVain, _) => search.rendezvous(|_| true).map(Verdict::At),
         }
@@ -111,7 +109,7 @@ impl Consistent {
                 continue;
             }
             match search.candidates.presence(owner.slot) {
-                Presence::At(_) => return Walked::To(owner),
+                Presence::At(position) => return Walked::To(Found { position, owner }),
                 Presence::Awaited if search.waits => return Walked::Awaited,
                 Presence::Awaited | Presence::Draining | Presence::Out => {}
             }
@@ -120,32 +118,40 @@ impl Consistent {
     }
 
     /// The first with room: the one found, or else one jumped to.
-    fn with_room(&self, search: &Search<'_>, found: &Owner, bound: BoundedLoad) -> Slot {
+    fn with_room(&self, search: &Search<'_>, found: Found<'_>, bound: BoundedLoad) -> usize {
         let total = self.calls.load(Relaxed) + 1;
         let weights = search.candidates.total_weight();
         let has_room =
             |endpoint: &Endpoint, weight: u32| bound.has_room(endpoint.in_flight(), total, weight, weights);
-        if has_room(&found.endpoint, found.weight) {
-            return found.slot;
+        if has_room(&found.owner.endpoint, found.owner.weight) {
+            return found.position;
         }
         for jump in 1..=JUMPS_MAX {
-            let next = Search { hash: mix(search.hash.wrapping_add(jump)), waits: false, ..*search };
-            match self.walk(&next) {
-                Walked::To(owner) if has_room(&owner.endpoint, owner.weight) => return owner.slot,
+            let elsewhere = Search { hash: mix(search.hash.wrapping_add(jump)), waits: false, ..*search };
+            match self.walk(&elsewhere) {
+                Walked::To(next) if has_room(&next.owner.endpoint, next.owner.weight) => {
+                    return next.position;
+                }
                 _ => {}
             }
         }
         // The caps sum up to more than the calls in flight: if all are full, there are calls that are not counted.
-        let roomy = search.rendezvous(|one| has_room(&one.endpoint, one.weight));
-        roomy.map_or(found.slot, |position| search.candidates.get(position).slot)
+        search.rendezvous(|one| has_room(&one.endpoint, one.weight)).unwrap_or(found.position)
     }
+}
+
+/// A candidate, and what a pick needs of it.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    position: usize,
+    owner: &'a Owner,
 }
 
 /// Where a walk ends.
 #[derive(Clone, Copy)]
 enum Walked<'a> {
     /// At a candidate.
-    To(&'a Owner),
+    To(Found<'a>),
     /// At an endpoint worth waiting for.
     Awaited,
     /// At neither: nearly all endpoints are out, or were tried.

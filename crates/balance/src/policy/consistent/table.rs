@@ -47,8 +47,8 @@ impl TableKind {
 enum Entries {
     Ring(Ring),
     Maglev(Maglev),
-    /// What one group has of a Maglev table of this size: a ring on which an entry stands where its number leads.
-    OfMaglev(Ring, u64),
+    /// What one group has of a Maglev table: a ring on which an entry stands where its number leads.
+    OfMaglev(Ring, Stretch),
 }
 
 impl Entries {
@@ -64,7 +64,7 @@ impl Entries {
         match self {
             Self::Ring(ring) => ring.find(hash),
             Self::Maglev(table) => table.find(hash),
-            Self::OfMaglev(ring, size) => ring.find(stretched(hash % size, *size)),
+            Self::OfMaglev(ring, stretch) => ring.find(stretch.hash(hash)),
         }
     }
 
@@ -76,9 +76,29 @@ impl Entries {
     }
 }
 
-/// An entry's number, stretched evenly to the range of hashes.
-fn stretched(entry: u64, size: u64) -> u64 {
-    entry * (u64::MAX / size)
+/// Where the entries of a Maglev table stand among all hashes: evenly.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    /// Of the table.
+    size: u64,
+    /// From one entry to the next.
+    step: u64,
+}
+
+impl Stretch {
+    fn of(size: TableSize) -> Self {
+        let size = size.get().into();
+        Self { size, step: u64::MAX / size }
+    }
+
+    fn entry(self, number: u64) -> u64 {
+        number * self.step
+    }
+
+    /// Where the entry stands that a hash belongs to.
+    fn hash(self, hash: u64) -> u64 {
+        self.entry(hash % self.size)
+    }
 }
 
 /// A table over one set's endpoints; the same for all workers.
@@ -113,8 +133,8 @@ impl HashTable {
             }
             TableKind::Maglev(size) => {
                 let table = Maglev::new(&shares, size);
-                let stands =
-                    (0..).map(|entry| stretched(entry, size.get().into())).zip(table.owners()).collect();
+                let stretch = Stretch::of(size);
+                let stands = (0..).map(|entry| stretch.entry(entry)).zip(table.owners()).collect();
                 (Some(Entries::Maglev(table)), stands)
             }
         };
@@ -161,7 +181,7 @@ fn parts(kind: TableKind, stands: &[(u64, u32)], groups: usize, shares: &[Share]
     }
     let entries = |ring: Ring| match kind {
         TableKind::Ring(_) => Entries::Ring(ring),
-        TableKind::Maglev(size) => Entries::OfMaglev(ring, size.get().into()),
+        TableKind::Maglev(size) => Entries::OfMaglev(ring, Stretch::of(size)),
     };
     let part = |(stands, places): (Vec<(u64, u32)>, Vec<u32>)| Part {
         entries: (!stands.is_empty()).then(|| entries(Ring::of(&stands))),

@@ -1,4 +1,30 @@
-//! Which candidates least_request compares.
+//! Which candidates least_request compares, and how.
+
+use crate::factor::Factor;
+
+/// How least_request chooses. Default: of a sample of two, with a bias of 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeastRequestConfig {
+    /// Which candidates are compared.
+    pub choice: Choice,
+    /// Where weights differ: what a call in flight counts against an endpoint, one request of its weight being 1. Default 1; 0:
+    /// calls in flight are not looked at, and calls follow the weights alone.
+    pub active_request_bias: Factor,
+}
+
+impl LeastRequestConfig {
+    /// This choice, with a bias of 1.
+    #[must_use]
+    pub const fn of(choice: Choice) -> Self {
+        Self { choice, active_request_bias: Factor::ONE }
+    }
+}
+
+impl Default for LeastRequestConfig {
+    fn default() -> Self {
+        Self::of(Choice::default())
+    }
+}
 
 /// Which candidates are compared for each call. Default: a sample of two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

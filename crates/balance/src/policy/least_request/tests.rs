@@ -1,11 +1,13 @@
+use core::time::Duration;
+
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{Choice, SampleSize, SampleSizeError};
-use crate::balancer::tests::fixture::{ASK, Fixture, sample};
-use crate::{Pick, Policy, Slot};
+use super::{Choice, LeastRequestConfig, SampleSize, SampleSizeError};
+use crate::balancer::tests::fixture::{ASK, Fixture, address, addresses, sample};
+use crate::{Ask, BalancerConfig, Factor, PeakEwmaConfig, Pick, Policy, Slot, SlowStart};
 
-const FULL_SCAN: Policy = Policy::LeastRequest(Choice::FullScan);
+const FULL_SCAN: Policy = Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan));
 
 #[test]
 fn a_sample_holds_two_to_ten() {
@@ -85,7 +87,97 @@ fn the_largest_counts_and_weights_do_not_overflow() {
     for _ in 0..1_000 {
         fixture.endpoint(0).call_started();
     }
+    fixture.endpoint(1).call_started();
     assert_eq!(fixture.pick(), 0);
+}
+
+#[test]
+fn idle_endpoints_get_calls_exactly_by_their_weights() {
+    for policy in [sample(2), sample(3), sample(10), FULL_SCAN] {
+        for weights in [&[1, 3][..], &[40, 60], &[10, 10, 10, 30], &[1, 1, 1, 1, 96]] {
+            let mut fixture = Fixture::ready(policy, weights, 7);
+            let rounds = 20;
+            let expected: Vec<usize> = weights.iter().map(|weight| *weight as usize * rounds).collect();
+            let calls = expected.iter().sum();
+            assert_eq!(fixture.counts(weights.len(), calls), expected, "{policy:?}, {weights:?}");
+        }
+    }
+}
+
+/// The share of the calls that the last endpoint gets while always so many are in flight, of which each time a random one ends.
+fn share_of_last(policy: Policy, weights: &[u32], in_flight: usize) -> f64 {
+    let mut rng = SmallRng::seed_from_u64(8);
+    let mut fixture = Fixture::ready(policy, weights, 8);
+    let mut open: Vec<u32> = Vec::new();
+    let (calls, mut hits) = (40_000, 0);
+    for _ in 0..calls {
+        if open.len() == in_flight {
+            let ended = open.swap_remove(rng.random_range(0..open.len()));
+            fixture.endpoint(ended).call_finished();
+        }
+        let number = fixture.pick();
+        fixture.endpoint(number).call_started();
+        hits += u32::from(number as usize + 1 == weights.len());
+        open.push(number);
+    }
+    f64::from(hits) / f64::from(calls)
+}
+
+#[test]
+fn few_and_many_calls_in_flight_follow_the_weights() {
+    for policy in [sample(2), FULL_SCAN] {
+        for in_flight in [1, 2, 4, 8, 32, 128] {
+            let three_quarters = share_of_last(policy, &[1, 3], in_flight);
+            assert!((three_quarters - 0.75).abs() < 0.1, "{policy:?}, {in_flight}: {three_quarters}");
+            let half = share_of_last(policy, &[10, 10, 10, 30], in_flight);
+            // With about one for each, those without a call come first.
+            assert!((half - 0.5).abs() < 0.1, "{policy:?}, {in_flight}: {half}");
+        }
+    }
+}
+
+#[test]
+fn the_bias_says_what_a_call_in_flight_counts() {
+    let share = |thousandths: u32| {
+        let active_request_bias = Factor::from_thousandths(thousandths);
+        let policy =
+            Policy::LeastRequest(LeastRequestConfig { active_request_bias, ..LeastRequestConfig::default() });
+        let mut fixture = Fixture::ready(policy, &[1, 3], 9);
+        (0..4).for_each(|_| fixture.endpoint(1).call_started());
+        fixture.counts(2, 4_000)[1]
+    };
+    assert_eq!(share(0), 3_000, "it does not count, and all goes by weight");
+    // (0.1 * 4 + u) / 3 is below another draw's u with probability 0.7; the standard deviation is 29.
+    assert!(share(100).abs_diff(2_800) < 180, "{}", share(100));
+    assert_eq!(share(1_000), 0, "four thirds are more than none and a fraction");
+}
+
+#[test]
+fn an_endpoint_that_warms_up_gets_its_share_from_the_first_call_on() {
+    let slow_start = SlowStart { window: Duration::from_secs(100), ..SlowStart::default() };
+    for policy in [sample(2), sample(3), FULL_SCAN, Policy::PeakEwma(PeakEwmaConfig::default())] {
+        let config = BalancerConfig { policy, slow_start: Some(slow_start), ..BalancerConfig::default() };
+        let mut fixture = Fixture::with_config(config, &[1; 4], 10);
+        fixture.connect();
+        let all_new = fixture.counts(4, 8_000);
+        assert!(all_new.iter().all(|count| count.abs_diff(2_000) < 300), "{policy:?}: {all_new:?}");
+        // The others are warm, and the fifth is new.
+        fixture.now += Duration::from_secs(200);
+        let changes = fixture.update(&addresses(&[1; 5]));
+        assert_eq!(changes.added.len(), 1);
+        fixture.connect();
+        for (seconds, warmth) in [(1, 0.1), (50, 0.5)] {
+            let ask = Ask { now: fixture.now + Duration::from_secs(seconds), hash: None };
+            let mut hits = 0.0;
+            for _ in 0..20_000 {
+                let Pick::Endpoint(slot) = fixture.balancer.pick(&ask) else { panic!("all are ready") };
+                hits += f64::from(u8::from(*fixture.balancer.endpoint(slot).address() == address(4)));
+            }
+            let fair = 20_000.0 / (4.0 + warmth);
+            let share = hits / fair;
+            assert!((share - warmth).abs() < 0.25 * warmth, "{policy:?} after {seconds} s: {share}");
+        }
+    }
 }
 
 /// The mean time in system, in mean service times, of Poisson arrivals at `load` to `servers` queues, by Little's law.

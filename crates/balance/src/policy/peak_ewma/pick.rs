@@ -26,10 +26,9 @@ impl PeakEwma {
 
     /// The cost of a candidate, and the weight to divide it by.
     fn cost(&self, candidate: &Candidate, now: Duration) -> (f64, f64) {
-        let reading = self.estimates.read(candidate.slot.index(), now);
+        let reading = self.estimates.read(&self.estimates.get(candidate.slot.index()), now);
         let calls = f64::from(candidate.endpoint.in_flight()) + 1.0;
-        let weight = candidate.warm_weight(self.slow_start.as_ref(), now);
-        (reading.latency_ns * reading.penalty * calls, weight)
+        (reading.latency_ns * reading.penalty * calls, f64::from(candidate.weight))
     }
 }
 
@@ -45,6 +44,14 @@ impl Picker for PeakEwma {
 
     fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict {
         let Some([one, other]) = two_distinct(candidates.len(), rng) else { return Verdict::At(0) };
+        let slow_start = self.slow_start.as_ref();
+        let takes_part =
+            [one, other].map(|position| candidates.takes_part(position, slow_start, ask.now, rng));
+        match takes_part {
+            [true, false] => return Verdict::At(one),
+            [false, true] => return Verdict::At(other),
+            [true, true] | [false, false] => {}
+        }
         let [(cost, weight), (other_cost, other_weight)] =
             [one, other].map(|position| self.cost(candidates.get(position), ask.now));
         Verdict::At(if other_cost * weight < cost * other_weight { other } else { one })

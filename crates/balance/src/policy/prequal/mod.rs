@@ -35,7 +35,8 @@
 //!   A silent endpoint is still asked now and then.
 //! - *Old latencies.* An endpoint that had no call for a second answers without a latency, and the proxy's own measurement,
 //!   which decays, stands in. Were it the last one known, an endpoint that was slow once would be avoided for ever.
-//! - *Weights.* The RIF counts divided by the endpoint's weight, RIF and latency divided by the slow-start factor.
+//! - *Weights.* The RIF counts divided by the endpoint's weight. One that warms up takes part in a choice, or gets into the pool,
+//!   with the probability of its share.
 //!
 //! Invariants: the pool holds at most one probe per endpoint and candidates only; O(m) per call, independent of `n`.
 

@@ -8,6 +8,8 @@
 use crate::balancer::Slot;
 use crate::candidates::Candidates;
 
+use super::pool::{index_of, indexed};
+
 /// A candidate that was looked at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
@@ -35,17 +37,15 @@ impl Remembered {
 
     /// Looks at these, the first two at least, remembers the best, and returns the position of the very best.
     pub(super) fn keep_best(&mut self, first: [Look; 2], others: [Option<Look>; Self::MAX]) -> usize {
-        let [mut best, mut second] = first;
-        if second.rank < best.rank {
-            (best, second) = (second, best);
-        }
-        for look in others.into_iter().flatten() {
-            if look.rank < best.rank {
-                (best, second) = (look, best);
-            } else if look.rank < second.rank {
-                second = look;
-            }
-        }
+        let looks = [first[0], first[1], others[0].unwrap_or(first[0]), others[1].unwrap_or(first[0])];
+        // Each as one number, so that no step depends on a guess which is better: a wrong guess costs as much as the rest. Those
+        // that are not there come last, and never second, as there are two others.
+        let key = |index: usize| indexed(looks[index].rank, index);
+        let absent = |index: usize| if others[index - 2].is_some() { key(index) } else { u64::MAX };
+        let [a, b, c, d] = [key(0), key(1), absent(2), absent(3)];
+        let (low, high) = (a.min(b).min(c.min(d)), a.min(b).max(c.min(d)));
+        let second = high.min(a.max(b).min(c.max(d)));
+        let [best, second] = [low, second].map(|key| looks[index_of(key)]);
         self.slots = [Some(best.slot), Some(second.slot)];
         best.position
     }

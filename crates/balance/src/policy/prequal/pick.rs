@@ -13,9 +13,9 @@ use super::threshold::Threshold;
 use super::{PrequalConfig, ProbeAnswer, ProbeCounts, ProbeSource};
 use crate::balancer::Slot;
 use crate::call::{Ask, CallReport};
-use crate::candidates::{Candidate, Candidates};
+use crate::candidates::Candidates;
 use crate::endpoint::Endpoint;
-use crate::policy::estimate::{Estimates, Rise};
+use crate::policy::estimate::{Estimate, Estimates, Rise};
 use crate::policy::{Picker, Verdict, two_distinct};
 use crate::slow_start::SlowStart;
 
@@ -57,6 +57,18 @@ pub(crate) struct Prequal {
     calls_until_uses: u32,
     /// Probes of silent endpoints since one was sent.
     unsent: u32,
+    /// Room for the positions that a call draws; what is in it means nothing between calls.
+    drawn: [u32; PrequalConfig::MAX_POOL_SIZE],
+}
+
+/// What there is of a candidate.
+#[derive(Clone, Copy)]
+struct Seen {
+    position: usize,
+    slot: Slot,
+    in_flight: u32,
+    weight: u32,
+    estimate: Estimate,
 }
 
 impl Prequal {
@@ -77,34 +89,52 @@ impl Prequal {
             mean_uses: 1.0,
             calls_until_uses: 0,
             unsent: 0,
+            drawn: [0; PrequalConfig::MAX_POOL_SIZE],
+        }
+    }
+
+    /// Reads what there is of a candidate, and reckons nothing yet: of several, the reads overlap then, most of them cache
+    /// misses when there are thousands of endpoints.
+    #[inline]
+    fn see(&self, candidates: &Candidates, position: usize) -> Seen {
+        let candidate = candidates.get(position);
+        Seen {
+            position,
+            slot: candidate.slot,
+            in_flight: candidate.endpoint.in_flight(),
+            weight: candidate.weight,
+            estimate: self.estimates.get(candidate.slot.index()),
         }
     }
 
     /// What the proxy itself knows of a candidate.
     #[inline]
-    fn own(&self, candidate: &Candidate, now: Duration) -> Answer {
-        let reading = self.estimates.read(candidate.slot.index(), now);
-        let in_flight = f64::from(candidate.endpoint.in_flight());
-        let mut answer = Answer {
+    fn own(&self, seen: &Seen, now: Duration) -> Answer {
+        let reading = self.estimates.read(&seen.estimate, now);
+        let in_flight = f64::from(seen.in_flight);
+        Answer {
             in_flight,
             latency_ns: reading.latency_ns * (in_flight + 1.0),
-            inverse_weight: 1.0 / f64::from(candidate.weight),
+            inverse_weight: 1.0 / f64::from(seen.weight),
             penalty: reading.penalty,
-        };
-        if self.slow_start.is_some() {
-            let inverse_warmth =
-                candidate.warmth(self.slow_start.as_ref(), now).max(f64::MIN_POSITIVE).recip();
-            answer.latency_ns *= inverse_warmth;
-            answer.inverse_weight *= inverse_warmth;
         }
-        answer
     }
 
-    /// Takes an answer into the pool.
-    fn take(&mut self, slot: Slot, answer: &Answer, now: Duration, rng: &mut SmallRng) {
+    /// Takes an answer into the pool, unless the endpoint warms up and does not take part.
+    fn take(
+        &mut self,
+        candidates: &Candidates,
+        seen: &Seen,
+        answer: &Answer,
+        now: Duration,
+        rng: &mut SmallRng,
+    ) {
         self.threshold.observe(answer.plain_load());
+        if !candidates.takes_part(seen.position, self.slow_start.as_ref(), now, rng) {
+            return;
+        }
         let uses = round_at_random(self.mean_uses, rng);
-        self.pool.insert(answer.probe(slot, uses, now));
+        self.pool.insert(answer.probe(seen.slot, uses, now));
         self.answers += 1;
         self.removals_due += self.removals_per_answer;
         while self.removals_due >= 1.0 {
@@ -148,15 +178,23 @@ impl Prequal {
     /// The best of two random candidates and of those remembered, by what the proxy knows of each at this moment.
     fn choose_by_own(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> usize {
         let Some(drawn) = two_distinct(candidates.len(), rng) else { return 0 };
+        let slow_start = self.slow_start.as_ref();
+        let mut takes_part = |position: usize| candidates.takes_part(position, slow_start, now, rng);
+        let stands_back = drawn.map(|position| !takes_part(position));
         let remembered = self.remembered.positions(candidates, drawn);
-        let look = |position: usize| {
-            let candidate = candidates.get(position);
-            let answer = self.own(candidate, now);
-            let look = Look { rank: answer.rank(&self.threshold), position, slot: candidate.slot };
+        let remembered = remembered.map(|position| position.filter(|position| takes_part(*position)));
+        let seen = drawn.map(|position| self.see(candidates, position));
+        let remembered = remembered.map(|position| position.map(|position| self.see(candidates, position)));
+        let look = |seen: &Seen| {
+            let answer = self.own(seen, now);
+            let look = Look { rank: answer.rank(&self.threshold), position: seen.position, slot: seen.slot };
             (look, answer.plain_load())
         };
-        let [(first, usual), (second, _)] = drawn.map(look);
-        let remembered = remembered.map(|position| position.map(|position| look(position).0));
+        let [(mut first, usual), (mut second, _)] = seen.each_ref().map(look);
+        for (look, stands_back) in [&mut first, &mut second].into_iter().zip(stands_back) {
+            look.rank |= u64::from(stands_back).wrapping_neg();
+        }
+        let remembered = remembered.map(|seen| seen.map(|seen| look(&seen).0));
         // One drawn at random tells what is usual; those remembered are better than that.
         self.threshold.observe(usual);
         self.remembered.keep_best([first, second], remembered)
@@ -168,7 +206,6 @@ impl Prequal {
         let len = u32::try_from(candidates.len()).expect("slots are numbered by u32");
         let most = f64::from(len).min(self.config.pool_size() as f64);
         self.probes_due = (self.probes_due + self.config.probes_per_call.get()).min(most + 0.999);
-        let mut drawn = [0_u32; PrequalConfig::MAX_POOL_SIZE];
         let mut count = 0;
         while self.probes_due >= 1.0 {
             self.probes_due -= 1.0;
@@ -177,20 +214,21 @@ impl Prequal {
             }
             // What was drawn before gives way to the next. Ends, as there are more candidates.
             let mut position = rng.random_range(0..len);
-            while drawn[..count].contains(&position) {
+            while self.drawn[..count].contains(&position) {
                 position = if position + 1 == len { 0 } else { position + 1 };
             }
-            drawn[count] = position;
+            self.drawn[count] = position;
             count += 1;
-            let candidate = candidates.get(position as usize);
-            if self.probing.is_silent(candidate.slot) {
-                self.take(candidate.slot, &self.own(candidate, now), now, rng);
+            let slot = candidates.get(position as usize).slot;
+            if self.probing.is_silent(slot) {
+                let seen = self.see(candidates, position as usize);
+                self.take(candidates, &seen, &self.own(&seen, now), now, rng);
                 // If all are silent, this one was just chosen to be asked.
                 if !are_silent && !self.is_asked_anyway() {
                     continue;
                 }
             }
-            self.probing.want(candidate.slot, now);
+            self.probing.want(slot, now);
         }
     }
 
@@ -252,7 +290,8 @@ impl Picker for Prequal {
     fn finished(&mut self, slot: Slot, endpoint: &Endpoint, report: &CallReport) {
         let met = f64::from(endpoint.in_flight()) + 1.0;
         if self.estimates.observe(slot.index(), report, met) {
-            let penalty = self.estimates.read(slot.index(), report.now).penalty;
+            let estimate = self.estimates.get(slot.index());
+            let penalty = self.estimates.read(&estimate, report.now).penalty;
             self.pool.set_penalty(slot, penalty);
         }
     }
@@ -280,7 +319,8 @@ impl Picker for Prequal {
         }
         // What is under way is forgotten when the endpoint is a candidate no more.
         let Some(position) = candidates.position(slot) else { return };
-        let own = self.own(candidates.get(position), now);
+        let seen = self.see(candidates, position);
+        let own = self.own(&seen, now);
         let latency_ns = answer.latency.map_or(0.0, |latency| latency.as_secs_f64() * 1e9);
         let answer = Answer {
             // The proxy's own calls are at the endpoint, or on their way: fewer is not true, or not true for long.
@@ -288,7 +328,7 @@ impl Picker for Prequal {
             latency_ns: if latency_ns > 0.0 { latency_ns } else { own.latency_ns },
             ..own
         };
-        self.take(slot, &answer, now, rng);
+        self.take(candidates, &seen, &answer, now, rng);
     }
 
     fn probe_failed(&mut self, slot: Slot) {

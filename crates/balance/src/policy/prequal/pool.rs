@@ -2,9 +2,10 @@
 
 use core::time::Duration;
 
+use super::PrequalConfig;
 use super::threshold::Threshold;
 use crate::balancer::Slot;
-use crate::policy::estimate::nanos;
+use crate::time::nanos;
 
 /// One answer, by an endpoint or by what the proxy knows itself.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -76,8 +77,24 @@ impl Probe {
 /// Orders by the hot-cold lexicographic rule, the best first: the cold by cost, then the hot by load. Neither is negative,
 /// and the bits of such numbers are in the order of the numbers; the sign's bit is free to say what is hot.
 fn rank(load: f64, cost: f64, threshold: &Threshold) -> u64 {
-    const HOT: u64 = 1 << 63;
-    if threshold.is_hot(load) { HOT | load.to_bits() } else { cost.to_bits() }
+    let is_hot = u64::from(threshold.is_hot(load));
+    // Without a branch, as nobody can guess which are hot.
+    let hot = is_hot.wrapping_neg();
+    (is_hot << 63) | (load.to_bits() & hot) | (cost.to_bits() & !hot)
+}
+
+/// The bits of a rank that give way to an index: what differs by less than 10^-13 counts as equal.
+const INDEX_BITS: u64 = 0x3f;
+
+/// A rank and an index as one number, so that the least one tells which it is; of equal ones the first is less.
+pub(super) fn indexed(rank: u64, index: usize) -> u64 {
+    const { assert!(PrequalConfig::MAX_POOL_SIZE as u64 == INDEX_BITS + 1) };
+    (rank & !INDEX_BITS) | index as u64
+}
+
+/// The index in such a number.
+pub(super) fn index_of(indexed: u64) -> usize {
+    (indexed & INDEX_BITS) as usize
 }
 
 /// At most `capacity` probes, of different endpoints, in no order: their time tells the oldest.
@@ -145,12 +162,9 @@ impl Pool {
 
     /// The best probe's index, for [`Pool::used`], and endpoint.
     pub(super) fn best(&self, threshold: &Threshold) -> Option<(usize, Slot)> {
-        let (first, rest) = self.probes.split_first()?;
-        let mut best = (first.rank(threshold), 0);
-        for (probe, index) in rest.iter().zip(1..) {
-            best = best.min((probe.rank(threshold), index));
-        }
-        Some((best.1, self.probes[best.1].slot))
+        let keys = self.probes.iter().enumerate().map(|(index, probe)| indexed(probe.rank(threshold), index));
+        let best = index_of(keys.min()?);
+        Some((best, self.probes[best].slot))
     }
 
     /// A call goes to the endpoint of this probe: it was used once more and tells of one request more.

@@ -89,8 +89,9 @@ impl AdaptiveRoundRobin {
     }
 
     /// The weight a candidate has now, as the rotation counts, and notes its part of the sum.
-    fn evaluate(&mut self, candidate: &Candidate, now: Duration) -> u32 {
-        let warmth = candidate.warmth(self.slow_start.as_ref(), now);
+    fn evaluate(&mut self, candidates: &Candidates, position: usize, now: Duration) -> u32 {
+        let candidate = candidates.get(position);
+        let warmth = candidates.warmth(position, self.slow_start.as_ref(), now);
         let weight = match self.source {
             WeightSource::Static => f64::from(candidate.weight) * STATIC_SCALE,
             WeightSource::Reported(config) => MEAN * self.ratio(candidate, &config, now),
@@ -127,10 +128,10 @@ impl AdaptiveRoundRobin {
     }
 
     fn update(&mut self, candidates: &Candidates, position: usize, now: Duration, rng: &mut SmallRng) {
-        let candidate = candidates.get(position);
-        let weight = self.evaluate(candidate, now).max(1);
-        if weight != self.rotation.weight(candidate.slot) {
-            self.rotation.reweigh(candidate.slot, weight, rng);
+        let weight = self.evaluate(candidates, position, now).max(1);
+        let slot = candidates.get(position).slot;
+        if weight != self.rotation.weight(slot) {
+            self.rotation.reweigh(slot, weight, rng);
         }
     }
 
@@ -179,11 +180,11 @@ impl Picker for AdaptiveRoundRobin {
 
     /// The endpoint became ready: what it reported before that does not count (gRFC A58).
     fn added(&mut self, candidates: &mut Candidates, position: usize, rng: &mut SmallRng) {
-        let candidate = candidates.get(position);
-        self.known[candidate.slot.index()] = Known::default();
-        let now = self.looked_until.max(candidate.warming_since);
-        let weight = self.evaluate(candidate, now);
-        self.rotation.insert(candidate.slot, weight, rng);
+        let slot = candidates.get(position).slot;
+        self.known[slot.index()] = Known::default();
+        let now = self.looked_until.max(candidates.warming_since(position));
+        let weight = self.evaluate(candidates, position, now);
+        self.rotation.insert(slot, weight, rng);
     }
 
     fn removing(&mut self, candidates: &mut Candidates, position: usize) -> usize {

@@ -61,6 +61,11 @@ impl Rotation {
         self.places[slot.index()].weight
     }
 
+    /// Whether all slots in it weigh the same.
+    pub(crate) fn is_even(&self) -> bool {
+        self.occupied.is_power_of_two() && self.classes[self.occupied.ilog2() as usize].strides.is_even()
+    }
+
     /// Gives a slot that is in the rotation another weight.
     pub(crate) fn reweigh(&mut self, slot: Slot, weight: u32, rng: &mut SmallRng) {
         let credit = self.take(slot);

@@ -35,6 +35,11 @@ impl StrideClass {
         self.entries.len()
     }
 
+    /// Whether all weigh the same.
+    pub(crate) fn is_even(&self) -> bool {
+        self.largest_count == self.entries.len()
+    }
+
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
