@@ -143,6 +143,11 @@ fn where_sessions_must_not_move_calls_of_a_lost_backend_fail() {
     world.peer(client).ends.clear();
     assert_eq!(call(&mut world, client, &[("x-client-id", "anna")]), None);
     assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)]);
+    let ended_with = world.peer(client).ended_with.clone();
+    let message = &ended_with.iter().find(|(name, _)| name == "grpc-message").unwrap().1;
+    let expected = "no healthy upstream: the endpoint of the call's key in cluster test cannot take it, and with \
+                    `when_unavailable: fail` no other may; the newest failure: ";
+    assert!(message.starts_with(expected), "{message}");
     let other = other.unwrap().to_string();
     assert!(call(&mut world, client, &[("x-client-id", &other)]).is_some(), "others are not concerned");
 }

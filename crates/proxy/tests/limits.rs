@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use evenkeel_balance::canary::Observed;
 use evenkeel_balance::limit::{
     AdaptiveConfig, AdaptiveLimiter, BreakerLimits, CircuitBreaker, KeyedRateLimiter, MinRtt, RateLimit,
     RateLimiter, Resource, Scope,
@@ -20,7 +21,7 @@ use evenkeel_proxy::worker::affinity::KeySource;
 use evenkeel_proxy::worker::limit::ClusterLimits;
 use evenkeel_proxy::worker::limit::rate::{ClientRateLimit, RouteRateLimit};
 use evenkeel_proxy::worker::overload::Accountant;
-use evenkeel_proxy::worker::route::{Route, RouteActions};
+use evenkeel_proxy::worker::route::{Route, RouteActions, Split, Versions};
 use evenkeel_proxy::worker::snapshot::{Cluster, RetrySettings};
 use evenkeel_telemetry::{Event, Limited, RetryDenied};
 use rand::SeedableRng;
@@ -271,6 +272,25 @@ fn where_calls_do_not_wait_the_limit_refuses_them_with_pushback() {
     assert!((100..=200).contains(&pushback), "{pushback} ms, of windows of 100 ms");
 }
 
+/// Watches that wait for news would else leave no room for any other call, for as long as they live.
+#[test]
+fn a_call_whose_answer_goes_on_for_a_second_gives_its_place_of_adaptive_concurrency_back() {
+    let (mut world, client) = world(1, |cluster, _| cluster.limits = Some(Arc::new(one_at_a_time())));
+    let backend = world.backends[0];
+    world.peer(backend).answers_headers_only = true;
+    world.call(client, b'S', 10);
+    world.turns(3);
+    let begun_at = world.now;
+    world.call(client, b'S', 10);
+    while served(&world) == [1] && world.now < begun_at + MS * 2_000 {
+        world.turn();
+    }
+    assert_eq!(served(&world), [2]);
+    let waited = world.now - begun_at;
+    assert!((MS * 990..MS * 1_010).contains(&waited), "{waited:?}");
+    assert_eq!(world.in_flight(), 2, "the first goes on");
+}
+
 #[test]
 fn a_bound_of_retries_lets_no_more_of_them_begin() {
     for (max_retries, attempts) in [(0, 1), (1, 3)] {
@@ -353,6 +373,25 @@ fn limited_world(limit: RouteRateLimit) -> (World, usize) {
         let rate_limit = Some(Arc::new(limit));
         route.actions = Some(Arc::new(RouteActions { rate_limit, ..RouteActions::default() }));
     })
+}
+
+#[test]
+fn what_a_rate_limit_refuses_says_nothing_of_a_canary() {
+    let observed = Arc::<Observed>::default();
+    let (mut world, client) = world(1, |_, route| {
+        let rate_limit = RouteRateLimit { route: Some(RateLimiter::new(rate(1, 3))), clients: None };
+        let actions = RouteActions { rate_limit: Some(Arc::new(rate_limit)), ..RouteActions::default() };
+        route.actions = Some(Arc::new(actions));
+        let versions = Versions { stable: 1, canary: 0, observed: Arc::clone(&observed) };
+        route.destination = Split::to(0).with_versions(versions);
+    });
+    for _ in 0..50 {
+        world.call(client, b'S', 10);
+    }
+    world.turns(3);
+    assert_eq!(world.peer(client).ends.len(), 50);
+    let counted = observed.totals();
+    assert_eq!((counted.canary.calls, counted.canary.errors, counted.stable.calls), (3, 0, 0));
 }
 
 #[test]

@@ -170,6 +170,36 @@ fn an_attempt_that_takes_too_long_is_given_up_for_another() {
     assert_eq!(world.worker.call_count(), 0);
 }
 
+/// A backend may be unable to answer before it has the whole request.
+#[test]
+fn an_attempt_is_timed_from_the_end_of_its_request() {
+    let mut settings = retries(&[Code::DeadlineExceeded]);
+    settings.policy.per_try_timeout = Some(30 * MS);
+    settings.is_idempotent = true;
+    let (mut world, client) = world(2, settings);
+    let now = world.now;
+    let stream = world.peer(client).begin(now, &[]);
+    for _ in 0..10 {
+        let now = world.now;
+        world.peer(client).http2.send_data(now, stream, b"\0\0\0\0\x01S", false).unwrap();
+        world.turns(20);
+    }
+    assert_eq!(
+        (world.peer(client).ends.len(), counted(&world, Event::Retry(RetryReason::AttemptTimeout))),
+        (0, 0)
+    );
+    for backend in world.backends.clone() {
+        world.peer(backend).is_silent = true;
+    }
+    let now = world.now;
+    world.peer(client).http2.send_data(now, stream, b"", true).unwrap();
+    world.turns(28);
+    assert_eq!(served(&world).iter().sum::<usize>(), 1);
+    // The rest of its time, and a backoff of 12 ms at most.
+    world.turns(20);
+    assert_eq!((served(&world), counted(&world, Event::Retry(RetryReason::AttemptTimeout))), (vec![1, 1], 1));
+}
+
 #[test]
 fn what_may_have_happened_is_not_repeated_unless_it_is_declared_harmless() {
     let mut settings = retries(&[Code::DeadlineExceeded]);

@@ -7,9 +7,11 @@ mod peers;
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::limit::{BreakerLimits, CircuitBreaker, Resource, Scope};
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Limits, OpenError, StreamKey};
 use evenkeel_proxy::worker::fault::Fault;
+use evenkeel_proxy::worker::limit::ClusterLimits;
 use evenkeel_proxy::worker::mirror::Mirror;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::rewrite::{MetadataChange, Rewrite};
@@ -536,6 +538,29 @@ fn a_copy_ends_with_a_call_whose_request_has_not_and_outlives_one_whose_has() {
     world.turns(3);
     assert_eq!((world.worker.call_count(), world.peer(shadow).http2.stream_count()), (0, 1));
     close_all(&mut world);
+}
+
+#[test]
+fn a_copy_takes_a_place_under_the_limits_of_its_cluster_and_gives_it_back() {
+    let (mut world, own, shadow) = mirroring(1_000_000);
+    let breaker = Arc::new(CircuitBreaker::new(
+        Scope::Cluster,
+        &BreakerLimits { max_requests: Some(2), ..BreakerLimits::default() },
+    ));
+    let limits = ClusterLimits { breaker: Some(Arc::clone(&breaker)), ..ClusterLimits::default() };
+    world.limit_cluster(1, limits);
+    world.peer(shadow).is_silent = true;
+    let client = world.client();
+    for _ in 0..5 {
+        world.call(client, b'S', 10);
+        world.turns(3);
+    }
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 5]);
+    assert_eq!((world.peer(own).served, world.peer(shadow).served), (5, 2));
+    assert_eq!([Mirrored::Sent, Mirrored::NoEndpoint].map(|outcome| mirrored(&world, outcome)), [2, 3]);
+    assert_eq!((breaker.used(Resource::Requests), breaker.overflows(Resource::Requests)), (2, 3));
+    close_all(&mut world);
+    assert_eq!(breaker.used(Resource::Requests), 0);
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use evenkeel_balance::health_check::HealthCheckConfig;
 use evenkeel_balance::retry::{CodeSet, HedgingPolicy, RetryOn, RetryPolicy};
 use evenkeel_balance::{
-    Affinity, BackoffConfig, BoundedLoad, Choice, LeastRequestConfig, Localities, Locality, Overprovisioning, PanicMode,
-    PeakEwmaConfig, Policy, PrequalConfig, RingSize, SampleSize, SpreadConfig, TableSize, ZoneAware,
+    Affinity, BackoffConfig, BoundedLoad, Choice, LeastRequestConfig, Localities, Locality, Overprovisioning,
+    PanicMode, PeakEwmaConfig, Policy, PrequalConfig, RingSize, SampleSize, SpreadConfig, TableSize,
+    ZoneAware,
 };
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Limits};

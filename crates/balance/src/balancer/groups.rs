@@ -43,6 +43,22 @@ pub struct GroupLoad {
     pub is_panic: bool,
 }
 
+/// A rule by which a pick fails although endpoints are ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusedBy {
+    /// Too few endpoints of a priority are available, and calls fail then.
+    Panic {
+        /// The priority.
+        priority: u8,
+        /// Its endpoints that are available.
+        available: u32,
+        /// All of them, but for those that drain.
+        total: u32,
+    },
+    /// The call's key belongs to an endpoint that cannot take it, and no other may.
+    Affinity,
+}
+
 impl Balancer {
     /// Makes the first groups those of the set, in its order. Groups that it has no more stay behind them while endpoints
     /// that finish their calls refer to them.
@@ -255,6 +271,21 @@ impl Balancer {
         }
         let could_take_some = !self.groups[place].candidates.is_empty();
         (of_priority > 0.0 && could_take_some).then_some(Ineligible::LocalityWithoutShare)
+    }
+
+    /// Why a pick fails although endpoints are ready, if it is for the cluster's own rules: [`PanicMode::fails`] and
+    /// [`Affinity::Fail`](crate::Affinity::Fail).
+    #[must_use]
+    pub fn refusal(&self) -> Option<RefusedBy> {
+        let failing = self.keys.iter().enumerate().find(|(group, _)| self.fails_in_panic(*group));
+        if let Some((_, GroupKey { priority, .. })) = failing {
+            let of_priority = self.keys.iter().zip(&self.health).filter(|(key, _)| key.priority == *priority);
+            let (available, total) = of_priority.fold((0, 0), |(available, total), (_, health)| {
+                (available + health.available, total + health.total)
+            });
+            return Some(RefusedBy::Panic { priority: *priority, available, total });
+        }
+        (self.insists() && self.has_candidates()).then_some(RefusedBy::Affinity)
     }
 
     /// Under panic: takes note if something else withholds an endpoint than was known, or nothing does any more.

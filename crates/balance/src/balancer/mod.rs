@@ -52,7 +52,7 @@ use crate::spread::{GroupHealth, GroupKey, Loads, PanicChange, PanicCounts};
 use crate::subset::WorkerShare;
 
 use groups::Group;
-pub use groups::GroupLoad;
+pub use groups::{GroupLoad, RefusedBy};
 pub use pick::Pick;
 pub use preview::{Preview, Shares};
 pub use slots::Slot;

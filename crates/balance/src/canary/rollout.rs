@@ -38,6 +38,10 @@ pub enum Cause {
     Aborted,
     /// It was worse.
     Worse(Box<Comparison>),
+    /// The steps are others now, and it goes on in the first that gives it as much as it has.
+    OtherSteps,
+    /// The steps are others now, and it has more than any that is judged: it stays, and is not judged any more.
+    BeyondSteps,
 }
 
 /// One change of a canary.
@@ -63,6 +67,13 @@ impl fmt::Display for Change {
             Cause::Promoted => write!(f, "promoted by hand"),
             Cause::Aborted => write!(f, "aborted"),
             Cause::Worse(comparison) => write!(f, "worse than stable, rolled back: {comparison}"),
+            Cause::OtherSteps => write!(f, "the steps are others now: it goes on in the first with as much"),
+            Cause::BeyondSteps => {
+                write!(
+                    f,
+                    "the steps are others now, each with less than it has: it stays, and is not judged any more"
+                )
+            }
         }
     }
 }
@@ -94,13 +105,15 @@ impl Canary {
     /// A canary that has not begun.
     #[must_use]
     pub fn new(config: CanaryConfig, now: Duration) -> Self {
-        Self::restore(config, Progress::default(), now)
+        Self::restore(config, Progress::default(), now).0
     }
 
     /// A canary that has come so far already, maybe with other steps: it goes on in the first step that gives it as much as
-    /// it has.
+    /// it has. With the change that this is, if it is one.
     #[must_use]
-    pub fn restore(config: CanaryConfig, mut progress: Progress, now: Duration) -> Self {
+    pub fn restore(config: CanaryConfig, mut progress: Progress, now: Duration) -> (Self, Option<Change>) {
+        let before = progress.weight;
+        let mut cause = None;
         if progress.phase.is_judged() {
             let weight = progress.weight.unwrap_or(0);
             let step = config.steps.iter().position(|step| step.weight >= weight && step.weight < 100);
@@ -110,13 +123,18 @@ impl Canary {
                     progress.step = step;
                     progress.weight = Some(config.steps[step].weight);
                     (progress.elapsed, progress.window) = Default::default();
+                    cause = Some(Cause::OtherSteps);
                 }
                 // It has more than any step that is judged: where it is, it stays.
-                None => progress.phase = Phase::Manual,
+                None => {
+                    progress.phase = Phase::Manual;
+                    cause = Some(Cause::BeyondSteps);
+                }
             }
         }
         progress.weight = progress.weight.map(|weight| weight.min(100));
-        Self { config, progress, counted_to: now }
+        let change = cause.map(|cause| Change { cause, before, after: progress.weight });
+        (Self { config, progress, counted_to: now }, change)
     }
 
     /// What it is configured with.

@@ -4,7 +4,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::{Ask, Balancer, Pick, Slot};
+use evenkeel_balance::{Ask, Balancer, Pick, RefusedBy, Slot};
 use evenkeel_grpc::{Code, TimeoutText, print_timeout};
 use evenkeel_http2::OpenError;
 use evenkeel_telemetry::ResponseFlag;
@@ -217,12 +217,6 @@ impl Worker {
         call.forwarded = 0;
         let end = call.request_ended && call.replay.is_empty();
         let deadline = call.deadline;
-        let mut has_attempt_deadline = false;
-        if let Some(extras) = call.extras.as_deref_mut() {
-            let policy = extras.retrying.as_ref().map(|retrying| &retrying.settings.policy);
-            extras.attempt_deadline = policy.and_then(|policy| policy.attempt_timeout_at(now, deadline));
-            has_attempt_deadline = extras.attempt_deadline.is_some();
-        }
         let own =
             OwnFields::new(call.previous_attempts(), deadline.map(|deadline| deadline.saturating_sub(now)));
         let (mut extra, store) = (Default::default(), &mut self.fields.store);
@@ -254,9 +248,7 @@ impl Worker {
         if self.calls[id as usize].extras.is_some() {
             self.leave_queue(id, Some(now));
             self.note_hedged(now, id);
-        }
-        if has_attempt_deadline {
-            self.arm_call(id);
+            self.time_attempt(now, id);
         }
         self.on_attempt_started(id);
     }
@@ -283,6 +275,22 @@ impl Worker {
     fn no_endpoint(&self, cluster: u32) -> Refusal {
         let cluster = &self.clusters[cluster as usize];
         let name = &cluster.settings.name;
+        if let Some(rule) = cluster.balancer.refusal() {
+            let why = match rule {
+                RefusedBy::Panic { priority, available, total } => format!(
+                    "only {available} of {total} endpoints of cluster {name} in priority {priority} are available, and \
+                     `fail_traffic_on_panic` is set"
+                ),
+                RefusedBy::Affinity => format!(
+                    "the endpoint of the call's key in cluster {name} cannot take it, and with `when_unavailable: fail` no \
+                     other may"
+                ),
+            };
+            let newest = cluster.last_error.as_ref();
+            let newest = newest.map_or_else(String::new, |error| format!("; the newest failure: {error}"));
+            let text = format!("no healthy upstream: {why}{newest}");
+            return Refusal::grpc(Code::Unavailable, ResponseFlag::NoHealthyUpstream, &text);
+        }
         let is_empty = cluster.balancer.slots().all(|status| !status.is_listed);
         let (flag, text) = match (&cluster.last_error, &cluster.settings.resolve_error) {
             (_, Some(error)) if is_empty => {

@@ -141,6 +141,7 @@ impl Worker {
             note(extras.attempt_deadline);
             note(extras.retry_at);
             note(extras.held_until);
+            note(extras.limits.streams_at);
             note(extras.hedging.as_ref().and_then(|hedging| hedging.next_at()));
         }
         first
@@ -181,6 +182,9 @@ impl Worker {
             self.on_hedge_due(now, id);
         } else if is_due(call.extra(|extras| extras.held_until)) {
             self.release_held(now, id);
+        } else if is_due(call.extra(|extras| extras.limits.streams_at)) {
+            call.take_extra(|extras| &mut extras.limits.streams_at);
+            self.leave_adaptive(now, id);
         } else if let Some((at, staller, timeout)) = self.stall_end(id)
             && at <= now
         {

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use evenkeel_balance::canary::Version;
 use evenkeel_grpc::Code;
+use evenkeel_telemetry::ResponseFlag;
 
 use super::Worker;
 
@@ -16,9 +17,14 @@ pub(super) struct VersionMark {
 }
 
 impl Worker {
-    /// Counts the end of a call that one of the two versions answered. A stream has no latency that could be compared.
+    /// Counts the end of a call that one of the two versions answered. A stream has no latency that could be compared. What
+    /// the route itself turned away, before its version was asked, says nothing of the version: counted as quick or failed calls,
+    /// they would promote or roll back a version that hardly got any.
     pub(super) fn count_version(&self, now: Duration, id: u32) {
         let call = &self.calls[id as usize];
+        if matches!(call.flag, Some(ResponseFlag::RateLimited | ResponseFlag::FaultInjected)) {
+            return;
+        }
         let Some(mark) =
             call.extra(|extras| extras.version).filter(|mark| mark.generation == self.snapshot.generation)
         else {

@@ -303,6 +303,9 @@ impl Worker {
         call.sent.scan(bytes);
         self.on_messages(now, id);
         self.take_request_data(now, leg, id, bytes, end);
+        if end && self.calls[id as usize].extras.is_some() {
+            self.time_attempt(now, id);
+        }
         // Last: a copy that is given up here changes other calls' room, and the call itself is done with these bytes.
         self.copy_to_shadow(now, id, bytes, end);
     }

@@ -1,7 +1,7 @@
 //! Mirroring: copies of calls that another cluster gets, to see how it bears real traffic.
 //!
 //! Rule: the copy never delays or fails the call. It is begun only if a connection with room is there at once, and never waits
-//! for one; it is sent once; its answer is thrown away. What its backend does not take is buffered up to `BUFFER_MAX`
+//! for one, nor for a place under its cluster's limits, which count it as they count calls; it is sent once; its answer is thrown away. What its backend does not take is buffered up to `BUFFER_MAX`
 //! bytes; beyond that the copy is given up, while the client's credit follows the call's own backend alone.
 //!
 //! The copy has the call's metadata as its route changed it, the authority with `-shadow` behind the host as Envoy writes it, so
@@ -23,6 +23,7 @@ use rand::RngExt;
 use super::call::Leg;
 use super::conn::ConnId;
 use super::finish::outcome_of;
+use super::limit::Places;
 use super::timer::TimerId;
 use super::{TimerKey, Worker};
 
@@ -64,6 +65,8 @@ pub(super) struct Shadow {
     /// The call's deadline.
     deadline: Option<Duration>,
     request_ended: bool,
+    /// What it holds of its cluster's limits.
+    places: Option<Places>,
     timer: Option<TimerId>,
 }
 
@@ -144,11 +147,18 @@ impl Worker {
         // A cluster may get nothing but copies: then one of them finds out whether an ejected endpoint is back.
         let is_trial = pick == Pick::Trial(slot);
         let shadow = self.shadows.vacant_key() as u32;
-        let opened = self.conn_with_room(now, cluster, slot).and_then(|conn| {
-            let stream = self.conns[conn.index()].http2.open(now, shadow | TOKEN_BIT).ok()?;
-            Some(Leg { conn, stream })
+        let opened = self.take_places_at(cluster, slot).ok().and_then(|places| {
+            let opened = self.conn_with_room(now, cluster, slot).and_then(|conn| {
+                let stream = self.conns[conn.index()].http2.open(now, shadow | TOKEN_BIT).ok()?;
+                Some(Leg { conn, stream })
+            });
+            if opened.is_none() {
+                self.drop_places_at(now, cluster, slot, places);
+                return None;
+            }
+            opened.zip(Some(places))
         });
-        let Some(up) = opened else {
+        let Some((up, places)) = opened else {
             if is_trial {
                 self.clusters[cluster as usize].balancer.drop_trial(slot);
             }
@@ -182,6 +192,7 @@ impl Worker {
             begun_at: now,
             deadline,
             request_ended,
+            places,
             timer: deadline.map(|deadline| self.wheel.arm(deadline, TimerKey::Shadow(shadow))),
         });
         true
@@ -301,6 +312,9 @@ impl Worker {
         let balancer = &mut self.clusters[shadow.cluster as usize].balancer;
         balancer.call_finished(shadow.slot, &report);
         balancer.observe(shadow.slot, end, shadow.is_trial, now);
+        self.drop_places_at(now, shadow.cluster, shadow.slot, shadow.places);
+        self.note_outliers(shadow.cluster);
+        self.note_panics(shadow.cluster);
         if let Some(stats) = self.endpoint_stats(shadow.cluster, shadow.slot) {
             stats.call_finished(&CallEnd::new(code, latency, Messages::default()));
         }

@@ -220,6 +220,20 @@ impl Worker {
         self.give_block(block);
     }
 
+    /// Begins to time an attempt if the request is complete, as Envoy does: a client that takes its time to send is no fault of the
+    /// backend, which may be unable to answer before.
+    pub(super) fn time_attempt(&mut self, now: Duration, id: u32) {
+        let call = &mut self.calls[id as usize];
+        let (deadline, may_begin) = (call.deadline, call.request_ended && call.phase == CallPhase::Sent);
+        let Some(extras) = call.extras.as_deref_mut() else { return };
+        let policy = extras.retrying.as_ref().map(|retrying| &retrying.settings.policy);
+        let end = policy.and_then(|policy| policy.attempt_timeout_at(now, deadline));
+        extras.attempt_deadline = end.filter(|_| may_begin);
+        if extras.attempt_deadline.is_some() {
+            self.arm_call(id);
+        }
+    }
+
     /// An attempt took longer than it may.
     pub(super) fn on_attempt_timeout(&mut self, now: Duration, id: u32) {
         self.calls[id as usize].take_extra(|extras| &mut extras.attempt_deadline);

@@ -356,6 +356,9 @@ impl Worker {
         call.take_extra(|extras| &mut extras.attempt_deadline);
         if call.extras.is_some() {
             self.end_retry(id);
+            if !end {
+                self.note_answer_began(now, id);
+            }
         }
         let call = &mut self.calls[id as usize];
         let (block, replay) = (core::mem::take(&mut call.request), core::mem::take(&mut call.replay));

@@ -11,6 +11,7 @@ use evenkeel_balance::{Address, EndpointSet, Policy};
 use evenkeel_grpc::Code;
 use evenkeel_http2::field::{FieldBlock, Name};
 use evenkeel_http2::{Connection, ErrorCode, Event, Fields, Half, Limits, Role, StreamFailure, StreamKey};
+use evenkeel_proxy::worker::limit::ClusterLimits;
 use evenkeel_proxy::worker::overload::{Accountant, Level};
 use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable, Split};
 use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
@@ -387,6 +388,17 @@ impl World {
             listeners: self.snapshot.listeners.clone(),
             clusters: vec![Arc::new(cluster)],
         });
+        self.worker.apply(&self.snapshot, self.now);
+    }
+
+    /// Gives a cluster limits.
+    pub(crate) fn limit_cluster(&mut self, position: usize, limits: ClusterLimits) {
+        let mut snapshot = Snapshot::clone(&self.snapshot);
+        let limited =
+            Cluster { limits: Some(Arc::new(limits)), ..Cluster::clone(&snapshot.clusters[position]) };
+        snapshot.clusters[position] = Arc::new(limited);
+        snapshot.generation += 1;
+        self.snapshot = Arc::new(snapshot);
         self.worker.apply(&self.snapshot, self.now);
     }
 

@@ -5,8 +5,8 @@ use core::time::Duration;
 use super::fixture::{ASK, Fixture, hashing};
 use crate::health_check::{HealthStatus, UnhealthyReason};
 use crate::{
-    Affinity, Ask, BalancerConfig, Choice, Connectivity, LeastRequestConfig, LoadWeightConfig, PeakEwmaConfig, Pick,
-    Policy, SlowStart,
+    Affinity, Ask, BalancerConfig, Choice, Connectivity, LeastRequestConfig, LoadWeightConfig,
+    PeakEwmaConfig, Pick, Policy, SlowStart,
 };
 
 const UNHEALTHY: HealthStatus = HealthStatus::Unhealthy(UnhealthyReason::NotServing);

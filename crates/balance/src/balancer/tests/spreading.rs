@@ -13,7 +13,7 @@ use crate::outlier::{OutlierConfig, OutlierDetector};
 use crate::{
     Affinity, Ask, AttemptEnd, Balancer, BoundedLoad, CallReport, Connectivity, EndpointSet, EndpointSpec,
     Ineligible, LoadWeightConfig, Localities, Locality, Outcome, PanicChange, PanicMode, PeakEwmaConfig,
-    Pick, Policy, PrequalConfig, SpreadConfig, Withheld, ZoneAware,
+    Pick, Policy, PrequalConfig, RefusedBy, SpreadConfig, Withheld, ZoneAware,
 };
 
 fn policies() -> Vec<Policy> {
@@ -224,6 +224,8 @@ fn a_cluster_that_is_to_fail_in_panic_does_and_recovers_through_trials() {
         let _ = fixture.balancer.pick(&ASK);
     });
     assert_eq!(fixture.balancer.pick(&ASK), Pick::Fail);
+    let rule = RefusedBy::Panic { priority: 0, available: 1, total: 2 };
+    assert_eq!(fixture.balancer.refusal(), Some(rule));
     assert!(fixture.balancer.poll_panic_change().is_some_and(|change| change.fails && change.available == 1));
     let later = Ask { now: ASK.now + Duration::from_secs(3_600), hash: None };
     let fine = AttemptEnd::Status { code: Code::Ok, pushback: None };
@@ -238,6 +240,7 @@ fn a_cluster_that_is_to_fail_in_panic_does_and_recovers_through_trials() {
         let _ = fixture.balancer.pick(&later);
     });
     assert!(matches!(fixture.balancer.pick(&later), Pick::Endpoint(_)));
+    assert_eq!(fixture.balancer.refusal(), None);
 }
 
 #[test]

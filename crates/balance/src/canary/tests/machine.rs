@@ -157,7 +157,8 @@ fn what_is_kept_over_a_restart_goes_on_where_it_was() {
     let saved = serde_json::to_string(canary.progress()).unwrap();
     let progress: Progress = serde_json::from_str(&saved).unwrap();
     assert_eq!(&progress, canary.progress());
-    let mut again = Canary::restore(CanaryConfig::default(), progress, seconds(5));
+    let (mut again, change) = Canary::restore(CanaryConfig::default(), progress, seconds(5));
+    assert_eq!(change, None);
     assert_eq!(again.tick(seconds(6), &Window::default()), None);
     assert_eq!((again.weight(), again.progress().elapsed), (Some(20), seconds(101)));
     assert_eq!(again.tick(seconds(205), &window((4_000, 40), (1_000, 10))).unwrap().after, Some(50));
@@ -172,13 +173,17 @@ fn with_other_steps_it_goes_on_in_the_first_that_gives_as_much() {
         canary.tick(START + seconds(310), &good());
         let steps = weights.iter().copied().map(step).collect();
         let config = CanaryConfig { steps, ..CanaryConfig::default() };
-        let canary = Canary::restore(config, canary.progress().clone(), START);
-        (canary.progress().phase, canary.weight(), canary.progress().step, canary.progress().elapsed)
+        let (canary, change) = Canary::restore(config, canary.progress().clone(), START);
+        let progress = canary.progress();
+        ((progress.phase, canary.weight(), progress.step, progress.elapsed), change)
     };
-    assert_eq!(restored(&[1, 5, 20, 60]), (Phase::Running, Some(20), 2, seconds(10)));
-    assert_eq!(restored(&[5, 25, 100]), (Phase::Running, Some(25), 1, seconds(0)));
-    assert_eq!(restored(&[5, 100]), (Phase::Manual, Some(20), 1, seconds(10)));
-    assert_eq!(restored(&[]), (Phase::Manual, Some(20), 1, seconds(10)));
+    let change = |cause, after| Some(Change { cause, before: Some(20), after: Some(after) });
+    assert_eq!(restored(&[1, 5, 20, 60]), ((Phase::Running, Some(20), 2, seconds(10)), None));
+    let next = change(Cause::OtherSteps, 25);
+    assert_eq!(restored(&[5, 25, 100]), ((Phase::Running, Some(25), 1, seconds(0)), next));
+    let beyond = change(Cause::BeyondSteps, 20);
+    assert_eq!(restored(&[5, 100]), ((Phase::Manual, Some(20), 1, seconds(10)), beyond.clone()));
+    assert_eq!(restored(&[]), ((Phase::Manual, Some(20), 1, seconds(10)), beyond));
 }
 
 #[test]

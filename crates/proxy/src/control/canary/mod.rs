@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use evenkeel_balance::canary::{Canary, Change, CommandError, Observed, Progress, Window};
+use evenkeel_balance::canary::{Canary, Cause, Change, CommandError, Observed, Progress, Window};
 use evenkeel_config::{CanarySettings, Config, Destination};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -153,7 +153,8 @@ impl Canaries {
             let taken = observed.totals();
             let is_new = progress.is_none();
             let progress = progress.unwrap_or_default();
-            let mut canary = Canary::restore(settings.config.clone(), progress, now);
+            let (mut canary, change) = Canary::restore(settings.config.clone(), progress, now);
+            change.iter().for_each(|change| log_change(&settings.name, change));
             if settings.auto && is_new && may_start {
                 match canary.start(now) {
                     Ok(change) => log_change(&settings.name, &change),
@@ -285,7 +286,7 @@ fn log_change(name: &str, change: &Change) {
         |weight: Option<u8>| weight.map_or("as configured".to_owned(), |weight| format!("{weight} %"));
     let (from, to) = (percent(change.before), percent(change.after));
     match change.cause {
-        evenkeel_balance::canary::Cause::Worse(_) => {
+        Cause::Worse(_) | Cause::BeyondSteps => {
             tracing::warn!(canary = %name, %from, %to, "canary: {change}");
         }
         _ => tracing::info!(canary = %name, %from, %to, "canary: {change}"),

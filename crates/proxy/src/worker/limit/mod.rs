@@ -10,8 +10,7 @@
 //! All counts but the queue's order are shared by the workers, as atomics: a bound holds for the process.
 //!
 //! Invariant: what an attempt takes is in its `Places`, which are given back once, to the limits they were taken from, also
-//! after a reload has put others in their place. Copies of calls ([`mirror`](super::mirror)) are no attempts of clients: their
-//! number has its own bound.
+//! after a reload has put others in their place. Copies of calls ([`mirror`](super::mirror)) take the same, and never wait.
 //!
 //! A cluster without limits costs a call one look at an `Option`.
 
@@ -33,6 +32,11 @@ use rand::rngs::SmallRng;
 use super::Worker;
 use super::call::Call;
 use super::finish::Ending;
+
+/// How long the answer to a call may go on until the call counts as a stream under adaptive concurrency: this long, and so many times
+/// as long as calls take. The answer to a unary call comes all at once, but for one that is large or read slowly.
+const STREAM_AFTER: Duration = Duration::from_secs(1);
+const STREAM_AFTER_RTTS: u32 = 10;
 
 /// What bounds the calls of all workers to a cluster.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +101,7 @@ impl ClusterLimits {
     }
 
     /// What an attempt takes now, as far as known.
-    fn attempt_time(&self) -> Duration {
+    fn recent_rtt(&self) -> Duration {
         self.adaptive.as_ref().and_then(|limiter| limiter.recent_rtt()).unwrap_or_default()
     }
 }
@@ -175,13 +179,15 @@ pub(super) struct CallLimits {
     places: Option<Places>,
     /// The breaker that counts a retry of it as under way: of a hedged call its main attempt, if that is a further one.
     retries_at: Option<Arc<CircuitBreaker>>,
+    /// When a call whose answer has begun counts as a stream under adaptive concurrency, if it does not end before.
+    pub(super) streams_at: Option<Duration>,
 }
 
 impl CallLimits {
     /// Makes it as it was before any call.
     pub(super) fn clear(&mut self) {
-        let Self { queued, waits_at, places, retries_at } = self;
-        (*queued, *waits_at, *places, *retries_at) = (None, None, None, None);
+        let Self { queued, waits_at, places, retries_at, streams_at } = self;
+        (*queued, *waits_at, *places, *retries_at, *streams_at) = (None, None, None, None, None);
     }
 }
 
@@ -236,6 +242,13 @@ impl Worker {
         Ok(())
     }
 
+    /// Takes what a copy of a call needs at this endpoint.
+    pub(super) fn take_places_at(&self, cluster: u32, slot: Slot) -> Result<Option<Places>, Full> {
+        let cluster = &self.clusters[cluster as usize];
+        let Some(limits) = &cluster.settings.limits else { return Ok(None) };
+        limits.take(cluster.balancer.endpoint(slot), false, cluster.pending.is_empty()).map(Some)
+    }
+
     /// Takes what an attempt at this endpoint needs that is sent beside the one that runs; `None` if a limit has no place for
     /// it. Each further attempt is a retry of its own: those of a hedged call run at one time.
     pub(super) fn take_beside(&mut self, id: u32, slot: Slot, is_retry: bool) -> Option<Holding> {
@@ -266,9 +279,25 @@ impl Worker {
         if let Some(breaker) = holding.retries_at {
             breaker.release(Resource::Retries);
         }
-        let Some(places) = holding.places else { return };
-        let endpoint = self.clusters[self.calls[id as usize].cluster as usize].balancer.endpoint(slot);
+        self.drop_places_at(now, self.calls[id as usize].cluster, slot, holding.places);
+    }
+
+    /// Gives back what a copy of a call took.
+    pub(super) fn drop_places_at(&mut self, now: Duration, cluster: u32, slot: Slot, places: Option<Places>) {
+        let Some(places) = places else { return };
+        let endpoint = self.clusters[cluster as usize].balancer.endpoint(slot);
         places.give_back(endpoint, || Sample::Nothing, now, &mut self.rng);
+    }
+
+    /// The answer to a call began. One that goes on for long is a stream, though it may have no second message for hours, and must
+    /// not hold its place so long: a few that wait for news would leave no room for any other call.
+    pub(super) fn note_answer_began(&mut self, now: Duration, id: u32) {
+        let call = &mut self.calls[id as usize];
+        let Some(extras) = call.extras.as_deref_mut() else { return };
+        let Some(places) = extras.limits.places.as_ref().filter(|places| places.is_limited) else { return };
+        let longest = (places.limits.recent_rtt() * STREAM_AFTER_RTTS).max(STREAM_AFTER);
+        extras.limits.streams_at = Some(now + longest);
+        self.arm_call(id);
     }
 
     /// A call turned out to be a stream.

@@ -98,7 +98,7 @@ impl Worker {
     /// What an attempt at a cluster takes, as far as known.
     fn attempt_time(&self, cluster: u32) -> Duration {
         let limits = self.clusters[cluster as usize].settings.limits.as_ref();
-        limits.map_or(Duration::ZERO, |limits| limits.attempt_time())
+        limits.map_or(Duration::ZERO, |limits| limits.recent_rtt())
     }
 
     /// Ends a call that waited in vain.
