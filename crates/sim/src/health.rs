@@ -5,10 +5,8 @@
 //! connection would meet follows from how the backend's address behaves when the message arrives: nobody listens, or nobody
 //! answers. Discovery's sets are followed as the control plane does it: a new endpoint is withheld until its first result.
 //!
-//! Rules that hold at each step of the worker ([`Standings`]) and when all is quiet ([`Checks::settled`]):
-//! - no call is sent to an endpoint that the checks had found unhealthy before the step while another was in service before and
-//!   after it, with the same connections, or was being connected to for the first time since it last worked;
-//! - once nothing changes any more, each endpoint is found to be what its backend says.
+//! When all is quiet ([`Checks::settled`]), each endpoint is found to be what its backend says. What calls may go to one that the
+//! checks withhold is judged by [`standings`](crate::standings).
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -18,8 +16,7 @@ use std::sync::Arc;
 use evenkeel_balance::health_check::{
     CheckId, CheckResult, Due, HealthCheck, HealthCheckConfig, HealthStatus, Transition,
 };
-use evenkeel_balance::{Address, Connectivity, Endpoint, EndpointSet, Outcome, Withheld};
-use evenkeel_proxy::worker::{EndpointView, Worker};
+use evenkeel_balance::{Address, Endpoint, EndpointSet, Withheld};
 use rand::RngExt;
 
 use crate::event::{CheckEvent, Event};
@@ -167,88 +164,13 @@ impl Checks {
     pub(crate) fn settled(&self, net: &mut Net) {
         for one in self.checked.values() {
             let (status, says) = (one.machine.status(), self.serving[one.backend]);
-            let is_withheld = one.endpoint.is_withheld();
+            let is_withheld = [Withheld::Unhealthy, Withheld::Unchecked]
+                .into_iter()
+                .any(|why| one.endpoint.is_withheld_as(why));
             if (status == HealthStatus::Healthy) != says || is_withheld == says {
                 let address = one.address;
                 net.violate(|| format!("{address} says that it serves: {says}; the checks found {status:?}, withheld: {is_withheld}"));
             }
         }
     }
-}
-
-/// What can be said of the endpoints before a step of the worker.
-#[derive(Debug)]
-pub(crate) struct Standings {
-    /// Those that the checks have found unhealthy, each with the calls that it ever got.
-    unhealthy: Vec<(Arc<Endpoint>, u64)>,
-    /// Those that could take calls, or soon could, with nothing against it.
-    in_service: Vec<InService>,
-}
-
-impl Standings {
-    pub(crate) fn before(worker: &Worker, set: &EndpointSet, now: Duration) -> Self {
-        let unhealthy =
-            set.endpoints().iter().filter(|endpoint| endpoint.is_withheld_as(Withheld::Unhealthy));
-        let unhealthy: Vec<_> = unhealthy.map(|endpoint| (Arc::clone(endpoint), started(endpoint))).collect();
-        let in_service = if unhealthy.is_empty() { Vec::new() } else { in_service(worker, set, now) };
-        Self { unhealthy, in_service }
-    }
-
-    /// The step is over; `is_excused` tells whether an endpoint's health is disregarded.
-    pub(crate) fn after(
-        self,
-        net: &mut Net,
-        worker: &Worker,
-        set: &EndpointSet,
-        is_excused: impl Fn(&Arc<Endpoint>) -> bool,
-    ) {
-        let got_calls =
-            |(endpoint, before): &&(Arc<Endpoint>, u64)| started(endpoint) > *before && !is_excused(endpoint);
-        let Some((endpoint, before)) = self.unhealthy.iter().find(got_calls) else { return };
-        let (address, more) = (endpoint.address(), started(endpoint) - before);
-        let still = in_service(worker, set, net.now);
-        match self.in_service.iter().find(|before| still.contains(before)) {
-            Some(other) => net.violate(|| {
-                format!(
-                    "{more} calls were sent to {address}, which is unhealthy, although there was {other:?}"
-                )
-            }),
-            None => net.stats.count(Happening::CalledUnhealthy),
-        }
-    }
-}
-
-/// An endpoint with nothing against it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum InService {
-    /// It can take calls, on so many connections.
-    Connected(Address, usize),
-    /// It is being connected to, or about to be, and has not failed since it last worked: calls wait for it.
-    Awaited(Address),
-}
-
-/// Calls that were ever sent to an endpoint.
-pub(crate) fn started(endpoint: &Endpoint) -> u64 {
-    let all = [Outcome::Success, Outcome::Failure, Outcome::Cancelled, Outcome::Overtaken];
-    let ended = all.map(|outcome| endpoint.finished(outcome));
-    ended.iter().sum::<u64>() + u64::from(endpoint.in_flight())
-}
-
-/// Endpoints in service. One of which a connection leaves may have been without any within the step.
-fn in_service(worker: &Worker, set: &EndpointSet, now: Duration) -> Vec<InService> {
-    let is_withheld =
-        |address: &Address| set.endpoints().iter().any(|one| one.address() == address && one.is_withheld());
-    let views = worker.cluster_views(now);
-    let listed = views.iter().flat_map(|view| &view.endpoints).filter(|view| view.is_listed);
-    let works = |view: &EndpointView| {
-        let is_awaited = matches!(view.connectivity, Connectivity::Idle | Connectivity::Connecting);
-        if view.is_candidate && view.connections == view.connections_left {
-            Some(InService::Connected(view.address.clone(), view.connections))
-        } else if is_awaited && !view.is_failing {
-            Some(InService::Awaited(view.address.clone()))
-        } else {
-            None
-        }
-    };
-    listed.filter(|view| !is_withheld(&view.address)).filter_map(works).collect()
 }

@@ -18,7 +18,8 @@
 //! - OK at a client if and only if one execution completed with OK, with equal bytes in both directions; no call is
 //!   executed twice; any other end is explained by the call's plan or by a fault;
 //! - neither side sends more than the windows on the wire allow, and once all is quiet every window is open again;
-//! - no call is sent to an endpoint that health checks found unhealthy while another is in service, but in panic;
+//! - no call is sent to an endpoint that health checks found unhealthy, or that is ejected, while another is in service, but in
+//!   panic, and no more endpoints are ejected than may be;
 //! - no call is sent to a priority or locality that has no share of them by the documented rules;
 //! - nothing is left over: calls, connections, counts in flight, timers, held bytes, references to header fields;
 //! - the worker comes to rest: no turn asks for actions without end, none wakes itself up for nothing.
@@ -40,6 +41,7 @@ mod plan;
 mod scenario;
 mod setup;
 mod spread;
+mod standings;
 mod stats;
 mod world;
 

@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::health_check::HealthCheckConfig;
+use evenkeel_balance::outlier::{FailurePercentage, OutlierConfig};
 use evenkeel_balance::retry::{CodeSet, HedgingPolicy, RetryOn, RetryPolicy};
 use evenkeel_balance::{
     Affinity, BackoffConfig, BoundedLoad, Choice, LeastRequestConfig, Localities, Locality, Overprovisioning,
@@ -135,9 +136,11 @@ impl Scenario {
             faults,
             patience: Duration::from_secs(120),
             drains_at_end: rng.random(),
+            outliers: None,
             places: None,
         };
         setup.places = draw_places(rng, setup.backends.len());
+        setup.outliers = draw_outliers(rng);
         setup
     }
 
@@ -355,6 +358,27 @@ fn draw_places(rng: &mut SmallRng, backends: usize) -> Option<Places> {
         localities,
     };
     Some(Places { config: Arc::new(config), of })
+}
+
+/// In one world of four endpoints are ejected, for failures in a row or by their share.
+fn draw_outliers(rng: &mut SmallRng) -> Option<OutlierConfig> {
+    if !rng.random_ratio(1, 4) {
+        return None;
+    }
+    let percentage =
+        FailurePercentage { min_endpoints: 2, request_volume: 3, ..FailurePercentage::default() };
+    let millis = |rng: &mut SmallRng, range| Duration::from_millis(log_uniform(rng, range).into());
+    Some(OutlierConfig {
+        interval: millis(rng, 20..=500),
+        base_ejection: millis(rng, 10..=500),
+        max_ejection: Duration::from_secs(1),
+        max_ejected_percent: rng.random_range(1..=100),
+        consecutive_failures: rng.random_ratio(4, 5).then(|| rng.random_range(1..=4)),
+        failure_percentage: rng.random_ratio(1, 2).then_some(percentage),
+        trial_successes: rng.random_range(1..=3),
+        trial_timeout: Duration::from_secs(1),
+        ..OutlierConfig::default()
+    })
 }
 
 fn draw_fault(rng: &mut SmallRng, backends: usize, active_ms: u32) -> (Duration, Fault) {

@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::health_check::HealthCheckConfig;
+use evenkeel_balance::outlier::{OutlierConfig, OutlierDetector};
 use evenkeel_balance::retry::{HedgingPolicy, RetryBudget, RetryBudgetConfig, RetryPolicy};
 use evenkeel_balance::{Address, BackoffConfig, EndpointSet, EndpointSpec, Policy};
 use evenkeel_http2::Limits;
@@ -86,6 +87,8 @@ pub struct Setup {
     pub calls: Vec<CallPlan>,
     /// How the endpoints are checked, if they are.
     pub checks: Option<HealthCheckConfig>,
+    /// When endpoints are ejected, if they ever are.
+    pub outliers: Option<OutlierConfig>,
     /// The backends' priorities and localities, and how calls are spread over them; `None`: all are alike.
     pub places: Option<Places>,
     /// What goes wrong, and when.
@@ -118,6 +121,7 @@ impl Setup {
             backends: vec![backend; backends],
             calls: Vec::new(),
             checks: None,
+            outliers: None,
             places: None,
             faults: Vec::new(),
             patience: Duration::from_secs(60),
@@ -137,6 +141,11 @@ impl Setup {
         let single = |fault: &Fault| matches!(fault, Fault::GoAway(_, GoAway::SinglePhase));
         self.faults.iter().any(|(_, fault)| single(fault))
             || self.backends.iter().any(|backend| matches!(backend.goaway, Some((_, GoAway::SinglePhase))))
+    }
+
+    /// Whether anything may withhold an endpoint.
+    pub(crate) fn withholds(&self) -> bool {
+        self.checks.is_some() || self.outliers.is_some()
     }
 
     /// Whether calls fail while too few endpoints are available.
@@ -181,7 +190,12 @@ impl Setup {
     }
 
     /// The worker's configuration with these endpoints; without any cluster if there are none.
-    pub(crate) fn snapshot(&self, generation: u32, endpoints: Option<&Arc<EndpointSet>>) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(
+        &self,
+        generation: u32,
+        endpoints: Option<&Arc<EndpointSet>>,
+        outliers: Option<&Arc<OutlierDetector>>,
+    ) -> Arc<Snapshot> {
         let route = Route {
             name: "sim".into(),
             conditions: RouteMatch::default(),
@@ -202,6 +216,7 @@ impl Setup {
         let cluster = |endpoints: &Arc<EndpointSet>| {
             Arc::new(Cluster {
                 backoff: self.backoff,
+                outliers: outliers.cloned(),
                 gates: self.again.gates(),
                 connect_timeout: self.connect_timeout,
                 max_pending: self.max_pending,

@@ -22,8 +22,8 @@ use evenkeel_balance::{
 };
 use evenkeel_proxy::worker::Worker;
 
-use crate::health::started;
 use crate::setup::{Again, Setup};
+use crate::standings::started;
 
 /// So many calls after the end of a panic each worker has noticed it: one looks at an endpoint with each call, at random
 /// under some policies.
@@ -190,7 +190,7 @@ impl Account {
     fn barred_by(&self, known: &Known, setup: &Setup) -> Option<Vec<&Known>> {
         let config = &self.config;
         let speaks =
-            |other: &Known| other.is_candidate || (setup.checks.is_none() && other.class == Class::Available);
+            |other: &Known| other.is_candidate || (!setup.withholds() && other.class == Class::Available);
         let percent = u64::from(config.overprovisioning.percent());
         let bears_all = |priority: &u8| {
             let (all, available) = self.counts(*priority, speaks);

@@ -107,6 +107,14 @@ happenings! {
     CheckTimedOut,
     /// A call was sent to an unhealthy endpoint, as no other was in service.
     CalledUnhealthy,
+    /// An endpoint was ejected.
+    Ejected,
+    /// A call tried an ejected endpoint.
+    EjectedTried,
+    /// An ejected endpoint came back.
+    EjectedReturned,
+    /// A call was sent to an ejected endpoint, as no other was in service.
+    CalledEjected,
     /// A call was sent to an endpoint that is not of the first priority.
     FailedOver,
     /// A priority was in panic.

@@ -7,6 +7,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::outlier::OutlierDetector;
 use evenkeel_balance::{Endpoint, EndpointSet};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -16,12 +17,13 @@ use crate::check;
 use crate::client::Client;
 use crate::driver::Driver;
 use crate::event::{ClientTimer, Event};
-use crate::health::{Checks, Standings};
+use crate::health::Checks;
 use crate::ledger::{CallRecord, Ledger};
 use crate::net::{Accept, LinkId, Net, Owner, Side};
 use crate::plan::Fault;
 use crate::setup::Setup;
 use crate::spread::{self, Account, Panics};
+use crate::standings::Standings;
 use crate::stats::{Happening, Stats};
 
 /// How long a world is left alone before it is looked at: longer than the longest stall, a backoff and a connection attempt.
@@ -82,6 +84,7 @@ pub struct World {
     /// Every endpoint that there ever was.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     pub(crate) checks: Option<Checks>,
+    outliers: Option<Arc<OutlierDetector>>,
     panics: Panics,
     /// After the newest step of the worker.
     newest_account: Account,
@@ -98,7 +101,10 @@ impl World {
         let mut net = Net::new(setup.seed, SmallRng::seed_from_u64(setup.seed));
         let all: Vec<usize> = (0..setup.backends.len()).collect();
         let set = setup.endpoint_set(&all, None);
-        let snapshot = setup.snapshot(1, Some(&set));
+        let outliers =
+            setup.outliers.map(|config| OutlierDetector::new(config, all.len() as u32, Duration::ZERO));
+        let outliers = outliers.map(Arc::new);
+        let snapshot = setup.snapshot(1, Some(&set), outliers.as_ref());
         let seed = net.rng.random();
         let mut checks = setup.checks.clone().map(|config| Checks::new(config, all.len()));
         if let Some(checks) = &mut checks {
@@ -137,6 +143,7 @@ impl World {
             set,
             endpoints,
             checks,
+            outliers,
             panics: Panics::default(),
             newest_account: Account::default(),
             generation: 1,
@@ -197,7 +204,7 @@ impl World {
         self.leave()?;
         check::nobody_left(self);
         self.verdict()?;
-        let empty = self.setup.snapshot(self.generation + 1, None);
+        let empty = self.setup.snapshot(self.generation + 1, None, None);
         self.driver.command(&mut self.net, |worker, now| worker.apply(&empty, now));
         self.run_until(self.net.now + QUIET, |_| false)?;
         check::nothing_left(self);
@@ -253,17 +260,20 @@ impl World {
             Event::Fault(_) => true,
             _ => false,
         };
-        if !may_send || (self.checks.is_none() && self.setup.places.is_none()) {
+        if !may_send || (!self.setup.withholds() && self.setup.places.is_none()) {
             self.dispatch(event);
             return;
         }
         let account = core::mem::take(&mut self.newest_account).refreshed();
-        let standings = self.checks.is_some().then(|| self.standings());
+        let standings = self.setup.withholds().then(|| self.standings());
         self.panics.note(&account);
         self.dispatch(event);
         let after = self.account();
         self.panics.note(&after);
         if let Some(standings) = standings {
+            if let Some(config) = &self.setup.outliers {
+                standings.judge_ejections(&mut self.net, &self.set, config);
+            }
             // Where health is disregarded, it is.
             let is_panic =
                 |endpoint: &Arc<Endpoint>| account.is_panic_for(endpoint) || self.panics.lingers(&after);
@@ -397,13 +407,21 @@ impl World {
             Fault::Unlisten(backend, down_for, down) => backends[*backend].unlisten(net, *down_for, *down),
             Fault::GoAway(backend, kind) => backends[*backend].go_away(net, ledger, *kind),
             Fault::Endpoints(found) => {
-                self.set = setup.endpoint_set(found, Some(&self.set));
+                let next = setup.endpoint_set(found, Some(&self.set));
+                let before = core::mem::replace(&mut self.set, next);
+                if let Some(outliers) = &self.outliers {
+                    let stays =
+                        |old: &&Arc<Endpoint>| self.set.endpoints().iter().any(|new| Arc::ptr_eq(old, new));
+                    let gone = before.endpoints().iter().filter(|old| !stays(old));
+                    gone.for_each(|endpoint| outliers.remove(endpoint.outlier()));
+                    outliers.set_endpoints(found.len() as u32);
+                }
                 self.endpoints.extend(self.set.endpoints().iter().cloned());
                 if let Some(checks) = &mut self.checks {
                     checks.follow(net, &self.set, Setup::backend_at);
                 }
                 self.generation += 1;
-                let snapshot = setup.snapshot(self.generation, Some(&self.set));
+                let snapshot = setup.snapshot(self.generation, Some(&self.set), self.outliers.as_ref());
                 net.stats.count(Happening::SnapshotApplied);
                 driver.forget_dials();
                 driver.command(net, |worker, now| worker.apply(&snapshot, now));

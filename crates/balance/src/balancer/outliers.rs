@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Balancer, Slot};
 use crate::attempt::AttemptEnd;
+use crate::endpoint::Withheld;
 use crate::outlier::{OutlierChange, OutlierDetector};
 use crate::policy::{Affinity, Policy};
 
@@ -99,10 +100,15 @@ impl Balancer {
         )
     }
 
-    /// Whether this call is to try an ejected endpoint.
+    /// Whether this call is to try an ejected endpoint: one that nothing else withholds, or the call would say nothing about
+    /// its ejection, and most likely fail.
     pub(super) fn claim_trial(&mut self, slot: Slot, now: Duration) -> bool {
         let Some(detector) = &self.outliers else { return false };
         let endpoint = self.slots.endpoint(slot);
+        let is_withheld = |reason| endpoint.is_withheld_as(reason);
+        if [Withheld::Draining, Withheld::Unhealthy, Withheld::Unchecked].into_iter().any(is_withheld) {
+            return false;
+        }
         let is_trial = detector.claim_trial(endpoint.outlier(), now);
         // A worker that is slow to say what it changed must not withhold an endpoint for ever.
         endpoint.note_ejection();

@@ -121,6 +121,26 @@ fn one_failed_trial_ejects_for_twice_as_long() {
     assert_ne!(fixture.balancer.pick(&at(now + again - Duration::from_micros(1))), Pick::Trial(slot));
 }
 
+/// Found by the random worlds (seed 262): its checks said that it does not serve, and a call was sent there to try it.
+#[test]
+fn an_ejected_endpoint_that_something_else_withholds_is_not_tried_until_that_is_over() {
+    for policy in most_policies() {
+        let mut fixture = one_ejected(policy);
+        let now = time_is_up(&fixture);
+        let slot = fixture.slot(1);
+        for reason in [Withheld::Unhealthy, Withheld::Unchecked, Withheld::Draining] {
+            fixture.endpoint(1).set_withheld(reason, true);
+            for _ in 0..20 {
+                let pick = fixture.balancer.pick(&at(now));
+                let is_other = matches!(pick, Pick::Endpoint(other) if other != slot);
+                assert!(is_other, "{policy:?}, {reason:?}: {pick:?}");
+            }
+            fixture.endpoint(1).set_withheld(reason, false);
+        }
+        assert_eq!(fixture.balancer.pick(&at(now)), Pick::Trial(slot), "{policy:?}");
+    }
+}
+
 #[test]
 fn a_trial_that_is_not_sent_leaves_the_next_call_the_right() {
     let mut fixture = one_ejected(Policy::Random);
