@@ -110,6 +110,7 @@ def each_policy_is_in_force(stage):
         "RoundRobin": ("round-robin", "round_robin"),
         "Weighted": ("weighted", "weighted_round_robin"),
         "FullScan": ("full-scan", "least_request"),
+        "Sized": ("sized", "least_request"),
         "PeakEwma": ("peak-ewma", "peak_ewma"),
         "Own": ("own-probes", "prequal"),
         "PickFirst": ("pick-first", "pick_first"),
@@ -117,7 +118,7 @@ def each_policy_is_in_force(stage):
         "Share": ("share", "round_robin"),
     }
     targets = {cluster: calls.target(backends) for cluster, _ in policies.values()}
-    running = run(stage, "policies", {**targets, "weighted": f"file:{weights}"})
+    running = run(stage, "policies", {**targets, **dict.fromkeys(["weighted", "sized"], f"file:{weights}")})
     for cluster, _ in policies.values():
         running.wait_until_ready({"pick-first": 1, "share": 2}.get(cluster, 3), cluster)
     client, shown = calls.connect(stage, running.address), running.clusters()
@@ -126,7 +127,8 @@ def each_policy_is_in_force(stage):
         assert shown[cluster]["policy"] == policy, shown[cluster]
         assert sum(counts[method].values()) == 60, counts
     assert counts["RoundRobin"] == dict.fromkeys(names(backends), 20), counts
-    assert counts["Weighted"] == {one.name: 10 * number for number, one in enumerate(backends, 1)}, counts
+    by_weight = {one.name: 10 * number for number, one in enumerate(backends, 1)}
+    assert counts["Weighted"] == by_weight and counts["Sized"] == by_weight, counts
     assert len(counts["PickFirst"]) == 1 and sorted(counts["Share"].values()) == [30, 30], counts
     # One call after the other says little to policies that go by what is under way, and by latency.
     for method in ("Default", "FullScan", "Random"):

@@ -221,3 +221,14 @@ fn what_is_shown_can_be_read_and_means_the_same() {
         assert_eq!(parse("shown", &shown), Ok(config), "{keys}: {shown}");
     }
 }
+
+#[test]
+fn pick_first_knows_no_localities() {
+    for (keys, path) in [
+        ("policy: pick_first, locality_weights: [{zone: a, weight: 1}]", "clusters[0].locality_weights"),
+        ("policy: {pick_first: {shuffle: true}}, zone_aware: {}", "clusters[0].zone_aware"),
+    ] {
+        assert_eq!(faults(&with(keys)), [("no_effect", path.to_owned())], "{keys}");
+    }
+    assert_eq!(cluster("policy: pick_first, zone_aware: off").name, "orders");
+}

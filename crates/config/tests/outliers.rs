@@ -25,12 +25,18 @@ fn an_empty_mapping_is_on_with_the_detectors_own_defaults_and_nothing_is_off() {
 
 #[test]
 fn each_rule_can_be_turned_off() {
-    let keys = "outlier_detection: {consecutive_failures: off, success_rate: off, failure_percentage: off}";
-    let rules = outliers(keys).unwrap();
-    assert_eq!(
-        (rules.consecutive_failures, rules.success_rate, rules.failure_percentage),
-        (None, None, None)
-    );
+    for (off, expected) in [
+        (["consecutive_failures", "success_rate"], [false, false, true]),
+        (["success_rate", "failure_percentage"], [true, false, false]),
+    ] {
+        let rules = outliers(&format!("outlier_detection: {{{}: off, {}: off}}", off[0], off[1])).unwrap();
+        let are_on = [
+            rules.consecutive_failures.is_some(),
+            rules.success_rate.is_some(),
+            rules.failure_percentage.is_some(),
+        ];
+        assert_eq!(are_on, expected, "{off:?}");
+    }
 }
 
 #[test]
@@ -48,6 +54,10 @@ fn values_out_of_bounds_and_unknown_keys_are_named() {
         ("consecutive_failures: 0", "0"),
         ("consecutive_failure: 3", "consecutive_failures"),
         ("failure_percentage: {threshold: 0}", "0"),
+        (
+            "consecutive_failures: off, success_rate: off, failure_percentage: off",
+            "`outlier_detection` has no effect as each of its rules is `off`",
+        ),
     ] {
         let errors = config(&format!("outlier_detection: {{{keys}}}")).unwrap_err().render(false).to_string();
         assert!(errors.contains(expected), "{keys}: {errors}");

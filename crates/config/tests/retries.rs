@@ -93,6 +93,13 @@ fn contradictions_values_out_of_bounds_and_unknown_names_are_told() {
         ("retry: {max_attempts: 6}", "5"),
         ("retry: {initial_backoff: 1s}", "max_backoff"),
         ("retry: {retry_on: [unavailable], per_try_timeout: 1s}", "deadline_exceeded"),
+        ("retry: {retry_on: [unavailable, aborted, UNAVAILABLE]}", "`retry_on` has no effect"),
+        ("hedge: {non_fatal: [aborted, aborted]}, idempotent: true", "`non_fatal` has no effect"),
+        (
+            "timeout: 1s, idempotent: true, retry: {retry_on: [deadline_exceeded], per_try_timeout: 2s}",
+            "above `timeout`",
+        ),
+        ("timeout: 1s, idempotent: true, hedge: {delay: 1001ms}", "above `timeout`"),
     ] {
         let errors = config(route, "").unwrap_err().render(false).to_string();
         assert!(errors.contains(expected), "{route}: {errors}");

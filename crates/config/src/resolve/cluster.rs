@@ -107,7 +107,7 @@ fn resolve_cluster(
         hash_by,
         slow_start,
         subset,
-        spread: Arc::new(super::spread::resolve_spread(raw, node, reports)),
+        spread: Arc::new(super::spread::resolve_spread(raw, node, policy, reports)),
         connect_timeout,
         stall_timeout: value::duration(&raw.stall_timeout, bounds::STALL_TIMEOUT, reports),
         backoff,

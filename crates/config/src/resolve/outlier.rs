@@ -5,7 +5,7 @@ use evenkeel_balance::outlier::{FailurePercentage, OutlierConfig, SuccessRate};
 
 use super::value;
 use crate::bounds;
-use crate::errors::Reports;
+use crate::errors::{Fault, Reports};
 use crate::raw::{At, Field, Integer, Off, RawFailurePercentage, RawOutlierDetection, RawSuccessRate};
 
 /// The settings if it is on; without the key it is off.
@@ -13,7 +13,16 @@ pub(super) fn resolve_outliers(
     raw: &Field<Off<RawOutlierDetection>>,
     reports: &mut Reports,
 ) -> Option<OutlierConfig> {
-    let Some(At { value: Off::On(raw), .. }) = raw.given() else { return None };
+    let (key, At { value: Off::On(raw), .. }) = raw.with_key()? else { return None };
+    let rules = [
+        matches!(raw.consecutive_failures.given(), Some(At { value: Off::Off, .. })),
+        matches!(raw.success_rate.given(), Some(At { value: Off::Off, .. })),
+        matches!(raw.failure_percentage.given(), Some(At { value: Off::Off, .. })),
+    ];
+    if rules.into_iter().all(|is_off| is_off) {
+        let reason = "as each of its rules is `off`: write `outlier_detection: off`";
+        reports.add(key, Fault::NoEffect { key: "outlier_detection", reason });
+    }
     let base_ejection = value::duration(&raw.base_ejection_time, bounds::OUTLIER_BASE_EJECTION, reports);
     let max_ejection = value::duration(&raw.max_ejection_time, bounds::OUTLIER_MAX_EJECTION, reports);
     super::cluster::report_range(

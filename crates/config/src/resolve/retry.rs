@@ -16,8 +16,15 @@ use crate::model::Retry;
 use crate::raw::{At, Field, List, Off, RawDuration, RawRetryBudget, RawRetryThrottling, RawRoute, Text};
 use crate::retry::{RESET, RETRY_ON};
 
-/// How the calls of a route are tried again, if it says so.
-pub(super) fn resolve_retry(route: &RawRoute, reports: &mut Reports) -> Option<Retry> {
+/// Why an entry of a list has no effect.
+const REPEATED: &str = "because the same stands before it";
+
+/// How the calls of a route, which may take so long, are tried again, if it says so.
+pub(super) fn resolve_retry(
+    route: &RawRoute,
+    timeout: Option<Duration>,
+    reports: &mut Reports,
+) -> Option<Retry> {
     let is_idempotent = route.idempotent.given().is_some_and(|flag| flag.value.0);
     let Some(At { value: raw, .. }) = route.retry.given() else {
         let is_alone = route.retry.is_absent() && route.hedge.is_absent();
@@ -38,6 +45,9 @@ pub(super) fn resolve_retry(route: &RawRoute, reports: &mut Reports) -> Option<R
     let per_try_timeout = raw.per_try_timeout.given().map(|given| {
         value::bounded_duration(given.value, given.span, bounds::RETRY_PER_TRY_TIMEOUT, reports)
     });
+    if let (Some(longest), Some(timeout)) = (per_try_timeout, timeout) {
+        value::not_above((&raw.per_try_timeout, longest), ("timeout", timeout), reports);
+    }
     let retry_on = retry_on(&raw.retry_on, is_idempotent, reports);
     if let (Some((key, _)), false) =
         (raw.per_try_timeout.with_key(), retry_on.codes.contains(Code::DeadlineExceeded))
@@ -58,8 +68,12 @@ pub(super) fn resolve_retry(route: &RawRoute, reports: &mut Reports) -> Option<R
     })
 }
 
-/// How the calls of a route are hedged, if it says so.
-pub(super) fn resolve_hedge(route: &RawRoute, reports: &mut Reports) -> Option<HedgingPolicy> {
+/// How the calls of a route, which may take so long, are hedged, if it says so.
+pub(super) fn resolve_hedge(
+    route: &RawRoute,
+    timeout: Option<Duration>,
+    reports: &mut Reports,
+) -> Option<HedgingPolicy> {
     let (key, At { value: raw, .. }) = route.hedge.with_key()?;
     if route.retry.given().is_some() {
         reports.add(key, Fault::Exclusive { key: "hedge", other: "retry" });
@@ -68,23 +82,30 @@ pub(super) fn resolve_hedge(route: &RawRoute, reports: &mut Reports) -> Option<H
         // Attempts run side by side: that must do no harm.
         reports.add(key, Fault::Needs { key: "hedge", needed: "idempotent: true" });
     }
+    let hedging_delay = value::duration(&raw.delay, bounds::HEDGE_DELAY, reports);
+    if let (Some(_), Some(timeout)) = (raw.delay.given(), timeout) {
+        value::not_above((&raw.delay, hedging_delay), ("timeout", timeout), reports);
+    }
     let non_fatal = match raw.non_fatal.given() {
         None => HedgingPolicy::default().non_fatal,
-        Some(list) => CodeSet::of(&statuses(&list.value, reports)),
+        Some(list) => CodeSet::of(&non_fatal(&list.value, reports)),
     };
     Some(HedgingPolicy {
         max_attempts: value::count(&raw.max_attempts, bounds::HEDGE_MAX_ATTEMPTS, reports) as u8,
-        hedging_delay: value::duration(&raw.delay, bounds::HEDGE_DELAY, reports),
+        hedging_delay,
         non_fatal,
     })
 }
 
-fn statuses(list: &List<Text>, reports: &mut Reports) -> Vec<Code> {
+fn non_fatal(list: &List<Text>, reports: &mut Reports) -> Vec<Code> {
     let known = &RETRY_ON[..RETRY_ON.len() - 1];
     let mut codes = Vec::new();
     for entry in &list.entries {
         let name = entry.value.0.to_ascii_lowercase();
         match status_of(&name) {
+            Some(code) if codes.contains(&code) => {
+                reports.add(entry.span, Fault::NoEffect { key: "non_fatal", reason: REPEATED });
+            }
             Some(code) => codes.push(code),
             None => {
                 let suggestion = closest(&name, known.iter().copied());
@@ -111,6 +132,9 @@ fn retry_on(raw: &Field<List<Text>>, is_idempotent: bool, reports: &mut Reports)
                 // The first attempt may still run: that must do no harm.
                 reports
                     .add(entry.span, Fault::Needs { key: "deadline_exceeded", needed: "idempotent: true" });
+            }
+            Some(code) if codes.contains(&code) => {
+                reports.add(entry.span, Fault::NoEffect { key: "retry_on", reason: REPEATED });
             }
             Some(code) => codes.push(code),
             None if name == RESET => reset = true,

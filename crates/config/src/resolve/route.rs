@@ -25,8 +25,8 @@ pub(super) fn resolve_routes(
     for route in list.value.entries.iter().take(MAX_ROUTES) {
         let (timeout, max_stream_duration, stream_idle_timeout) = resolve_times(&route.value, reports);
         let destination = destination::resolve_destination(route, clusters, reports);
-        let retry = super::retry::resolve_retry(&route.value, reports);
-        let hedge = super::retry::resolve_hedge(&route.value, reports);
+        let retry = super::retry::resolve_retry(&route.value, timeout, reports);
+        let hedge = super::retry::resolve_hedge(&route.value, timeout, reports);
         let mirror = fault::resolve_mirror(&route.value.mirror, destination.as_ref(), clusters, reports);
         let fault = fault::resolve_fault(&route.value.fault, reports);
         let rate_limit = limits::resolve_rate_limit(&route.value.rate_limit, reports);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use evenkeel_balance::{Localities, Locality, Overprovisioning, PanicMode, SpreadConfig, ZoneAware};
+use evenkeel_balance::{Localities, Locality, Overprovisioning, PanicMode, Policy, SpreadConfig, ZoneAware};
 
 use super::cluster::check_name;
 use super::value;
@@ -35,8 +35,19 @@ fn locality(parts: [&Field<Text>; 3], reports: &mut Reports) -> Option<Locality>
 pub(super) fn resolve_spread(
     raw: &RawCluster,
     node: &Field<Off<RawLocality>>,
+    policy: Policy,
     reports: &mut Reports,
 ) -> SpreadConfig {
+    if matches!(policy, Policy::PickFirst { .. }) {
+        let reason = "because `pick_first` has one endpoint: use priorities";
+        let is_on = matches!(raw.zone_aware.given(), Some(At { value: Off::On(_), .. }));
+        if let (Some((key, _)), true) = (raw.zone_aware.with_key(), is_on) {
+            reports.add(key, Fault::NoEffect { key: "zone_aware", reason });
+        }
+        if let Some((key, _)) = raw.locality_weights.with_key() {
+            reports.add(key, Fault::NoEffect { key: "locality_weights", reason });
+        }
+    }
     let factor = value::number(&raw.overprovisioning_factor, bounds::OVERPROVISIONING, reports);
     let threshold = value::count(&raw.panic_threshold, bounds::PANIC_THRESHOLD, reports);
     let fails = raw.fail_traffic_on_panic.given().is_some_and(|flag| flag.value.0);
