@@ -134,6 +134,12 @@ impl Balancer {
                 let candidate = self.groups[group].candidates.get(position);
                 (candidate.slot, &candidate.endpoint)
             }
+            Verdict::Free(slot) => {
+                if self.loads.panics() != 0 {
+                    self.notice(slot);
+                }
+                return Some(Pick::Endpoint(slot));
+            }
             Verdict::Draining(slot) => return Some(self.only_choice(slot, ask)),
             Verdict::Wait => return Some(Pick::Queue),
             Verdict::Refuse => return Some(Pick::Fail),

@@ -95,8 +95,8 @@ impl Consistent {
 
     fn first_ready(&self, search: &Search<'_>) -> Option<Verdict> {
         match (self.walk(search), self.bound()) {
-            (Walked::To(found), Some(bound)) => Some(Verdict::At(self.with_room(search, found, bound))),
-            (Walked::To(found), None) => Some(Verdict::At(found.position)),
+            (Walked::To(found), Some(bound)) => Some(self.with_room(search, found, bound)),
+            (Walked::To(found), None) => Some(found.verdict()),
             (Walked::Awaited, _) => Some(Verdict::Wait),
             (Walked::InVain, _) => search.rendezvous(|_| true).map(Verdict::At),
         }
@@ -118,25 +118,26 @@ impl Consistent {
     }
 
     /// The first with room: the one found, or else one jumped to.
-    fn with_room(&self, search: &Search<'_>, found: Found<'_>, bound: BoundedLoad) -> usize {
+    fn with_room(&self, search: &Search<'_>, found: Found<'_>, bound: BoundedLoad) -> Verdict {
         let total = self.calls.load(Relaxed) + 1;
         let weights = search.candidates.total_weight();
         let has_room =
             |endpoint: &Endpoint, weight: u32| bound.has_room(endpoint.in_flight(), total, weight, weights);
         if has_room(&found.owner.endpoint, found.owner.weight) {
-            return found.position;
+            return found.verdict();
         }
         for jump in 1..=JUMPS_MAX {
             let elsewhere = Search { hash: mix(search.hash.wrapping_add(jump)), waits: false, ..*search };
             match self.walk(&elsewhere) {
                 Walked::To(next) if has_room(&next.owner.endpoint, next.owner.weight) => {
-                    return next.position;
+                    return next.verdict();
                 }
                 _ => {}
             }
         }
         // The caps sum up to more than the calls in flight: if all are full, there are calls that are not counted.
-        search.rendezvous(|one| has_room(&one.endpoint, one.weight)).unwrap_or(found.position)
+        let roomy = search.rendezvous(|one| has_room(&one.endpoint, one.weight));
+        roomy.map_or_else(|| found.verdict(), Verdict::At)
     }
 }
 
@@ -145,6 +146,13 @@ impl Consistent {
 struct Found<'a> {
     position: usize,
     owner: &'a Owner,
+}
+
+impl Found<'_> {
+    fn verdict(self) -> Verdict {
+        let is_withheld = self.owner.endpoint.is_withheld();
+        if is_withheld { Verdict::At(self.position) } else { Verdict::Free(self.owner.slot) }
+    }
 }
 
 /// Where a walk ends.

@@ -67,14 +67,18 @@ impl LeastRequest {
 
     /// The candidate whose turn it is, or that after it, if it does not take part.
     fn draw_first(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> usize {
-        let mut draw =
-            || candidates.position(self.rotation.next()).expect("the rotation holds candidates only");
-        let mut first = draw();
+        let mut draw = |rng: &mut SmallRng| {
+            if self.is_even {
+                return rng.random_range(0..candidates.len());
+            }
+            candidates.position(self.rotation.next()).expect("the rotation holds candidates only")
+        };
+        let mut first = draw(rng);
         for _ in 1..DRAWS_MAX {
             if candidates.takes_part(first, self.slow_start.as_ref(), now, rng) {
                 break;
             }
-            first = draw();
+            first = draw(rng);
         }
         first
     }

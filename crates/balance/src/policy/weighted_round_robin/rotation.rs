@@ -126,18 +126,18 @@ impl Rotation {
 
     /// The slot whose turn it is; there is at least one in the rotation.
     pub(crate) fn next(&mut self) -> Slot {
-        let mut chosen = self.occupied.trailing_zeros() as usize;
+        let mut chosen = (i64::MIN, 0);
         let mut left = self.occupied;
         while left != 0 {
-            let class = left.trailing_zeros() as usize;
+            let place = left.trailing_zeros() as usize;
             left &= left - 1;
-            let gain = i64::try_from(self.classes[class].strides.total());
-            self.classes[class].credit += gain.expect("65,536 weights of 32 bits sum up to 48 bits");
-            if self.classes[class].credit > self.classes[chosen].credit {
-                chosen = class;
-            }
+            let class = &mut self.classes[place];
+            // 65,536 weights of 32 bits sum up to 48 bits.
+            class.credit += class.strides.total() as i64;
+            // A choice between two numbers, and no branch: nobody can guess which class has more.
+            chosen = if class.credit > chosen.0 { (class.credit, place) } else { chosen };
         }
-        let class = &mut self.classes[chosen];
+        let class = &mut self.classes[chosen.1];
         class.credit -= self.total;
         class.strides.pick()
     }
