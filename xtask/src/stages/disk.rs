@@ -8,7 +8,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// What a run from nothing writes under target/, in GiB, rounded up: measured without incremental compilation.
-const COLD_RUN_GIB: u64 = 10;
+const COLD_RUN_GIB: u64 = 6;
 
 const KIB_PER_GIB: u64 = 1 << 20;
 
@@ -54,8 +54,8 @@ mod tests {
 
     #[test]
     fn warns_below_what_a_run_from_nothing_takes() {
-        assert_eq!(warning(10 * KIB_PER_GIB), None);
-        let warning = warning(10 * KIB_PER_GIB - 1).unwrap();
-        assert!(warning.starts_with("only 9.9 GiB are free"), "{warning}");
+        assert_eq!(warning(6 * KIB_PER_GIB), None);
+        let warning = warning(6 * KIB_PER_GIB - 1).unwrap();
+        assert!(warning.starts_with("only 5.9 GiB are free"), "{warning}");
     }
 }

@@ -273,8 +273,8 @@ impl Balancer {
         (of_priority > 0.0 && could_take_some).then_some(Ineligible::LocalityWithoutShare)
     }
 
-    /// Why a pick fails although endpoints are ready, if it is for the cluster's own rules: [`PanicMode::fails`] and
-    /// [`Affinity::Fail`](crate::Affinity::Fail).
+    /// Why a pick fails although endpoints are ready, if it is for the cluster's own rules:
+    /// [`PanicMode::fails`](crate::PanicMode::fails) and [`Affinity::Fail`](crate::Affinity::Fail).
     #[must_use]
     pub fn refusal(&self) -> Option<RefusedBy> {
         let failing = self.keys.iter().enumerate().find(|(group, _)| self.fails_in_panic(*group));
