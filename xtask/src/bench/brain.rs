@@ -75,9 +75,14 @@ const TIMED: [(&str, &str, &str); 2] = [
     ),
 ];
 
-const HEAD: &str = "# Figures of the balancing brain\n\nMade by `cargo xtask bench brain --out docs/benchmarks/brain.json`. Each \
-                    line is printed by the test that asserts its bound, named below its table; all but the picks' follow from \
-                    seeds.\n";
+/// What stands above the tables.
+fn head(with_picks: bool) -> String {
+    let picks = if with_picks { " --picks" } else { "" };
+    format!(
+        "# Figures of the balancing brain\n\nMade by `cargo xtask bench brain{picks} --out docs/benchmarks/brain.json`. Each \
+         line is printed by the test that asserts its bound, named below its table; all but the picks' follow from seeds.\n"
+    )
+}
 
 /// Runs the tests, prints the table and writes it to `out` (JSON) and beside it (Markdown). Whether all bounds are kept.
 pub(super) fn run(workspace: &Workspace, with_picks: bool, out: Option<&Path>) -> Result<bool> {
@@ -92,7 +97,7 @@ pub(super) fn run(workspace: &Workspace, with_picks: bool, out: Option<&Path>) -
     }
     say(figures::table(&parts));
     if let Some(out) = out {
-        figures::write(&workspace.root().join(out), &parts, HEAD)?;
+        figures::write(&workspace.root().join(out), &parts, &head(with_picks))?;
     }
     Ok(figures::are_kept(&parts))
 }

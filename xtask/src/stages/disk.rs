@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// What a run from nothing writes under target/, in GiB, rounded up: measured without incremental compilation.
+/// What a run from nothing writes under target/, in GiB, with room to spare: without incremental compilation the builds came to
+/// 2.6 GB, the peers and tools to 0.5.
 const COLD_RUN_GIB: u64 = 6;
 
 const KIB_PER_GIB: u64 = 1 << 20;

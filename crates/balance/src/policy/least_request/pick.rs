@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use super::{Choice, LeastRequestConfig, SampleSize};
 use crate::call::Ask;
 use crate::candidates::Candidates;
-use crate::policy::weighted_round_robin::Rotation;
+use crate::policy::weighted_round_robin::WeightedRoundRobin;
 use crate::policy::{Picker, Verdict, two_distinct};
 use crate::slow_start::SlowStart;
 
@@ -23,14 +23,14 @@ pub(crate) struct LeastRequest {
     config: LeastRequestConfig,
     slow_start: Option<SlowStart>,
     /// Who is the first of a sample where weights differ; boxed, as its classes make it a hundred times as large as the rest.
-    rotation: Box<Rotation>,
-    /// Whether all weigh the same.
+    turns: Box<WeightedRoundRobin>,
+    /// Whether all weigh the same; beside the turns, so that picks that need none do not wait for them.
     is_even: bool,
 }
 
 impl LeastRequest {
     pub(crate) fn new(config: LeastRequestConfig, slow_start: Option<SlowStart>) -> Self {
-        Self { config, slow_start, rotation: Box::default(), is_even: true }
+        Self { config, slow_start, turns: Box::default(), is_even: true }
     }
 
     /// The best of this many where weights differ or endpoints warm up.
@@ -48,19 +48,16 @@ impl LeastRequest {
         }
         let slow_start = self.slow_start.as_ref();
         let mut contest = Contest::of(candidates, bias, first, rng);
+        let mut enter = |position: usize, rng: &mut SmallRng| {
+            if candidates.takes_part(position, slow_start, now, rng) {
+                contest.enter(position, rng);
+            }
+        };
         if size < candidates.len() {
             let drawn = draw_distinct(candidates.len(), size, Some(first), rng);
-            for position in drawn.into_iter().take(size).skip(1) {
-                if candidates.takes_part(position, slow_start, now, rng) {
-                    contest.enter(position, rng);
-                }
-            }
+            drawn[1..size].iter().for_each(|position| enter(*position, rng));
         } else {
-            for position in (0..candidates.len()).filter(|position| *position != first) {
-                if candidates.takes_part(position, slow_start, now, rng) {
-                    contest.enter(position, rng);
-                }
-            }
+            (0..size).filter(|position| *position != first).for_each(|position| enter(position, rng));
         }
         contest.winner()
     }
@@ -71,7 +68,7 @@ impl LeastRequest {
             if self.is_even {
                 return rng.random_range(0..candidates.len());
             }
-            candidates.position(self.rotation.next()).expect("the rotation holds candidates only")
+            self.turns.next(candidates)
         };
         let mut first = draw(rng);
         for _ in 1..DRAWS_MAX {
@@ -119,25 +116,23 @@ impl<'a> Contest<'a> {
 
 impl Picker for LeastRequest {
     fn reserve(&mut self, slots: usize, weights: &mut dyn Iterator<Item = u32>) {
-        self.rotation.reserve(slots, weights.map(|weight| weight..=weight));
+        self.turns.reserve(slots, weights);
     }
 
     fn added(&mut self, candidates: &mut Candidates, position: usize, rng: &mut SmallRng) {
-        let candidate = candidates.get(position);
-        self.rotation.insert(candidate.slot, candidate.weight, rng);
-        self.is_even = self.rotation.is_even();
+        self.turns.added(candidates, position, rng);
+        self.is_even = self.turns.is_even();
     }
 
     fn removing(&mut self, candidates: &mut Candidates, position: usize) -> usize {
-        self.rotation.remove(candidates.get(position).slot);
-        self.is_even = self.rotation.is_even();
+        let position = self.turns.removing(candidates, position);
+        self.is_even = self.turns.is_even();
         position
     }
 
     fn reweighed(&mut self, candidates: &Candidates, position: usize, rng: &mut SmallRng) {
-        let candidate = candidates.get(position);
-        self.rotation.reweigh(candidate.slot, candidate.weight, rng);
-        self.is_even = self.rotation.is_even();
+        self.turns.reweighed(candidates, position, rng);
+        self.is_even = self.turns.is_even();
     }
 
     fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict {

@@ -34,4 +34,4 @@ pub(crate) use adaptive::{AdaptiveRoundRobin, WeightSource};
 pub use config::{LoadSource, LoadWeightConfig};
 pub use load_weight::ReportedWeight;
 pub(crate) use pick::WeightedRoundRobin;
-pub(crate) use rotation::Rotation;
+use rotation::Rotation;

@@ -12,6 +12,18 @@ pub(crate) struct WeightedRoundRobin {
     rotation: Rotation,
 }
 
+impl WeightedRoundRobin {
+    /// The position of the candidate whose turn it is; there is at least one.
+    pub(crate) fn next(&mut self, candidates: &Candidates) -> usize {
+        candidates.position(self.rotation.next()).expect("the rotation holds candidates only")
+    }
+
+    /// Whether all candidates weigh the same.
+    pub(crate) fn is_even(&self) -> bool {
+        self.rotation.is_even()
+    }
+}
+
 impl Picker for WeightedRoundRobin {
     fn reserve(&mut self, slots: usize, weights: &mut dyn Iterator<Item = u32>) {
         self.rotation.reserve(slots, weights.map(|weight| weight..=weight));
@@ -33,7 +45,6 @@ impl Picker for WeightedRoundRobin {
     }
 
     fn pick(&mut self, candidates: &Candidates, _ask: &Ask, _rng: &mut SmallRng) -> Verdict {
-        let slot = self.rotation.next();
-        Verdict::At(candidates.position(slot).expect("the rotation holds candidates only"))
+        Verdict::At(self.next(candidates))
     }
 }
