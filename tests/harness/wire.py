@@ -110,6 +110,12 @@ class Peer:
             assert not deadline.passed(), f"no {kind.__name__} within {seconds} s; events were {seen}"
             self.read(deadline.left())
 
+    def round_trip(self):
+        """Waits until the other side has read all that was sent: it has answered a PING behind it."""
+        self.http2.ping(b"12345678")
+        self.flush()
+        self.expect(h2.events.PingAckReceived)
+
     def expect_end(self, seconds=STEP_SECONDS):
         """Waits for the end of the connection."""
         deadline = Deadline(seconds)

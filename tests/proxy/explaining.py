@@ -93,6 +93,41 @@ def what_is_wrong_with_a_question_is_told_with_what_to_do(stage):
     assert status == 400 and "method" in text, text
 
 
+@test
+def a_key_that_insists_on_an_endpoint_that_is_out_is_told_which_and_why(stage):
+    backends = calls.start_backends(stage, 3)
+    policy = {"maglev": {"when_unavailable": "fail"}}
+    settings = {"target": calls.target(backends), "policy": policy, "hash_by": [{"metadata": "x-client-id"}]}
+    running, _ = proxy.start_with_file(stage, proxy.config({"default": settings}, workers=2))
+    wait_for_all(running)
+    client = calls.connect(stage, running.address)
+    anna = ("--header", "x-client-id=anna")
+    [cluster] = explain(running, *anna)["clusters"]
+    own = cluster["key_endpoint"]
+    assert (own, cluster["when_unavailable"]) == (cluster["endpoint"], "fail"), cluster
+    assert cluster["outcome"] == f"maglev sends it to {own}", cluster
+    [home] = [backend for backend in backends if backend.address == own]
+    home.kill()
+
+    def is_told():
+        [cluster] = explain(running, *anna)["clusters"]
+        return not running.endpoints()[own]["eligible"] and cluster["outcome"].startswith("it fails")
+
+    eventually(is_told, "the key's endpoint is out in both workers")
+    [cluster] = explain(running, *anna)["clusters"]
+    code, details = client.fails(metadata=[("x-client-id", "anna")])
+    assert code.name == "UNAVAILABLE", (code, details)
+    answer = "the endpoint of the call's key in cluster default cannot take it, and with `when_unavailable: fail` no other may"
+    assert details.startswith(f"no healthy upstream: {answer}"), details
+    assert cluster["outcome"].startswith(f"it fails with UNAVAILABLE: {answer}; it is {own}: "), cluster
+    [why] = [one["why"] for one in cluster["endpoints"] if one["address"] == own]
+    assert why, cluster
+    assert (cluster["key_endpoint"], cluster["endpoint"]) == (own, None), cluster
+    done = run([binary(), "explain", "--admin", running.admin, "--method", METHOD, *anna])
+    text = done.stdout.decode()
+    assert f", whose own endpoint is {own}; when_unavailable: fail" in text and answer in text, text
+
+
 def groups_of(running):
     """What a call meets in the only cluster: the groups by priority, and the endpoints by address."""
     [cluster] = explain(running)["clusters"]

@@ -90,6 +90,7 @@ def a_rate_limit_lets_a_burst_through_for_each_client(stage):
         assert 3_500_000 <= int(trailers["grpc-retry-pushback-ms"]) <= 7_200_000, trailers
         assert b"RATE_LIMITED" in trailers["grpc-status-details-bin"]
     assert running.metrics().sum("evenkeel_limited_calls_total", limit="client_rate") == 30
+    assert running.metrics().sum("evenkeel_rate_limited_calls_total", route="0", limit="client_rate") == 30
 
 
 @test

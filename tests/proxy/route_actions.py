@@ -59,7 +59,7 @@ def an_injected_error_never_reaches_the_backend(stage):
     errors = codes.count(grpc.StatusCode.ABORTED)
     assert 140 <= errors <= 260 and errors + codes.count(grpc.StatusCode.OK) == 400, codes
     measured = running.metrics()
-    assert measured.sum("evenkeel_faults_injected_total", fault="abort") == errors
+    assert measured.sum("evenkeel_faults_injected_total", route="0", fault="abort") == errors
     assert measured.sum("evenkeel_local_replies_total", response_flag="FI") == errors
 
 
@@ -121,6 +121,10 @@ def a_mirror_gets_copies_and_its_death_costs_no_call(stage):
         copied = running.metrics().sum("evenkeel_mirrored_calls_total", outcome="sent")
         figure("copies that a mirror gets", count, f"{copied:.0f} of {count} calls")
         assert copied == count, copied
+        clusters = running.clusters()
+        assert clusters[mirror.name]["mirrors"]["sent"] == count, clusters[mirror.name]
+        assert "mirrors" not in clusters[own.name], "its calls are copied, it gets no copies"
+        assert running.metrics().sum("evenkeel_mirrored_calls_total", cluster=own.name) == 0
         answered = {"cluster": mirror.name, "grpc_code": "OK"}
         eventually(
             lambda: running.metrics().sum("grpc_client_handled_total", **answered) == count, "copies are answered"

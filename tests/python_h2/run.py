@@ -231,15 +231,17 @@ def as_server():
                     continue
                 if failed or call.result() != message:
                     lost.append(f"a message of {len(message)} bytes: {call.code()} {call.details()}")
+        # Before the proxy is stopped: that cuts the conversations which still run.
+        ended, answered, failures = server.results()
     finally:
         stage.close()
         server.close()
-    for trouble in [*server.failures, *lost]:
+    for trouble in [*failures, *lost]:
         print(f"failed: h2 as a server: {trouble}", flush=True)
-    print(f"h2 as a server: {server.answered} calls were answered in {server.ended} conversations")
-    if server.ended < served.CONVERSATIONS:
-        return 0, max(1, len(server.failures) + len(lost))
-    return server.ended - len(server.failures), len(server.failures) + len(lost)
+    print(f"h2 as a server: {answered} calls were answered in {ended} conversations")
+    if ended < served.CONVERSATIONS:
+        return 0, max(1, len(failures) + len(lost))
+    return ended - len(failures), len(failures) + len(lost)
 
 
 def main():

@@ -253,6 +253,11 @@ class Server:
             self.ended += 1
             self.answered += served.answered
 
+    def results(self):
+        """Conversations that have ended, the calls that they answered, and what went wrong in them."""
+        with self.lock:
+            return self.ended, self.answered, list(self.failures)
+
     def close(self):
         for listener in self.sockets:
             listener.close()

@@ -15,6 +15,24 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+/// What one has to reach for an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Family {
+    V4,
+    V6,
+    Unix,
+}
+
+impl Address {
+    pub(crate) fn family(&self) -> Family {
+        match self {
+            Self::Tcp(address) if address.is_ipv4() => Family::V4,
+            Self::Tcp(_) => Family::V6,
+            Self::Unix(_) => Family::Unix,
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

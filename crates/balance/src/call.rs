@@ -21,7 +21,9 @@ pub struct CallReport {
     pub now: Duration,
     /// What the end says about the endpoint.
     pub outcome: Outcome,
-    /// From the attempt's start to its end.
+    /// How long the endpoint took to answer: from the attempt's start to its first response message, or to its end where there
+    /// was none. Not how long a stream goes on: that is its client's choice, and one of 20 s that ends well would keep its
+    /// endpoint from calls for a minute. linkerd2-proxy and tower measure until the response's head.
     pub latency: Duration,
     /// The load that the endpoint reported with the call (ORCA, gRFC A51), if it did.
     pub load: Option<LoadReport>,

@@ -59,6 +59,8 @@ pub(crate) struct Candidates {
     warm_longest: Duration,
     /// Whether the candidate of that has left since.
     warm_longest_left: bool,
+    /// Nobody has been warming up for less, since the list was last empty.
+    warm_shortest: Duration,
     positions: Vec<u32>,
     total_weight: u64,
 }
@@ -98,6 +100,7 @@ impl Candidates {
     /// Whether a candidate takes part in a choice that draws: one that warms up does with the probability of its share, by that
     /// of the one that is warm the longest. Why not a lower weight? Where the best of a sample is taken, what counts a tenth
     /// of the others loses each time, and gets nothing at all until it is warm.
+    #[inline]
     pub(crate) fn takes_part(
         &self,
         position: usize,
@@ -105,7 +108,23 @@ impl Candidates {
         now: Duration,
         rng: &mut SmallRng,
     ) -> bool {
-        let Some(slow_start) = slow_start else { return true };
+        // Most of the time all are warm, or equally new: then none is looked at.
+        let are_alike = |slow_start: &SlowStart| {
+            self.warm_shortest == self.warm_longest
+                || now.saturating_sub(self.warm_shortest) >= slow_start.window
+        };
+        slow_start.is_none_or(|slow_start| {
+            are_alike(slow_start) || self.is_drawn_warming(position, slow_start, now, rng)
+        })
+    }
+
+    fn is_drawn_warming(
+        &self,
+        position: usize,
+        slow_start: &SlowStart,
+        now: Duration,
+        rng: &mut SmallRng,
+    ) -> bool {
         let since = self.warming_since(position);
         if since <= self.warm_longest {
             return true;
@@ -163,6 +182,8 @@ impl Candidates {
             self.warm_longest_left = false;
         }
         self.warm_longest = self.warm_longest.min(warming_since);
+        self.warm_shortest =
+            if position == 0 { warming_since } else { self.warm_shortest.max(warming_since) };
         position
     }
 

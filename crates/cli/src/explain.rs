@@ -99,6 +99,7 @@ fn describe(answer: &Value) -> String {
     if !list(&answer["limits"]).is_empty() {
         out += &format!("\nlimits of the route\n{}", describe_limits(&answer["limits"]));
     }
+    out += &describe_faults(&answer["faults"]);
     if answer["refused"].is_object() {
         let refused = &answer["refused"];
         out += &format!("\nanswered with {}: {}\n", text(&refused["status"]), text(&refused["message"]));
@@ -114,6 +115,20 @@ fn describe(answer: &Value) -> String {
         out += &describe_cluster(cluster);
     }
     out
+}
+
+fn describe_faults(faults: &Value) -> String {
+    let mut out = String::new();
+    let (delay, abort) = (&faults["delay"], &faults["abort"]);
+    if delay.is_object() {
+        let (percent, millis) = (number(&delay["percent"]), &delay["millis"]);
+        out += &format!("  {percent} % of such calls wait {millis} ms before they go to a backend\n");
+    }
+    if abort.is_object() {
+        let (percent, status) = (number(&abort["percent"]), text(&abort["status"]));
+        out += &format!("  {percent} % of such calls are answered with {status} instead\n");
+    }
+    if out.is_empty() { out } else { format!("\nfaults of the route\n{out}") }
 }
 
 fn describe_split(split: &Value) -> String {
@@ -181,6 +196,12 @@ fn describe_cluster(cluster: &Value) -> String {
     if let Some(hash) = cluster["key_hash"].as_str() {
         out += &format!(", hash {hash}");
     }
+    if let Some(endpoint) = cluster["key_endpoint"].as_str() {
+        out += &format!(", whose own endpoint is {endpoint}");
+    }
+    if let Some(rule) = cluster["when_unavailable"].as_str().filter(|rule| *rule != "rehash") {
+        out += &format!("; when_unavailable: {rule}");
+    }
     out.push('\n');
     if let Some(note) = cluster["note"].as_str() {
         out += &format!("  ({note})\n");
@@ -234,6 +255,10 @@ mod tests {
                 "limit": "client_rate", "passes": true, "above": "RESOURCE_EXHAUSTED",
                 "state": "one call each 50ms of this client, told by metadata x-user, 50 at once after a rest; 49 left",
             }],
+            "faults": {
+                "delay": { "millis": 250, "percent": 12.5 },
+                "abort": { "status": "INTERNAL", "percent": 0.5 },
+            },
             "split": {
                 "sticky_by": "x-user", "key": "anna", "chosen": "stable",
                 "shares": [
@@ -243,6 +268,7 @@ mod tests {
             },
             "clusters": [{
                 "name": "stable", "policy": "maglev", "key": "metadata x-user", "key_hash": "00ff", "endpoint": "1.2.3.4:5",
+                "key_endpoint": "1.2.3.4:5", "when_unavailable": "fail",
                 "outcome": "maglev sends it to 1.2.3.4:5",
                 "limits": [{ "limit": "max_requests", "passes": false, "state": "9 of 9 attempts under way", "above": "UNAVAILABLE" }],
                 "groups": [
@@ -266,10 +292,14 @@ mod tests {
             limits of the route\n\
             \x20 client_rate lets it through (one call each 50ms of this client, told by metadata x-user, 50 at once after a rest; \
             49 left)\n\n\
+            faults of the route\n\
+            \x20 12.5 % of such calls wait 250 ms before they go to a backend\n\
+            \x20 0.5 % of such calls are answered with INTERNAL instead\n\n\
             split by x-user \"anna\": stable\n\
             \x20 stable: 90.0 % (weight 90, stable)\n\
             \x20 next: 10.0 % (weight 10, canary)\n\n\
-            cluster stable: maglev; key: metadata x-user, hash 00ff\n\
+            cluster stable: maglev; key: metadata x-user, hash 00ff, whose own endpoint is 1.2.3.4:5; \
+            when_unavailable: fail\n\
             \x20 max_requests does not let it through: UNAVAILABLE (9 of 9 attempts under way)\n\
             \x20 priority 0 in eu/a: 70.0 % of the calls: 1 of 2 endpoints are available\n\
             \x20 priority 1: 30.0 % of the calls: it gets what is left\n\

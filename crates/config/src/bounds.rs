@@ -145,8 +145,11 @@ pub const STREAM_DURATION: Bounds<Duration> = millis(SECOND, 365 * DAY, 365 * DA
 /// The same for `stream_idle_timeout`; Envoy ends an idle stream after 5 min, which would cut honest watches off.
 pub const STREAM_IDLE_TIMEOUT: Bounds<Duration> = millis(SECOND, 365 * DAY, 365 * DAY);
 
-/// A part of the calls, in percent; a part that is not given is all of them.
+/// A part of the calls, in percent; a part that is not given is all of them. 0 turns off what is to be turned on again.
 pub const PERCENT: Bounds<f64> = Bounds { min: 0.0, max: 100.0, default: 100.0 };
+
+/// The smallest part besides none: a millionth of the calls, in which parts are counted.
+pub const PERCENT_STEP: f64 = 0.0001;
 
 /// How long a call is delayed on purpose. The default is not used: it must be given.
 pub const FAULT_DELAY: Bounds<Duration> = millis(1, HOUR, SECOND);
@@ -265,8 +268,8 @@ pub const MAX_LOCALITIES: usize = evenkeel_balance::MAX_GROUPS;
 /// Endpoints that a zone-aware cluster needs: Envoy's.
 pub const ZONE_MIN_CLUSTER_SIZE: Bounds<u32> = count(1, 65_536, 6);
 
-/// Percentage of the calls for which a zone-aware cluster is zone-aware.
-pub const ZONE_ROUTING_ENABLED: Bounds<u32> = count(0, 100, 100);
+/// Percentage of the calls for which a zone-aware cluster is zone-aware. 0 would be one that is not, which is `off`.
+pub const ZONE_ROUTING_ENABLED: Bounds<u32> = count(1, 100, 100);
 
 /// An endpoint's priority in a list.
 pub const PRIORITY: Bounds<u32> = count(0, evenkeel_balance::MAX_PRIORITY as u32, 0);
@@ -339,6 +342,22 @@ pub const MAX_ENDPOINTS_PER_WORKER: Bounds<u32> = count(1, 65_536, 1_024);
 
 /// Failed calls in a row that eject an endpoint (gRFC A50 has no such rule; Envoy's 5).
 pub const OUTLIER_CONSECUTIVE_FAILURES: Bounds<u32> = count(1, 1_000, 5);
+
+/// Chance in percent that an outlier is really ejected, of each rule (gRFC A50 and, but for the failure percentage, Envoy: 100). 0
+/// would be a rule without effect, which is `off`.
+pub const OUTLIER_ENFORCEMENT_PERCENT: Bounds<u32> = count(1, 100, 100);
+
+/// Share by which an ejection is randomly longer, so that proxies do not return at one moment. Envoy's
+/// `max_ejection_time_jitter` is a time, and 0 by default.
+pub const OUTLIER_JITTER: Bounds<f64> = Bounds { min: 0.0, max: 1.0, default: 0.1 };
+
+/// How long a trial without an end holds back the next. Below a tenth of a second slow answers would be taken for none; an hour
+/// is the longest first ejection.
+pub const OUTLIER_TRIAL_TIMEOUT: Bounds<Duration> = millis(100, HOUR, 10 * SECOND);
+
+/// The `n` of `10^-n`, the greatest chance with which other endpoints' failures may explain an outlier's; see
+/// [`SuccessRate`](evenkeel_balance::outlier::SuccessRate). At 100 nothing but certainty is left.
+pub const OUTLIER_CHANCE_EXPONENT: Bounds<u32> = count(0, 100, 9);
 
 /// Time between two sweeps of outlier detection (gRFC A50, Envoy: 10 s).
 pub const OUTLIER_INTERVAL: Bounds<Duration> = millis(SECOND, HOUR, 10 * SECOND);
@@ -445,6 +464,13 @@ pub const OVERLOAD_MEMORY_PERCENT: Bounds<u32> = count(1, 90, 50);
 /// The same in bytes. Below 16 MiB not even sixteen connections' windows fit; 4 TiB no machine has. Its default is not used:
 /// without it the share counts.
 pub const OVERLOAD_MEMORY_BYTES: Bounds<u64> = Bounds { min: 16 << 20, max: 4 << 40, default: 1 << 30 };
+
+/// Bytes of one call's request that are kept for further attempts. Envoy keeps up to 1 MiB, grpc-go 256 KiB; the default is a
+/// stream's window, in which all but large requests fit (reference A.2 row 40). 0: nothing of a call that was sent.
+pub const REPLAY_PER_CALL: Bounds<u32> = count(0, 16 << 20, 64 << 10);
+
+/// The same of all calls together. gRPC keeps 16 MiB for a channel; below 1 MiB sixteen calls would use it up.
+pub const REPLAY_PER_PROCESS: Bounds<u32> = count(1 << 20, 2 << 30, 16 << 20);
 
 /// Targets of one cluster: as many as there are priorities to fail over to.
 pub const MAX_TARGETS: usize = evenkeel_balance::MAX_PRIORITY as usize + 1;

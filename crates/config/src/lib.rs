@@ -49,8 +49,8 @@ pub use model::{
     Cluster, ClusterRef, Config, Cookie, DEFAULT_ADMIN_PORT, Destination, DnsRefresh, Drain, FaultInjection,
     Forwarded, HashBy, Limits, Listener, MAX_REGEX_BYTES, MemoryLimit, MetadataChange, MetadataField,
     MetadataMatch, MetadataRules, Mirror, NamesWithUnderscore, Overload, PathMatch, Percent, PlacedTarget,
-    Profile, Rate, Retry, Route, RouteMatch, RouteRateLimit, Share, StateFile, Subset, SubsetKind, Targets,
-    ValueMatch, whole_regex,
+    Profile, Rate, Replay, Retry, Route, RouteMatch, RouteRateLimit, Share, StateFile, Subset, SubsetKind,
+    Targets, ValueMatch, whole_regex,
 };
 pub use policy::{UnknownPolicy, policy_from_str, policy_name};
 pub use schema::{endpoints_schema, schema};

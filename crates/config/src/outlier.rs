@@ -24,6 +24,8 @@ fn written(config: &OutlierConfig) -> Value {
             "stdev_factor": rule.stdev_factor.get(),
             "min_endpoints": rule.min_endpoints,
             "request_volume": rule.request_volume,
+            "chance_exponent": rule.chance_exponent,
+            "enforcement_percent": rule.enforcement_percent,
         })
     });
     let failure_percentage = config.failure_percentage.map(|rule| {
@@ -31,17 +33,24 @@ fn written(config: &OutlierConfig) -> Value {
             "threshold": rule.threshold_percent,
             "min_endpoints": rule.min_endpoints,
             "request_volume": rule.request_volume,
+            "enforcement_percent": rule.enforcement_percent,
         })
     });
-    json!({
+    let mut written = json!({
         "consecutive_failures": config.consecutive_failures.map_or_else(off, |count| json!(count)),
         "interval": format_duration(config.interval),
         "base_ejection_time": format_duration(config.base_ejection),
         "max_ejection_time": format_duration(config.max_ejection),
+        "jitter": config.jitter.get(),
         "max_ejection_percent": config.max_ejected_percent,
         "success_rate": success_rate.unwrap_or_else(off),
         "failure_percentage": failure_percentage.unwrap_or_else(off),
         "count_deadline_exceeded": config.counts_deadline_exceeded,
         "trial_successes": config.trial_successes,
-    })
+        "trial_timeout": format_duration(config.trial_timeout),
+    });
+    if config.consecutive_failures.is_some() {
+        written["consecutive_enforcement_percent"] = json!(config.consecutive_enforcement_percent);
+    }
+    written
 }

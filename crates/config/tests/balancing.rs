@@ -8,7 +8,7 @@ use evenkeel_balance::{
     Affinity, Factor, LoadSource, LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig, ProbeSource,
     RingSize, SlowStart,
 };
-use evenkeel_config::{Cluster, Config, Cookie, Flags, HashBy, Subset, SubsetKind, parse};
+use evenkeel_config::{Cluster, Config, Cookie, Fault, Flags, HashBy, Subset, SubsetKind, parse};
 use evenkeel_grpc::UtilizationMetric;
 
 const GOOD: &str = "listeners: [{address: '0.0.0.0:50051', routes: [{cluster: orders}]}]
@@ -160,6 +160,62 @@ fn policies_that_hash_have_sizes_and_say_what_becomes_of_a_lost_endpoint() {
     let maglev = |size: u32, affinity| Policy::Maglev { size: size.try_into().unwrap(), affinity };
     assert_eq!(policy("maglev"), maglev(65_537, Affinity::Rehash));
     assert_eq!(policy("{maglev: {table_size: 3, bounded_load: 125}}"), maglev(3, bounded(125)));
+}
+
+#[test]
+fn a_ring_or_table_has_an_entry_for_each_endpoint_that_the_target_lists() {
+    let read = |policy: &str, target: &str| {
+        let target = format!("target: {target}, policy: {policy}, hash_by: [source_ip]");
+        parse("text", &GOOD.replace("target: 'dns:///orders:50051'", &target))
+    };
+    let six = "['ipv4:1.0.0.1:1,1.0.0.2:1,1.0.0.3:1', {target: 'ipv6:[::1]:1', priority: 1}, 'unix:/a', \
+                {target: 'file:/b', weight: 2}, {target: 'ipv4:1.0.0.2:1,1.0.0.4:1', weight: 3}]";
+    for (policy, key, entries, is_enough) in [
+        ("{maglev: {table_size: 5}}", "table_size", 5, false),
+        ("{maglev: {table_size: 7}}", "table_size", 7, true),
+        ("{ring_hash: {max_ring_size: 5}}", "max_ring_size", 5, false),
+        ("{ring_hash: {max_ring_size: 6}}", "max_ring_size", 6, true),
+        ("{ring_hash: {min_ring_size: 1, max_ring_size: 6}}", "max_ring_size", 6, true),
+    ] {
+        match read(policy, six) {
+            Ok(_) => assert!(is_enough, "{policy}"),
+            Err(errors) => {
+                let [error] = errors.errors() else { panic!("{errors}") };
+                assert_eq!(error.fault, Fault::TooFewEntries { entries, endpoints: 6 }, "{policy}");
+                assert!(!is_enough && error.place.path.ends_with(key), "{policy}: {}", error.place.path);
+            }
+        }
+    }
+    let subset = "'ipv4:1.0.0.1:1,1.0.0.2:1,1.0.0.3:1,1.0.0.4:1', subset: {size: 3}";
+    read("{maglev: {table_size: 3}}", subset).unwrap();
+    let without_weight = "['ipv4:1.0.0.1:1,1.0.0.2:1,1.0.0.3:1', {target: 'ipv4:1.0.0.4:1', weight: 0}]";
+    read("{maglev: {table_size: 3}}", without_weight).unwrap();
+    read("{maglev: {table_size: 3}}", "'dns:///many:1'").unwrap();
+}
+
+#[test]
+fn what_would_have_no_effect_on_a_cluster_is_refused() {
+    for (keys, path) in [
+        ("slow_start: {min_weight: 1}", "slow_start"),
+        ("circuit_breakers: {max_pending: off, per_endpoint: {max_requests: off}}", "circuit_breakers"),
+        ("circuit_breakers: {max_pending: 0}, wait_for_ready: true", "wait_for_ready"),
+    ] {
+        assert_eq!(cluster_faults(keys), [("no_effect", format!("clusters[0].{path}"))], "{keys}");
+    }
+    cluster("slow_start: {min_weight: 0.999}");
+    cluster("circuit_breakers: {max_pending: off}");
+    cluster("circuit_breakers: {max_pending: 1}, wait_for_ready: true");
+    cluster("circuit_breakers: {max_pending: 0}, wait_for_ready: false");
+    let of_load = |keys: &str| format!("policy: {{weighted_round_robin: {{load_reports: {{{keys}}}}}}}");
+    let out_of_band = "enable_oob_load_report: true, weight_expiration_period: 20s, oob_reporting_period";
+    assert_eq!(
+        cluster_faults(&of_load(&format!("{out_of_band}: 20001ms"))),
+        [(
+            "disordered",
+            "clusters[0].policy.weighted_round_robin.load_reports.oob_reporting_period".to_owned()
+        )]
+    );
+    cluster(&of_load(&format!("{out_of_band}: 20s")));
 }
 
 #[test]

@@ -97,6 +97,35 @@ fn what_contradicts_itself_is_refused_where_it_stands() {
 }
 
 #[test]
+fn a_canary_needs_calls_to_share() {
+    let parsed = |stable: u32, canary: u32| {
+        let text = format!(
+            "listeners:\n  - address: 127.0.0.1:1\n    routes:\n      - split: [{{cluster: a, weight: {stable}}}, {{cluster: b, weight: \
+             {canary}}}, {{cluster: c, weight: 1}}]\n        canary: {{stable: a, canary: b}}\n\
+             clusters: [{{name: a, target: 'ipv4:127.0.0.1:2'}}, {{name: b, target: 'ipv4:127.0.0.1:3'}}, \
+             {{name: c, target: 'ipv4:127.0.0.1:4'}}]\n"
+        );
+        parse("text", &text)
+    };
+    for (stable, canary) in [(1, 0), (0, 1)] {
+        assert!(parsed(stable, canary).is_ok(), "{stable} and {canary}");
+    }
+    let errors = parsed(0, 0).unwrap_err();
+    let [error] = errors.errors() else { panic!("{}", errors.render(false)) };
+    assert_eq!((error.fault.code(), error.place.line), ("nothing_to_share", 5));
+    assert_eq!(error.place.path, "listeners[0].routes[0].canary.stable");
+    let text = errors.render(false);
+    assert!(
+        text.contains("`a` and `b` both have weight 0 in this split: the canary has no calls to share"),
+        "{text}"
+    );
+    assert!(
+        text.contains("give the stable cluster in `split` the weight that both are to have together"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_canary_needs_a_split_and_a_name_of_its_own() {
     let text = "listeners: [{address: '127.0.0.1:1', routes: [{cluster: a, canary: {stable: a, canary: a}}]}]\n\
                 clusters: [{name: a, target: 'ipv4:127.0.0.1:2'}]\n";

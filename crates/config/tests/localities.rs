@@ -83,13 +83,15 @@ fn a_zone_aware_cluster_needs_to_know_where_the_proxy_is() {
     assert_eq!(cluster("zone_aware: {}").spread.localities, aware(6, 100, &[]));
     assert_eq!(cluster("zone_aware: off").spread.localities, Localities::Alike);
     let written =
-        "zone_aware: {min_cluster_size: 1, routing_enabled: 0, proxies: [{zone: a, weight: 2}, {zone: b}]}";
+        "zone_aware: {min_cluster_size: 1, routing_enabled: 1, proxies: [{zone: a, weight: 2}, {zone: b}]}";
     let proxies = [(place("", "a", ""), 2), (place("", "b", ""), 1)];
-    assert_eq!(cluster(written).spread.localities, aware(1, 0, &proxies));
+    assert_eq!(cluster(written).spread.localities, aware(1, 1, &proxies));
     for node in ["", "node: off\n"] {
         let text = with("zone_aware: {}").replace(NODE, node);
         assert_eq!(faults(&text), [("needs_node", "clusters[0].zone_aware".to_owned())]);
     }
+    let path = "clusters[0].zone_aware.routing_enabled".to_owned();
+    assert_eq!(faults(&with("zone_aware: {routing_enabled: 0}")), [("out_of_bounds", path)]);
     let twice = with("zone_aware: {}, locality_weights: [{zone: a}]");
     assert_eq!(faults(&twice), [("no_effect", "clusters[0].locality_weights".to_owned())]);
     let misspelt = with("zone_aware: {}").replace("zone: a", "zone: 'a b'");

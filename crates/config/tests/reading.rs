@@ -7,8 +7,8 @@ use core::time::Duration;
 use evenkeel_balance::{Address, Choice, EndpointSpec, LeastRequestConfig, MAX_ENDPOINTS, Policy};
 use evenkeel_config::{
     AccessLog, BinaryValues, Config, Fault, Flags, Forwarded, ListenAddress, MemoryLimit, MetadataMatch,
-    MetadataRules, NamesWithUnderscore, PathMatch, Profile, RouteMatch, Target, ValueMatch, bounds, parse,
-    parse_endpoints,
+    MetadataRules, NamesWithUnderscore, PathMatch, Profile, Replay, RouteMatch, Target, ValueMatch, bounds,
+    parse, parse_endpoints,
 };
 use proptest::prelude::*;
 
@@ -66,6 +66,17 @@ fn a_profile_decides_what_is_not_given() {
     assert_eq!(limits("{idle_timeout: off}").idle_timeout, None);
     assert_eq!(limits("{max_concurrent_streams: 7}").max_concurrent_streams, 7);
     assert_eq!(limits("{max_concurrent_streams: 7}").profile, Profile::Edge);
+}
+
+#[test]
+fn a_field_that_no_header_list_has_room_for_is_no_bound() {
+    let limits = |written: &str| GOOD.replace("routes:", &format!("limits: {{{written}}}, routes:"));
+    let path = || "listeners[0].limits.max_header_field_size".to_owned();
+    assert_eq!(faults(&limits("max_header_field_size: 16385")), [("disordered", path())]);
+    let both = "max_header_list_size: 64KiB, max_header_field_size: 64KiB";
+    for written in ["max_header_field_size: 16KiB", both, "max_header_list_size: 4KiB"] {
+        parse("text", &limits(written)).unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+    }
 }
 
 #[test]
@@ -132,6 +143,8 @@ fn conditions_that_no_call_can_meet_are_refused() {
         "{path_prefix: /a/b/c}",
         "{path_prefix: //}",
         "{path_prefix: '/a?b'}",
+        "{path_regex: 'ecommerce\\..*'}",
+        "{path_regex: ''}",
         "{metadata: [{name: '', present: true}]}",
         "{metadata: [{name: ':path', present: true}]}",
         "{metadata: [{name: 'x y', present: true}]}",
@@ -190,6 +203,13 @@ fn impossible_conditions_and_splits_are_refused_with_their_reason() {
             "invalid_regex",
             ".match.path_regex",
         ),
+        (
+            "match: {metadata: [{name: x, exact: a}, {name: X, exact: a}]}, cluster: orders",
+            "no_effect",
+            ".match.metadata[1]",
+        ),
+        ("match: {authority: [a, A]}, cluster: orders", "no_effect", ".match.authority[1]"),
+        ("match: {authority: [b, a, 'a:1']}, cluster: orders", "no_effect", ".match.authority[2]"),
         ("match: {path_regex: a, service: a.B}, cluster: orders", "exclusive", ".match.path_regex"),
         ("timeout: 1s", "missing_key", ""),
         ("cluster: orders, split: [{cluster: catalog, weight: 1}]", "exclusive", ".split"),
@@ -203,10 +223,57 @@ fn impossible_conditions_and_splits_are_refused_with_their_reason() {
             ".split[1].cluster",
         ),
         ("cluster: orders, sticky_by: x-user", "needs", ".sticky_by"),
-        ("split: [{cluster: orders, weight: 1}], sticky_by: 'x y'", "unmatchable", ".sticky_by"),
+        (
+            "split: [{cluster: orders, weight: 1}, {cluster: catalog, weight: 1}], sticky_by: 'x y'",
+            "unmatchable",
+            ".sticky_by",
+        ),
+        ("split: [{cluster: orders, weight: 1}], sticky_by: x-user", "no_effect", ".sticky_by"),
     ];
     for (written, code, path) in refused {
         assert_eq!(route(written), [(code, at(path))], "{written}");
+    }
+}
+
+#[test]
+fn conditions_on_a_field_that_no_call_meets_together_are_refused_with_both_places() {
+    let conditions =
+        |written: &str| with_routes(&format!("{{match: {{metadata: [{written}]}}, cluster: orders}}"));
+    for (first, second) in [
+        ("{name: x, present: true}", "{name: x, present: false}"),
+        ("{name: x, present: true}", "{name: X, present: true, invert: true}"),
+        ("{name: x, exact: a}", "{name: x, exact: b}"),
+        ("{name: x, exact: a}", "{name: x, exact: a, invert: true}"),
+        ("{name: x, exact: ab}", "{name: x, prefix: b}"),
+        ("{name: x, exact: ab}", "{name: x, regex: '[a-c]'}"),
+        ("{name: x, prefix: ab}", "{name: x, prefix: ac}"),
+        ("{name: x, prefix: ab}", "{name: x, prefix: a, invert: true}"),
+        ("{name: x, regex: a+}", "{name: x, regex: a+, invert: true}"),
+        ("{name: x, present: false}", "{name: x, regex: a*}"),
+    ] {
+        for written in [format!("{first}, {second}"), format!("{second}, {{name: y, exact: a}}, {first}")] {
+            let errors = parse("text", &conditions(&written)).unwrap_err();
+            let [error] = errors.errors() else { panic!("{written}: {errors}") };
+            assert_eq!(error.fault, Fault::Contradiction { name: "x".into() }, "{written}");
+            let place = "listeners[0].routes[0].match.metadata";
+            let last = written.matches("name").count() - 1;
+            assert_eq!(error.place.path, format!("{place}[{last}]"), "{written}");
+            assert_eq!(
+                error.related.as_ref().map(|place| &*place.path),
+                Some(&*format!("{place}[0]")),
+                "{written}"
+            );
+        }
+    }
+    for written in [
+        "{name: x, present: true}, {name: y, present: false}",
+        "{name: x, present: true}, {name: x, exact: a, invert: true}",
+        "{name: x, exact: a, invert: true}, {name: x, exact: b, invert: true}",
+        "{name: x, present: false}, {name: x, exact: a, invert: true}",
+        "{name: x, prefix: a}, {name: x, prefix: ab, invert: true}",
+        "{name: x, prefix: a}, {name: x, prefix: ab}, {name: x, regex: '.*c'}",
+    ] {
+        parse("text", &conditions(written)).unwrap_or_else(|errors| panic!("{}", errors.render(false)));
     }
 }
 
@@ -245,8 +312,8 @@ fn a_route_behind_one_that_takes_all_its_calls_is_refused() {
     ));
     assert!(!unreachable(by_user, ""));
     assert!(!unreachable(by_user, "match: {metadata: [{name: x, exact: b}]}, "));
-    assert!(unreachable("match: {path_regex: a}, ", "match: {path_regex: a}, "));
-    assert!(!unreachable("match: {path_regex: a}, ", "match: {path_regex: b}, "));
+    assert!(unreachable("match: {path_regex: /a}, ", "match: {path_regex: /a}, "));
+    assert!(!unreachable("match: {path_regex: /a}, ", "match: {path_regex: /b}, "));
 }
 
 #[test]
@@ -326,6 +393,54 @@ fn the_memory_limit_is_a_share_or_a_size_within_bounds() {
     for written in ["5.5%", "'%'", "1GB"] {
         assert_eq!(faults(&top(written)), [("invalid_size", "overload.memory".into())], "{written}");
     }
+}
+
+#[test]
+fn a_part_of_the_calls_that_is_too_small_to_be_any_is_refused() {
+    let top = |route: &str| {
+        let routes = format!("routes: [{{cluster: orders, {route}}}]");
+        let good = GOOD.replace("routes: [{cluster: orders}]", &routes);
+        good.replace("clusters: [", "clusters: [{name: other, target: 'ipv4:127.0.0.1:1'}, ")
+    };
+    for (key, route) in [
+        ("mirror", "mirror: {cluster: other, percent: P}"),
+        ("fault.delay", "fault: {delay: {fixed: 1s, percent: P}}"),
+        ("fault.abort", "fault: {abort: {code: INTERNAL, percent: P}}"),
+    ] {
+        for percent in ["0.0000999", "1e-300", "100.1"] {
+            let path = format!("listeners[0].routes[0].{key}.percent");
+            assert_eq!(faults(&top(&route.replace('P', percent))), [("out_of_bounds", path)], "{percent}");
+        }
+    }
+    for (percent, millionths) in [("0", 0), ("0.0001", 1), ("100", 1_000_000)] {
+        let config = parse("top", &top(&format!("mirror: {{cluster: other, percent: {percent}}}"))).unwrap();
+        let mirror = config.listeners[0].routes[0].mirror.as_ref().unwrap();
+        assert_eq!(mirror.percent.millionths(), millionths);
+    }
+}
+
+#[test]
+fn what_is_kept_of_requests_has_a_bound_per_call_and_one_per_process() {
+    let top = |written: &str| format!("{GOOD}replay: {{{written}}}\n");
+    let replay = |written: &str| {
+        let Replay { per_call, per_process } = parse("top", &top(written)).unwrap().replay;
+        (per_call, per_process)
+    };
+    assert_eq!(good().replay, Replay { per_call: 64 << 10, per_process: 16 << 20 });
+    assert_eq!(replay(""), (64 << 10, 16 << 20));
+    assert_eq!(replay("per_call: 0, per_process: 1MiB"), (0, 1 << 20));
+    assert_eq!(replay("per_call: 16MiB"), (16 << 20, 16 << 20));
+    assert_eq!(replay("per_process: 2GiB"), (64 << 10, 2 << 30));
+    for (written, key) in [
+        ("per_call: 16777217", "per_call"),
+        ("per_process: 1048575", "per_process"),
+        ("per_process: 2049MiB", "per_process"),
+    ] {
+        assert_eq!(faults(&top(written)), [("out_of_bounds", format!("replay.{key}"))], "{written}");
+    }
+    assert_eq!(replay("per_call: 1MiB, per_process: 1MiB"), (1 << 20, 1 << 20));
+    let above = top("per_call: 1048577, per_process: 1MiB");
+    assert_eq!(faults(&above), [("disordered", "replay.per_call".into())]);
 }
 
 #[test]

@@ -9,6 +9,13 @@ use std::fs;
 use evenkeel_balance::BoundedLoad;
 use evenkeel_config::bounds::{self, Bounds};
 
+/// What the reference says under this heading.
+fn section(heading: &str) -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let reference = fs::read_to_string(path).unwrap();
+    reference.split(heading).nth(1).unwrap().split("\n### ").next().unwrap().to_owned()
+}
+
 /// Cells of the line that explains a key: its default and its bounds.
 fn cells(key: &str) -> (String, String) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
@@ -41,10 +48,10 @@ fn duration(key: &str, bounds: Bounds<Duration>) {
 }
 
 fn size(key: &str, bounds: Bounds<u32>) {
-    let units = [(1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
     check(key, bounds, |value| {
-        let (factor, unit) = units.iter().find(|(factor, _)| value % factor == 0).unwrap();
-        format!("{}{unit}", value / factor)
+        let unit = units.iter().find(|(factor, _)| value >= *factor && value % factor == 0);
+        unit.map_or("0B".to_owned(), |(factor, unit)| format!("{}{unit}", value / factor))
     });
 }
 
@@ -66,15 +73,21 @@ fn outlier_detection_is_as_in_the_reference() {
     duration("max_ejection_time", bounds::OUTLIER_MAX_EJECTION);
     plain("max_ejection_percent", bounds::OUTLIER_MAX_EJECTION_PERCENT);
     plain("trial_successes", bounds::OUTLIER_TRIAL_SUCCESSES);
+    duration("trial_timeout", bounds::OUTLIER_TRIAL_TIMEOUT);
+    plain("consecutive_enforcement_percent", bounds::OUTLIER_ENFORCEMENT_PERCENT);
+    plain("enforcement_percent", bounds::OUTLIER_ENFORCEMENT_PERCENT);
+    plain("chance_exponent", bounds::OUTLIER_CHANCE_EXPONENT);
+    let section = section("### `outlier_detection`");
+    let jitter = bounds::OUTLIER_JITTER;
+    let cells = format!("| {} | {} to {} |", jitter.default, jitter.min, jitter.max);
+    assert!(section.lines().any(|line| line.starts_with("| `jitter` |") && line.ends_with(&cells)));
 }
 
 #[test]
 fn health_checks_are_as_in_the_reference() {
     plain("unhealthy_threshold", bounds::HEALTH_UNHEALTHY_THRESHOLD);
     plain("healthy_threshold", bounds::HEALTH_HEALTHY_THRESHOLD);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
-    let reference = fs::read_to_string(path).unwrap();
-    let section = reference.split("### `health_check`").nth(1).unwrap().split("\n### ").next().unwrap();
+    let section = section("### `health_check`");
     for (key, default, range) in
         [("interval", "5s", "10ms to 1h"), ("timeout", "1s", "10ms to 1m"), ("jitter", "0.2", "0 to 1")]
     {
@@ -182,6 +195,8 @@ fn the_memory_limit_is_as_in_the_reference() {
 
 #[test]
 fn sizes_are_as_in_the_reference() {
+    size("per_call", bounds::REPLAY_PER_CALL);
+    size("per_process", bounds::REPLAY_PER_PROCESS);
     size("initial_stream_window_size", bounds::INITIAL_STREAM_WINDOW_SIZE);
     size("initial_connection_window_size", bounds::INITIAL_CONNECTION_WINDOW_SIZE);
     size("max_header_list_size", bounds::MAX_HEADER_LIST_SIZE);

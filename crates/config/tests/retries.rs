@@ -80,6 +80,9 @@ fn what_is_printed_can_be_read_and_means_the_same() {
 fn contradictions_values_out_of_bounds_and_unknown_names_are_told() {
     for (route, expected) in [
         ("idempotent: true", "retry"),
+        ("idempotent: true, retry: {retry_on: [unavailable]}", "`idempotent` has no effect"),
+        ("idempotent: true, retry: {}", "`idempotent` has no effect"),
+        ("timeout: 99ms, retry: {initial_backoff: 100ms}", "above `timeout`"),
         ("hedge: {}", "idempotent: true"),
         ("hedge: {}, idempotent: true, retry: {}", "keep one of them"),
         ("hedge: {max_attempts: 6}, idempotent: true", "5"),

@@ -143,6 +143,8 @@ const REFUSED: &[&str] = &[
     "overload: {memory: half}",
     "overload: {memory: 1.5%}",
     "overload: {cpu: 90%}",
+    "replay: {per_call: 64KB}",
+    "replay: 64KiB",
 ];
 
 #[test]
@@ -216,6 +218,7 @@ fn the_defaults_of_the_schema_are_those_that_are_used() {
     let mut full = defaults("");
     full.insert("drain".into(), defaults("Drain").into());
     full.insert("overload".into(), defaults("Overload").into());
+    full.insert("replay".into(), defaults("Replay").into());
     full.insert("listeners".into(), vec![listener].into());
     full.insert("clusters".into(), vec![cluster].into());
     let full = Value::Object(full).to_string();

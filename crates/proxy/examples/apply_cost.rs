@@ -43,6 +43,7 @@ impl Proxy {
             generation: 1,
             listeners: vec![Arc::new(listener)],
             clusters: vec![Arc::new(cluster)],
+            ..Snapshot::default()
         });
         let mut worker = Worker::new(WorkerConfig { index: 0, count: 2, seed: 7 }, &snapshot, now);
         let telemetry = Arc::new(Telemetry::new(Options { version: "0", protocol_rules: &[] }));
@@ -86,6 +87,7 @@ impl Proxy {
             generation: self.snapshot.generation + 1,
             listeners: self.snapshot.listeners.clone(),
             clusters: vec![Arc::new(cluster)],
+            ..Snapshot::default()
         });
         let start = Instant::now();
         self.worker.apply(&next, self.now);

@@ -9,6 +9,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use evenkeel_balance::health_check::{HealthStatus, UnhealthyReason};
 use evenkeel_balance::{
     Address, Affinity, EndpointSet, LoadReport, LoadSource, LoadWeightConfig, Policy, PrequalConfig,
     ProbeSource, RingSize, SlowStart, TableSize,
@@ -20,7 +21,7 @@ use evenkeel_proxy::worker::affinity::{CookieSource, HashPlan, KeySource};
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::snapshot::Cluster;
 use evenkeel_proxy::worker::{PeerName, TransportEnd};
-use evenkeel_telemetry::{Event, LoadReported};
+use evenkeel_telemetry::{ClusterEvent, LoadReported};
 
 use self::peers::{End, World};
 
@@ -252,6 +253,31 @@ fn a_client_without_a_cookie_is_given_one_that_leads_to_the_same_backend() {
     assert_eq!(set_cookie(&mut world), None, "another source decides");
 }
 
+/// It never met the one that is gone, and has nothing to lose.
+#[test]
+fn a_client_without_a_cookie_is_given_one_that_leads_to_a_backend_which_serves() {
+    for affinity in [Affinity::Fail, Affinity::Rehash] {
+        let cookie = CookieSource::given("sid", Duration::from_secs(60), None);
+        let mut world = world(maglev(affinity), &[KeySource::Cookie(cookie)]);
+        let client = world.client();
+        let down: Vec<usize> = (0..usize::from(BACKENDS)).filter(|backend| backend % 3 > 0).collect();
+        let now = world.now;
+        world.change_cluster(|cluster| {
+            let endpoints = cluster.endpoints.as_ref().unwrap().endpoints();
+            let unhealthy = HealthStatus::Unhealthy(UnhealthyReason::NotServing);
+            down.iter().for_each(|backend| endpoints[*backend].note_health(unhealthy, now));
+        });
+        for _ in 0..40 {
+            let home = call(&mut world, client, &[]).unwrap();
+            assert!(!down.contains(&home), "{affinity:?}");
+            let answered = &world.peer(client).answered_with;
+            let text = answered.iter().find(|(name, _)| name == "set-cookie").unwrap().1.clone();
+            let value = text.split(';').next().unwrap().to_owned();
+            assert_eq!(call(&mut world, client, &[("cookie", &value)]), Some(home), "{affinity:?}");
+        }
+    }
+}
+
 #[test]
 fn calls_that_wait_while_the_policy_changes_have_their_key_then() {
     let mut world =
@@ -307,7 +333,7 @@ fn backends_that_report_less_load_get_more_calls() {
         calls[call(&mut world, client, &[]).unwrap()] += 1;
     }
     assert!((295..=305).contains(&calls[1]), "{calls:?}, weights 1 to 3");
-    assert_eq!(world.telemetry.snapshot().event(Event::LoadReport(LoadReported::Taken)), 460);
+    assert_eq!(world.telemetry.snapshot().cluster_event(ClusterEvent::LoadReport(LoadReported::Taken)), 460);
 }
 
 #[test]
@@ -327,7 +353,7 @@ fn reports_that_make_no_sense_are_counted_and_no_more() {
         for _ in 0..20 {
             call(&mut world, client, &[]);
         }
-        let counted = |outcome| world.telemetry.snapshot().event(Event::LoadReport(outcome));
+        let counted = |outcome| world.telemetry.snapshot().cluster_event(ClusterEvent::LoadReport(outcome));
         let of_all: u64 = LoadReported::ALL.iter().map(|outcome| counted(*outcome)).sum();
         assert_eq!((counted(outcome), of_all), (10, 10), "{text:.20}");
         assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 20]);
@@ -360,7 +386,7 @@ fn weights_follow_reports_apart_from_calls_and_what_calls_report_is_not_looked_a
         calls[call(&mut world, client, &[]).unwrap()] += 1;
     }
     assert!((295..=305).contains(&calls[1]), "{calls:?}, weights 1 to 3");
-    let counted = |outcome| world.telemetry.snapshot().event(Event::LoadReport(outcome));
+    let counted = |outcome| world.telemetry.snapshot().cluster_event(ClusterEvent::LoadReport(outcome));
     assert_eq!(LoadReported::ALL.iter().map(|outcome| counted(*outcome)).sum::<u64>(), 0);
 }
 
@@ -397,7 +423,7 @@ fn reports_are_not_looked_at_where_nobody_asks_for_them() {
     for _ in 0..20 {
         call(&mut world, client, &[]);
     }
-    let counted = |outcome| world.telemetry.snapshot().event(Event::LoadReport(outcome));
+    let counted = |outcome| world.telemetry.snapshot().cluster_event(ClusterEvent::LoadReport(outcome));
     assert_eq!(LoadReported::ALL.iter().map(|outcome| counted(*outcome)).sum::<u64>(), 0);
 }
 
@@ -433,8 +459,27 @@ fn prequal_goes_by_what_backends_say_of_requests_that_are_not_the_proxys() {
         world.now += Duration::from_millis(1);
     }
     assert!(calls[3] <= 5, "{calls:?}: a tenth of its share of 500 calls at most, where 50 are a fair share");
-    let taken = world.telemetry.snapshot().event(Event::LoadReport(LoadReported::Taken));
+    let taken = world.telemetry.snapshot().cluster_event(ClusterEvent::LoadReport(LoadReported::Taken));
     assert_eq!(taken, 900, "each answer had a report");
+}
+
+#[test]
+fn a_latency_that_is_too_long_to_be_true_attracts_no_calls() {
+    let config = PrequalConfig { max_age: Duration::from_secs(60), ..PrequalConfig::default() };
+    let mut world = world(Policy::Prequal(config), &[]);
+    let client = world.client();
+    (0..10).for_each(|backend| say(&mut world, backend, &busy(1.0, if backend == 3 { 1e308 } else { 10.0 })));
+    let mut calls = [0; 10];
+    for call_number in 0..900 {
+        let met = call(&mut world, client, &[]).unwrap();
+        if call_number >= 400 {
+            calls[met] += 1;
+        }
+        world.now += Duration::from_millis(1);
+    }
+    assert!(calls[3] <= 5, "{calls:?}: a tenth of its share of 500 calls at most, where 50 are a fair share");
+    let taken = world.telemetry.snapshot().cluster_event(ClusterEvent::LoadReport(LoadReported::Taken));
+    assert_eq!(taken, 900, "what is clamped is taken");
 }
 
 #[test]
@@ -443,8 +488,12 @@ fn prequal_counts_reports_that_do_not_say_what_it_asks_for() {
         (report(0.5), LoadReported::Ignored),
         (busy(-1.0, 10.0), LoadReported::Ignored),
         (busy(f64::NAN, 10.0), LoadReported::Ignored),
+        (busy(f64::INFINITY, 10.0), LoadReported::Ignored),
+        (busy(1.0, -1.0), LoadReported::Ignored),
+        (busy(1.0, f64::NAN), LoadReported::Ignored),
+        (busy(1.0, f64::INFINITY), LoadReported::Ignored),
         ("@@".to_owned(), LoadReported::Malformed),
-        (busy(1e300, f64::INFINITY), LoadReported::Taken),
+        (busy(1e300, 1e308), LoadReported::Taken),
     ] {
         let mut world = world(Policy::Prequal(PrequalConfig::default()), &[]);
         let client = world.client();
@@ -452,7 +501,7 @@ fn prequal_counts_reports_that_do_not_say_what_it_asks_for() {
         for _ in 0..20 {
             call(&mut world, client, &[]);
         }
-        let counted = |outcome| world.telemetry.snapshot().event(Event::LoadReport(outcome));
+        let counted = |outcome| world.telemetry.snapshot().cluster_event(ClusterEvent::LoadReport(outcome));
         let of_all: u64 = LoadReported::ALL.iter().map(|outcome| counted(*outcome)).sum();
         assert_eq!((counted(outcome), of_all), (20, 20), "{text:.20}");
         assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 20]);
@@ -469,7 +518,7 @@ fn prequal_by_its_own_knowledge_looks_at_no_report() {
         call(&mut world, client, &[]);
     }
     assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 100]);
-    let counted = |outcome| world.telemetry.snapshot().event(Event::LoadReport(outcome));
+    let counted = |outcome| world.telemetry.snapshot().cluster_event(ClusterEvent::LoadReport(outcome));
     assert_eq!(LoadReported::ALL.iter().map(|outcome| counted(*outcome)).sum::<u64>(), 0);
 }
 

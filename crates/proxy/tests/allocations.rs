@@ -133,6 +133,7 @@ impl World {
             generation: 1,
             listeners: vec![Arc::new(listener)],
             clusters: vec![Arc::new(cluster)],
+            ..Snapshot::default()
         });
         let config = WorkerConfig { index: 0, count: 1, seed: 7 };
         let mut worker = Worker::new(config, &snapshot, NOW);
@@ -210,15 +211,8 @@ fn a_call_whose_metadata_is_changed_allocates_nothing_either() {
     let change =
         || MetadataChange::default().set("x-served-by", "edge").add("x-tag", "blue").remove("x-debug");
     let rewrite = Rewrite { request: change(), response: change(), trailers: change() };
-    let route = Route {
-        name: "test".into(),
-        conditions: RouteMatch::default(),
-        destination: Split::to(0),
-        timeout: None,
-        retry: None,
-        hedge: None,
-        actions: Some(Arc::new(RouteActions { rewrite, ..RouteActions::default() })),
-    };
+    let actions = Some(Arc::new(RouteActions { rewrite, ..RouteActions::default() }));
+    let route = Route { actions, ..Route::new("test", Split::to(0)) };
     allocates_nothing_in_steady_state(World::with_routes(RouteTable::new(vec![route])));
 }
 

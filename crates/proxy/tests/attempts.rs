@@ -15,7 +15,7 @@ use evenkeel_proxy::worker::mirror::Mirror;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::route::{Route, RouteActions, RouteTable};
 use evenkeel_proxy::worker::snapshot::{Listener, RetryGates, RetrySettings};
-use evenkeel_telemetry::{Event, RetryDenied, TransparentRetry};
+use evenkeel_telemetry::{ClusterEvent, RetryDenied, TransparentRetry};
 
 use self::peers::{End, LARGE, World};
 
@@ -88,7 +88,10 @@ fn what_is_kept_for_another_attempt_does_not_grow_with_each() {
         world.turns(60);
     }
     assert_eq!((world.peer(client).ends.clone(), attempts), (vec![End::Status(Code::Unavailable)], 2));
-    assert_eq!(world.telemetry.snapshot().event(Event::RetryDenied(RetryDenied::RequestTooLarge)), 1);
+    assert_eq!(
+        world.telemetry.snapshot().cluster_event(ClusterEvent::RetryDenied(RetryDenied::RequestTooLarge)),
+        1
+    );
 }
 
 #[test]
@@ -104,8 +107,8 @@ fn a_stream_that_is_refused_behind_its_headers_was_processed() {
     world.turns(20);
     assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)]);
     assert_eq!(world.peer(backend).begun.len(), 1);
-    let refused = Event::TransparentRetry(TransparentRetry::RefusedStream);
-    assert_eq!(world.telemetry.snapshot().event(refused), 0);
+    let refused = ClusterEvent::TransparentRetry(TransparentRetry::RefusedStream);
+    assert_eq!(world.telemetry.snapshot().cluster_event(refused), 0);
 }
 
 #[test]

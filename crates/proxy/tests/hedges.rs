@@ -17,7 +17,7 @@ use evenkeel_proxy::worker::TransportEnd;
 use evenkeel_proxy::worker::limit::ClusterLimits;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::snapshot::{HedgeSettings, RetryGates};
-use evenkeel_telemetry::{Ejected, Event, Hedged, RetryDenied};
+use evenkeel_telemetry::{ClusterEvent, Ejected, Hedged, RetryDenied};
 
 use self::peers::{End, World};
 
@@ -54,8 +54,8 @@ fn served(world: &World) -> Vec<usize> {
     served
 }
 
-fn counted(world: &World, event: Event) -> u64 {
-    world.telemetry.snapshot().event(event)
+fn counted(world: &World, event: ClusterEvent) -> u64 {
+    world.telemetry.snapshot().cluster_event(event)
 }
 
 /// Streams that are open at the backends.
@@ -76,7 +76,7 @@ fn a_call_that_is_answered_in_time_has_one_attempt() {
     world.call(client, b'S', 10);
     world.turns(100);
     assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
-    assert_eq!((served(&world), counted(&world, Event::Hedged(Hedged::Sent))), (vec![0, 0, 1], 0));
+    assert_eq!((served(&world), counted(&world, ClusterEvent::Hedged(Hedged::Sent))), (vec![0, 0, 1], 0));
     nothing_is_left(&mut world);
 }
 
@@ -114,7 +114,7 @@ fn the_first_answer_counts_and_the_other_attempts_are_cancelled() {
     world.turns(20);
     assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
     assert_eq!(world.peer(first).ends, [End::Reset(ErrorCode::CANCEL)]);
-    assert_eq!(counted(&world, Event::Hedged(Hedged::Won)), 1);
+    assert_eq!(counted(&world, ClusterEvent::Hedged(Hedged::Won)), 1);
     nothing_is_left(&mut world);
 }
 
@@ -134,7 +134,7 @@ fn the_first_attempt_may_still_win() {
     peer.answer(now, stream);
     world.turns(3);
     assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
-    assert_eq!(counted(&world, Event::Hedged(Hedged::Won)), 0);
+    assert_eq!(counted(&world, ClusterEvent::Hedged(Hedged::Won)), 0);
     let resets = |world: &World, at: usize| world.peers[&at].1.ends.clone();
     let other = *world.backends.iter().find(|backend| **backend != first).unwrap();
     assert_eq!((resets(&world, first), resets(&world, other)), (vec![], vec![End::Reset(ErrorCode::CANCEL)]));
@@ -149,8 +149,47 @@ fn a_status_that_is_not_fatal_sends_the_next_attempt_at_once() {
     world.turns(8);
     assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)]);
     assert_eq!(served(&world), [1, 1, 1]);
-    assert_eq!(counted(&world, Event::RetryDenied(RetryDenied::AttemptsUsed)), 1);
+    assert_eq!(counted(&world, ClusterEvent::RetryDenied(RetryDenied::AttemptsUsed)), 1);
     nothing_is_left(&mut world);
+}
+
+#[test]
+fn a_later_attempt_avoids_every_endpoint_that_failed_while_others_ran() {
+    let budget = RetryBudgetConfig { min_concurrency: 100, ..RetryBudgetConfig::default() };
+    let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 3, |cluster, route| {
+        cluster.policy = Policy::Random;
+        cluster.gates = Arc::new(RetryGates { budget: RetryBudget::new(budget), throttle: None });
+        route.hedge = Some(Arc::new(HedgeSettings { policy: policy() }));
+    });
+    let client = world.client();
+    // Whether an endpoint is avoided shows by many calls: which of several a call gets is drawn.
+    for calls in 1..=20 {
+        each_backend(&mut world, |peer| {
+            peer.is_silent = true;
+            peer.begun.clear();
+        });
+        world.call(client, b'S', 10);
+        world.turns(30);
+        // Both that run fail, one after the other, and neither lets the third be sent at once.
+        each_backend(&mut world, |peer| {
+            peer.is_silent = false;
+            peer.fails_with = Some((Code::Unavailable, vec![("grpc-retry-pushback-ms", "30")]));
+        });
+        for backend in world.backends.clone() {
+            let now = world.now;
+            let peer = world.peer(backend);
+            for stream in core::mem::take(&mut peer.begun) {
+                peer.served -= 1; // It was counted when it came.
+                peer.answer(now, stream);
+            }
+            world.turns(2);
+        }
+        each_backend(&mut world, |peer| peer.fails_with = None);
+        world.turns(60);
+        assert_eq!(served(&world), [calls; 3], "each has one attempt of each call");
+        assert_eq!(world.peer(client).ends, vec![End::Status(Code::Ok); calls]);
+        assert_eq!((world.worker.call_count(), world.in_flight()), (0, 0));
+    }
 }
 
 #[test]
@@ -250,7 +289,7 @@ fn a_lone_endpoint_is_not_asked_twice_and_without_a_delay_the_search_for_another
     world.call(client, b'S', 10);
     world.turns(51);
     assert_eq!(served(&world), [1]);
-    let looks = counted(&world, Event::Hedged(Hedged::NoEndpoint));
+    let looks = counted(&world, ClusterEvent::Hedged(Hedged::NoEndpoint));
     assert!((8..=11).contains(&looks), "{looks} in 50 ms");
 }
 
@@ -292,7 +331,7 @@ fn a_backend_that_reads_nothing_costs_its_calls_a_delay_and_their_clients_no_cre
     world.turns(200);
     assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 60]);
     assert!(world.peer(stuck).served < 30, "not all of them could be sent whole");
-    assert!(counted(&world, Event::Hedged(Hedged::Won)) >= 30);
+    assert!(counted(&world, ClusterEvent::Hedged(Hedged::Won)) >= 30);
     assert_eq!((world.worker.call_count(), world.in_flight()), (0, 0));
     // All of the client's credit is back: a window full of calls gets through at once.
     for _ in 0..17 {
@@ -349,7 +388,7 @@ fn a_trial_that_a_hedge_overtakes_has_failed() {
         world.call(client, b'S', 10);
         world.turns(3);
     }
-    assert_eq!(counted(&world, Event::OutlierEjected(Ejected::ConsecutiveFailures)), 1);
+    assert_eq!(counted(&world, ClusterEvent::OutlierEjected(Ejected::ConsecutiveFailures)), 1);
     (world.peer(broken).fails_with, world.peer(broken).is_silent) = (None, true);
     let asked = world.peer(broken).served;
     for (pause, ejections) in [(34, 1), (67, 2)] {
@@ -359,7 +398,7 @@ fn a_trial_that_a_hedge_overtakes_has_failed() {
             world.turns(30);
         }
         assert_eq!(world.peer(broken).served, asked + ejections, "one call tried it");
-        assert_eq!(counted(&world, Event::OutlierEjected(Ejected::TrialFailed)), ejections as u64);
+        assert_eq!(counted(&world, ClusterEvent::OutlierEjected(Ejected::TrialFailed)), ejections as u64);
     }
     nothing_is_left(&mut world);
 }
@@ -415,7 +454,11 @@ fn the_deadline_is_the_failure_of_all_attempts_that_run() {
             world.peer(client).cancel(stream);
         }
         world.turns(5);
-        assert_eq!(counted(&world, Event::OutlierEjected(Ejected::ConsecutiveFailures)), 2, "{cancels}");
+        assert_eq!(
+            counted(&world, ClusterEvent::OutlierEjected(Ejected::ConsecutiveFailures)),
+            2,
+            "{cancels}"
+        );
         nothing_is_left(&mut world);
     }
 }
@@ -478,7 +521,7 @@ fn a_backend_that_forbids_further_attempts_ends_the_sending_although_others_run(
     assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)]);
     // The first one is counted again with its late answer.
     assert_eq!(
-        (served(&world), counted(&world, Event::RetryDenied(RetryDenied::Pushback))),
+        (served(&world), counted(&world, ClusterEvent::RetryDenied(RetryDenied::Pushback))),
         (vec![0, 0, 1, 2], 1)
     );
     assert_eq!((world.worker.call_count(), world.in_flight()), (0, 0));
@@ -539,8 +582,10 @@ fn a_bound_of_retries_counts_each_further_attempt_that_runs() {
 
 #[test]
 fn a_bound_of_retries_holds_for_hedges_that_follow_a_failure() {
-    for (of_cluster, attempts, denied) in [(0, 1, 1), (1, 5, 0)] {
-        let (mut world, client, breaker) = world_with_bound(Duration::from_secs(60), of_cluster, None);
+    for (of_cluster, of_endpoint, attempts, denied, followed) in
+        [(0, None, 1, 1, 0), (1, None, 5, 0, 4), (9, Some(0), 1, 1, 1)]
+    {
+        let (mut world, client, breaker) = world_with_bound(Duration::from_secs(60), of_cluster, of_endpoint);
         each_backend(&mut world, |peer| {
             peer.fails_with = Some((Code::Unavailable, vec![("x-cause", "broken")]));
         });
@@ -549,8 +594,8 @@ fn a_bound_of_retries_holds_for_hedges_that_follow_a_failure() {
         assert_eq!(served(&world).iter().sum::<usize>(), attempts, "at most {of_cluster} at a time");
         assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)]);
         assert!(world.peer(client).ended_with.contains(&("x-cause".into(), "broken".into())));
-        assert_eq!(counted(&world, Event::RetryDenied(RetryDenied::BreakerOpen)), denied);
-        assert_eq!(counted(&world, Event::Hedged(Hedged::AfterFailure)), attempts as u64 - 1);
+        assert_eq!(counted(&world, ClusterEvent::RetryDenied(RetryDenied::BreakerOpen)), denied);
+        assert_eq!(counted(&world, ClusterEvent::Hedged(Hedged::AfterFailure)), followed);
         nothing_is_left(&mut world);
         assert_eq!(breaker.used(Resource::Retries), 0);
     }
@@ -576,7 +621,7 @@ fn a_call_whose_next_attempt_is_refused_when_it_is_due_ends_with_its_last_answer
     for (name, value) in said {
         assert!(world.peer(client).ended_with.contains(&(name.into(), value.into())), "{name}");
     }
-    assert_eq!(counted(&world, Event::RetryDenied(RetryDenied::OverBudget)), 1);
+    assert_eq!(counted(&world, ClusterEvent::RetryDenied(RetryDenied::OverBudget)), 1);
     // Those of a call that its client gives up meanwhile are let go too.
     let now = world.now;
     let peer = world.peer(client);

@@ -23,7 +23,7 @@ use evenkeel_proxy::worker::limit::rate::{ClientRateLimit, RouteRateLimit};
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::route::{Route, RouteActions, Split, Versions};
 use evenkeel_proxy::worker::snapshot::{Cluster, RetrySettings};
-use evenkeel_telemetry::{Event, Limited, RetryDenied};
+use evenkeel_telemetry::{ClusterEvent, Limited, RetryDenied};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -80,8 +80,8 @@ fn waiting(world: &World) -> Vec<(String, u64)> {
     clusters.iter().map(|cluster| (cluster.name.to_string(), cluster.pending)).collect()
 }
 
-fn counted(world: &World, event: Event) -> u64 {
-    world.telemetry.snapshot().event(event)
+fn counted(world: &World, event: ClusterEvent) -> u64 {
+    world.telemetry.snapshot().cluster_event(event)
 }
 
 /// A call with these fields and a small message.
@@ -125,7 +125,7 @@ fn two_workers_together_send_as_many_attempts_as_the_bound_and_not_one_more() {
     for (world, client) in &mut worlds {
         world.turns(2);
         assert_eq!(world.peer(*client).ends, [UNAVAILABLE; 15]);
-        assert_eq!(counted(world, Event::Limited(Limited::MaxRequests)), 15);
+        assert_eq!(counted(world, ClusterEvent::Limited(Limited::MaxRequests)), 15);
         let message = ended_with(world, *client, "grpc-message").unwrap();
         assert_eq!(message, "upstream overflow: max_requests: cluster test");
         world.close_clients();
@@ -151,7 +151,7 @@ fn an_endpoint_whose_breaker_is_open_is_passed_over_until_all_are() {
     world.turns(3);
     assert_eq!(served(&world), [2; 3]);
     assert_eq!(world.peer(client).ends, [UNAVAILABLE; 4]);
-    assert_eq!(counted(&world, Event::Limited(Limited::Endpoint)), 4);
+    assert_eq!(counted(&world, ClusterEvent::Limited(Limited::Endpoint)), 4);
     // One that is given up makes room for one.
     world.peer(client).cancel(streams[0]);
     world.turns(3);
@@ -203,7 +203,7 @@ fn a_call_that_could_not_end_in_time_is_told_at_once_and_when_to_come_again() {
     call_with(&mut world, client, &[("grpc-timeout", "20m")]);
     call_with(&mut world, client, &[("grpc-timeout", "10S")]);
     world.turns(3);
-    assert_eq!(counted(&world, Event::Limited(Limited::DeadlineUnreachable)), 1);
+    assert_eq!(counted(&world, ClusterEvent::Limited(Limited::DeadlineUnreachable)), 1);
     let ends = world.peer(client).ends.clone();
     assert!(ends.contains(&EXHAUSTED), "{ends:?}");
     world.turns(400);
@@ -226,7 +226,7 @@ fn the_cluster_s_bound_of_waiting_calls_holds_and_is_given_back_when_clients_lea
     assert_eq!(world.peer(client).ends, [UNAVAILABLE; 2]);
     assert_eq!((breaker.used(Resource::Pending), world.worker.usage().pending), (3, 3));
     assert_eq!(waiting(&world), [("test".to_owned(), 3)]);
-    assert_eq!(counted(&world, Event::Limited(Limited::MaxPending)), 2);
+    assert_eq!(counted(&world, ClusterEvent::Limited(Limited::MaxPending)), 2);
     for stream in &streams[1..4] {
         world.peer(client).cancel(*stream);
     }
@@ -267,7 +267,7 @@ fn where_calls_do_not_wait_the_limit_refuses_them_with_pushback() {
     world.call(client, b'S', 10);
     world.turns(3);
     assert_eq!(world.peer(client).ends, [EXHAUSTED]);
-    assert_eq!(counted(&world, Event::Limited(Limited::Concurrency)), 1);
+    assert_eq!(counted(&world, ClusterEvent::Limited(Limited::Concurrency)), 1);
     let pushback: u64 = ended_with(&mut world, client, "grpc-retry-pushback-ms").unwrap().parse().unwrap();
     assert!((100..=200).contains(&pushback), "{pushback} ms, of windows of 100 ms");
 }
@@ -311,9 +311,63 @@ fn a_bound_of_retries_lets_no_more_of_them_begin() {
         world.call(client, b'S', 10);
         world.turns(30);
         assert_eq!(served(&world), [attempts]);
-        let denied = counted(&world, Event::RetryDenied(RetryDenied::BreakerOpen));
+        let denied = counted(&world, ClusterEvent::RetryDenied(RetryDenied::BreakerOpen));
         assert_eq!(denied, u64::from(max_retries == 0));
         assert_eq!(breaker.used(Resource::Retries), 0);
+    }
+}
+
+#[test]
+fn a_retry_passes_over_endpoints_that_take_none_and_the_call_ends_as_its_attempt_did_if_all_do_so() {
+    let policy = RetryPolicy {
+        initial_backoff: MS,
+        retry_on: RetryOn::statuses(CodeSet::of(&[Code::Unavailable])),
+        ..RetryPolicy::default()
+    };
+    for (bounds, expected, late) in [
+        ([0, 1], [1, 0, 1], false),
+        ([1, 0], [1, 1, 0], true),
+        ([0, 0], [1, 0, 0], false),
+        ([0, 0], [1, 0, 0], true),
+    ] {
+        let mut endpoints = Vec::new();
+        let (mut world, client) = world(3, |cluster, route| {
+            cluster.limits = Some(Arc::new(breakers(BreakerLimits::default())));
+            route.retry = Some(Arc::new(RetrySettings { policy, is_idempotent: false }));
+            endpoints = cluster.endpoints.as_ref().unwrap().endpoints().to_vec();
+            for (endpoint, max_retries) in endpoints[1..].iter().zip(bounds) {
+                let limits = BreakerLimits { max_retries: Some(max_retries), ..BreakerLimits::default() };
+                endpoint.breaker().set_limits(&limits);
+            }
+        });
+        let failing = world.backends[0];
+        world.peer(failing).fails_with = Some((Code::Unavailable, vec![("x-cause", "disk")]));
+        world.peer(failing).fails_late = late;
+        let mut before = served(&world);
+        // The rotation begins anywhere, and has been everywhere after three calls.
+        while served(&world)[0] == 0 {
+            before = served(&world);
+            assert!(before.iter().sum::<usize>() < 3);
+            world.peer(client).ends.clear();
+            world.call(client, b'S', 10);
+            world.turns(10);
+        }
+        let since: Vec<usize> = served(&world).iter().zip(before).map(|(now, before)| now - before).collect();
+        assert_eq!(since, expected, "{bounds:?}");
+        let is_refused = bounds == [0, 0];
+        assert_eq!(world.peer(client).ends, [if is_refused { UNAVAILABLE } else { OK }]);
+        assert_eq!(counted(&world, ClusterEvent::Limited(Limited::Endpoint)), u64::from(is_refused));
+        if is_refused {
+            assert_eq!(
+                ended_with(&mut world, client, "x-cause").as_deref(),
+                Some("disk"),
+                "the backend's own"
+            );
+            assert_eq!(ended_with(&mut world, client, "grpc-message"), None, "and nothing of the proxy's");
+        }
+        let denied = counted(&world, ClusterEvent::RetryDenied(RetryDenied::BreakerOpen));
+        assert_eq!(denied, u64::from(is_refused));
+        assert!(endpoints.iter().all(|endpoint| endpoint.breaker().used(Resource::Retries) == 0));
     }
 }
 
@@ -404,7 +458,7 @@ fn a_route_lets_a_burst_through_then_its_rate_and_says_when_to_come_again() {
     world.turns(3);
     let ends = &world.peer(client).ends;
     assert_eq!(ends.iter().filter(|end| **end == EXHAUSTED).count(), 3, "{ends:?}");
-    assert_eq!((served(&world), counted(&world, Event::Limited(Limited::RouteRate))), (vec![5], 3));
+    assert_eq!((served(&world), counted(&world, ClusterEvent::Limited(Limited::RouteRate))), (vec![5], 3));
     let pushback: u64 =
         ended_with(&mut world, client, "grpc-retry-pushback-ms").map_or(100, |ms| ms.parse().unwrap());
     assert!((98..=200).contains(&pushback), "{pushback} ms");
@@ -429,8 +483,8 @@ fn each_client_has_its_own_rate_and_takes_nothing_from_the_others() {
         }
     }
     world.turns(3);
-    assert_eq!((served(&world), counted(&world, Event::Limited(Limited::ClientRate))), (vec![9], 17));
-    assert_eq!(counted(&world, Event::Limited(Limited::RouteRate)), 0);
+    assert_eq!((served(&world), counted(&world, ClusterEvent::Limited(Limited::ClientRate))), (vec![9], 17));
+    assert_eq!(counted(&world, ClusterEvent::Limited(Limited::RouteRate)), 0);
 }
 
 #[test]

@@ -5,12 +5,14 @@ mod peers;
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::health_check::{HealthStatus, UnhealthyReason};
 use evenkeel_balance::outlier::{OutlierChange, OutlierConfig, OutlierDetector};
+use evenkeel_balance::{EndpointSpec, PanicMode, SpreadConfig};
 use evenkeel_grpc::Code;
 use evenkeel_http2::Limits;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::{EndpointChange, TransportEnd};
-use evenkeel_telemetry::{Ejected, Event, ResponseFlag};
+use evenkeel_telemetry::{ClusterEvent, Ejected, ResponseFlag};
 
 use self::peers::{End, World};
 
@@ -53,20 +55,20 @@ fn a_backend_that_fails_every_call_gets_a_handful_of_a_thousand_and_its_share_wh
     let EndpointChange { cluster, endpoint, change } = world.worker.poll_endpoint_change().unwrap();
     assert_eq!((&*cluster, &*endpoint), ("test", "127.0.0.1:2"));
     assert!(matches!(change, OutlierChange::Ejected { .. }));
-    let counted = |world: &World, event| world.telemetry.snapshot().event(event);
-    assert_eq!(counted(&world, Event::OutlierEjected(Ejected::ConsecutiveFailures)), 1);
+    let counted = |world: &World, event| world.telemetry.snapshot().cluster_event(event);
+    assert_eq!(counted(&world, ClusterEvent::OutlierEjected(Ejected::ConsecutiveFailures)), 1);
 
     world.now += Duration::from_secs(34);
     load(&mut world, client, 100);
     assert_eq!(served(&world)[1], hits + 1, "one call tried it");
-    assert_eq!(counted(&world, Event::OutlierEjected(Ejected::TrialFailed)), 1);
+    assert_eq!(counted(&world, ClusterEvent::OutlierEjected(Ejected::TrialFailed)), 1);
 
     world.peer(broken).fails_with = None;
     world.now += Duration::from_secs(67);
     load(&mut world, client, 100);
     let share = served(&world)[1] - hits - 1;
     assert!((280..=334).contains(&share), "{share} of 1000");
-    assert_eq!(counted(&world, Event::OutlierReturned), 1);
+    assert_eq!(counted(&world, ClusterEvent::OutlierReturned), 1);
 }
 
 #[test]
@@ -144,10 +146,10 @@ fn a_client_that_cancels_at_its_deadline_has_waited_for_the_backend() {
             }
             world.turn();
         }
-        let counted = |event| world.telemetry.snapshot().event(event);
-        let ejected = counted(Event::OutlierEjected(Ejected::ConsecutiveFailures));
-        let late = counted(Event::LocalReply(ResponseFlag::UpstreamTimeout));
-        let cancelled = counted(Event::LocalReply(ResponseFlag::DownstreamReset));
+        let counted = |event| world.telemetry.snapshot().cluster_event(event);
+        let ejected = counted(ClusterEvent::OutlierEjected(Ejected::ConsecutiveFailures));
+        let late = counted(ClusterEvent::LocalReply(ResponseFlag::UpstreamTimeout));
+        let cancelled = counted(ClusterEvent::LocalReply(ResponseFlag::DownstreamReset));
         let expected = if is_deadline { (1, 24, 0) } else { (0, 0, 24) };
         assert_eq!((ejected, late, cancelled), expected, "after {after} ms of 200");
         assert_eq!((world.worker.call_count(), world.in_flight()), (0, 0));
@@ -175,8 +177,8 @@ fn an_ejected_backend_that_is_the_last_serves_and_is_back_after_three_trials() {
     let [last, other] = world.backends[..] else { panic!("there are two") };
     world.peer(last).fails_with = Some((Code::Unavailable, Vec::new()));
     load(&mut world, client, 3);
-    let counted = |world: &World, event| world.telemetry.snapshot().event(event);
-    assert_eq!(counted(&world, Event::OutlierEjected(Ejected::ConsecutiveFailures)), 1);
+    let counted = |world: &World, event| world.telemetry.snapshot().cluster_event(event);
+    assert_eq!(counted(&world, ClusterEvent::OutlierEjected(Ejected::ConsecutiveFailures)), 1);
     world.peer(last).fails_with = None;
     let lost = world.peers[&other].0;
     world.refused.push(2);
@@ -187,7 +189,34 @@ fn an_ejected_backend_that_is_the_last_serves_and_is_back_after_three_trials() {
     for returned in [0, 0, 1] {
         world.call(client, b'S', 10);
         world.turns(3);
-        assert_eq!(counted(&world, Event::OutlierReturned), returned);
+        assert_eq!(counted(&world, ClusterEvent::OutlierReturned), returned);
     }
     assert_eq!(world.peer(last).served, served + 3);
+}
+
+/// Its calls have no end at an endpoint, where changes are looked for else.
+#[test]
+fn a_panic_whose_calls_fail_is_told_with_the_first_of_them() {
+    let mut listed = None;
+    let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 3, |cluster, _| {
+        let spread =
+            SpreadConfig { panic: PanicMode { threshold: 50, fails: true }, ..SpreadConfig::default() };
+        let before = cluster.endpoints.take().unwrap();
+        let specs = before.endpoints().iter().map(|one| EndpointSpec::from((one.address().clone(), 1)));
+        let specs: Vec<EndpointSpec> = specs.collect();
+        cluster.endpoints = Some(Arc::new(before.followed_by(&specs, &Arc::new(spread))));
+        listed.clone_from(&cluster.endpoints);
+    });
+    let client = world.client();
+    let unhealthy = HealthStatus::Unhealthy(UnhealthyReason::NotServing);
+    for endpoint in &listed.unwrap().endpoints()[..2] {
+        endpoint.note_health(unhealthy, world.now);
+    }
+    world.call(client, 0, 1);
+    world.turns(3);
+    assert_eq!(served(&world), [0; 3]);
+    assert_eq!(world.telemetry.snapshot().cluster_event(ClusterEvent::PanicBegan), 1);
+    let told = world.worker.poll_panic().unwrap();
+    assert_eq!((told.change.available, told.change.total, told.change.fails), (1, 3, true));
+    assert_eq!(world.worker.poll_panic(), None);
 }

@@ -10,7 +10,7 @@ use evenkeel_grpc::Code;
 use evenkeel_http2::Limits;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::snapshot::{RetryGates, RetrySettings};
-use evenkeel_telemetry::{Event, RetryDenied, RetryReason};
+use evenkeel_telemetry::{ClusterEvent, RetryDenied, RetryReason};
 
 use self::peers::{End, World};
 
@@ -51,8 +51,8 @@ fn served(world: &World) -> Vec<usize> {
     world.backends.iter().map(|backend| world.peers[backend].1.served).collect()
 }
 
-fn counted(world: &World, event: Event) -> u64 {
-    world.telemetry.snapshot().event(event)
+fn counted(world: &World, event: ClusterEvent) -> u64 {
+    world.telemetry.snapshot().cluster_event(event)
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_call_whose_status_is_retried_succeeds_at_another_endpoint() {
     assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 10]);
     let [failed, answered] = served(&world)[..] else { panic!("there are two") };
     assert!(failed >= 5 && answered == 10, "{failed} and {answered}");
-    assert_eq!(counted(&world, Event::Retry(RetryReason::Status)), failed as u64);
+    assert_eq!(counted(&world, ClusterEvent::Retry(RetryReason::Status)), failed as u64);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn attempts_end_at_the_policys_number_and_say_how_many_there_were_before() {
     assert_eq!(previous(&mut world).as_deref(), Some("2"));
     assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)]);
     assert_eq!(served(&world), [3]);
-    assert_eq!(counted(&world, Event::RetryDenied(RetryDenied::AttemptsUsed)), 1);
+    assert_eq!(counted(&world, ClusterEvent::RetryDenied(RetryDenied::AttemptsUsed)), 1);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_budget_bounds_the_retries_of_a_cluster_where_everything_fails() {
     assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable); 500]);
     let attempts = served(&world).iter().sum::<usize>();
     assert!((510..=600).contains(&attempts), "{attempts} attempts for 500 calls");
-    assert!(counted(&world, Event::RetryDenied(RetryDenied::OverBudget)) > 300);
+    assert!(counted(&world, ClusterEvent::RetryDenied(RetryDenied::OverBudget)) > 300);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn an_attempt_that_takes_too_long_is_given_up_for_another() {
     assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
     world.turns(30);
     assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 2]);
-    assert_eq!(counted(&world, Event::Retry(RetryReason::AttemptTimeout)), 1);
+    assert_eq!(counted(&world, ClusterEvent::Retry(RetryReason::AttemptTimeout)), 1);
     assert_eq!(world.worker.call_count(), 0);
 }
 
@@ -185,7 +185,7 @@ fn an_attempt_is_timed_from_the_end_of_its_request() {
         world.turns(20);
     }
     assert_eq!(
-        (world.peer(client).ends.len(), counted(&world, Event::Retry(RetryReason::AttemptTimeout))),
+        (world.peer(client).ends.len(), counted(&world, ClusterEvent::Retry(RetryReason::AttemptTimeout))),
         (0, 0)
     );
     for backend in world.backends.clone() {
@@ -197,7 +197,10 @@ fn an_attempt_is_timed_from_the_end_of_its_request() {
     assert_eq!(served(&world).iter().sum::<usize>(), 1);
     // The rest of its time, and a backoff of 12 ms at most.
     world.turns(20);
-    assert_eq!((served(&world), counted(&world, Event::Retry(RetryReason::AttemptTimeout))), (vec![1, 1], 1));
+    assert_eq!(
+        (served(&world), counted(&world, ClusterEvent::Retry(RetryReason::AttemptTimeout))),
+        (vec![1, 1], 1)
+    );
 }
 
 #[test]

@@ -19,7 +19,7 @@ use evenkeel_proxy::worker::route::{Route, RouteActions, RouteTable};
 use evenkeel_proxy::worker::snapshot::{Listener, MaxAge};
 use evenkeel_proxy::worker::{Action, TransportEnd};
 
-use evenkeel_telemetry::{Event as Counted, Injected, Mirrored, ResponseFlag};
+use evenkeel_telemetry::{ClusterEvent, Injected, Mirrored, ResponseFlag, RouteEvent, RouteTelemetry};
 
 use peers::{End, World};
 
@@ -282,17 +282,27 @@ fn calls_that_are_left_when_the_grace_is_over_end_as_unavailable() {
     let length = until_ended(&mut world, client);
     assert!(length > Duration::from_millis(9_900) && length < Duration::from_millis(10_150), "{length:?}");
     assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)]);
+    let text = values(&world.peer(client).ended_with, "grpc-message").concat();
+    assert!(text.contains("max_connection_age"), "not the backend's fault: {text}");
     world.now += Duration::from_secs(10);
     world.turns(3);
     assert!(world.peer(client).closed);
 }
 
 fn faulty(fault: Fault) -> World {
-    world(RouteActions { fault: Some(fault), ..RouteActions::default() })
+    counting(fault).0
 }
 
-fn counted(world: &World, event: Counted) -> u64 {
-    world.telemetry.snapshot().event(event)
+/// A world whose route injects faults, and where they are counted.
+fn counting(fault: Fault) -> (World, Arc<RouteTelemetry>) {
+    let counts = Arc::<RouteTelemetry>::default();
+    let actions =
+        RouteActions { fault: Some(fault), counts: Some(Arc::clone(&counts)), ..RouteActions::default() };
+    (world(actions), counts)
+}
+
+fn counted(world: &World, event: ClusterEvent) -> u64 {
+    world.telemetry.snapshot().cluster_event(event)
 }
 
 /// Makes a unary call with these fields.
@@ -304,7 +314,7 @@ fn call_with(world: &mut World, client: usize, fields: &[(&str, &str)]) {
 
 #[test]
 fn a_part_of_the_calls_is_answered_with_an_error() {
-    let mut world = faulty(Fault { abort: Some((Code::Aborted, 250_000)), ..Fault::default() });
+    let (mut world, counts) = counting(Fault { abort: Some((Code::Aborted, 250_000)), ..Fault::default() });
     let client = world.client();
     let count = 2000;
     for _ in 0..count / 10 {
@@ -316,8 +326,8 @@ fn a_part_of_the_calls_is_answered_with_an_error() {
     let errors = ends.iter().filter(aborted).count();
     assert_eq!(ends.len(), count);
     assert!((450..=550).contains(&errors), "{errors} of {count}");
-    assert_eq!(counted(&world, Counted::FaultInjected(Injected::Abort)), errors as u64);
-    assert_eq!(counted(&world, Counted::LocalReply(ResponseFlag::FaultInjected)), errors as u64);
+    assert_eq!(counts.get(RouteEvent::FaultInjected(Injected::Abort)), errors as u64);
+    assert_eq!(counted(&world, ClusterEvent::LocalReply(ResponseFlag::FaultInjected)), errors as u64);
     let backend = world.backend;
     assert_eq!(world.peer(backend).begun.len(), count - errors, "the backend sees the others only");
     world.close_clients();
@@ -325,7 +335,8 @@ fn a_part_of_the_calls_is_answered_with_an_error() {
 
 #[test]
 fn a_call_is_delayed_before_it_goes_to_the_backend() {
-    let mut world = faulty(Fault { delay: Some((Duration::from_secs(2), 1_000_000)), ..Fault::default() });
+    let (mut world, counts) =
+        counting(Fault { delay: Some((Duration::from_secs(2), 1_000_000)), ..Fault::default() });
     let client = world.client();
     let backend = world.backend;
     world.call(client, b'a', 50_000);
@@ -336,8 +347,8 @@ fn a_call_is_delayed_before_it_goes_to_the_backend() {
     world.now += Duration::from_millis(10);
     world.turns(5);
     assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
-    assert_eq!(counted(&world, Counted::FaultInjected(Injected::Delay)), 1);
-    assert_eq!(counted(&world, Counted::FaultInjected(Injected::Abort)), 0);
+    assert_eq!(counts.get(RouteEvent::FaultInjected(Injected::Delay)), 1);
+    assert_eq!(counts.get(RouteEvent::FaultInjected(Injected::Abort)), 0);
     world.close_clients();
 }
 
@@ -424,7 +435,7 @@ fn close_all(world: &mut World) {
 }
 
 fn mirrored(world: &World, outcome: Mirrored) -> u64 {
-    counted(world, Counted::Mirrored(outcome))
+    counted(world, ClusterEvent::Mirrored(outcome))
 }
 
 #[test]

@@ -46,6 +46,7 @@ pub(crate) fn quiet(world: &mut World) {
         checks.settled(&mut world.net);
     }
     counts(world);
+    world.judge_bounds_at_end();
     windows(world);
 }
 
@@ -132,4 +133,5 @@ pub(crate) fn nothing_left(world: &mut World) {
             format!("the worker has nothing to do, but holds {usage:?}, {references} references not its own")
         });
     }
+    world.judge_connections_at_end();
 }

@@ -15,7 +15,7 @@ use evenkeel_balance::Address;
 use evenkeel_http2::Violation;
 use evenkeel_proxy::worker::snapshot::Snapshot;
 use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, TransportEnd, Worker, WorkerConfig};
-use evenkeel_telemetry::{Event as Counted, Hedged, Options, RetryReason, Telemetry, TransparentRetry};
+use evenkeel_telemetry::{Options, Telemetry};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
@@ -38,6 +38,10 @@ const TURNS_AT_ONCE_MAX: usize = 500;
 
 /// The time between two turns of a worker that has more to do at once.
 const BUSY_TURN: Duration = Duration::from_micros(1);
+
+/// A read may be as large as this part of the frame that lies there already. What is left over is copied with each read: a
+/// frame of 16 KiB in pieces of 8 bytes costs as much as a thousand calls, and shows no more than its first ones.
+const LEFTOVER_SHARE: usize = 8;
 
 /// The driver's receive buffer.
 const READ_BYTES: usize = 256 * 1024;
@@ -179,15 +183,6 @@ impl Driver {
         self.failed_dials.clear();
     }
 
-    /// Whether any call was tried more than once so far.
-    pub(crate) fn has_repeated_calls(&self) -> bool {
-        let counted = self.telemetry.snapshot();
-        let transparent = TransparentRetry::ALL.iter().map(|reason| Counted::TransparentRetry(*reason));
-        let by_policy = RetryReason::ALL.iter().map(|reason| Counted::Retry(*reason));
-        let hedged = Hedged::ALL.iter().map(|outcome| Counted::Hedged(*outcome));
-        transparent.chain(by_policy).chain(hedged).any(|event| counted.event(event) > 0)
-    }
-
     /// The operator does something to the worker.
     pub(crate) fn command(&mut self, net: &mut Net, command: impl FnOnce(&mut Worker, Duration)) {
         command(&mut self.worker, net.now);
@@ -238,7 +233,7 @@ impl Driver {
         while self.worker.poll_lost_cluster().is_some() {
             net.stats.count(Happening::ReResolutionAsked);
         }
-        if self.worker.usage().pending > 0 {
+        if self.worker.pending_count() > 0 {
             net.stats.count(Happening::WorkerQueued);
         }
         net.trace.note(net.now, &[6, self.worker.call_count() as u64, self.worker.conn_count() as u64]);
@@ -331,7 +326,7 @@ impl Driver {
             }
             self.buffer.resize(self.worker.leftover_len(id), 0);
             let kept = self.worker.take_leftover(id, &mut self.buffer);
-            let most = net.shape(link).read_bytes_max.min(READ_BYTES - kept);
+            let most = net.shape(link).read_bytes_max.max(kept / LEFTOVER_SHARE).min(READ_BYTES - kept);
             let most = net.rng.random_range(1..=most);
             let result = net.read(link, side, &mut self.buffer, most);
             let Some(Some(socket)) = self.sockets.get_mut(index) else { return };

@@ -1,7 +1,8 @@
 //! What is to happen, and when: a queue ordered by (time, sequence), so that equal times keep the order of their causes.
 
+use core::cmp::{Ordering, Reverse};
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
 
 use evenkeel_balance::health_check::{CheckId, CheckResult};
 
@@ -77,27 +78,53 @@ pub(crate) enum BackendTimer {
     Restarted { life: u32 },
 }
 
+/// An event to come; its time and number decide when.
+#[derive(Debug)]
+struct Entry {
+    at: Duration,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
 /// Events to come.
 #[derive(Debug, Default)]
 pub(crate) struct EventQueue {
-    events: BTreeMap<(Duration, u64), Event>,
+    events: BinaryHeap<Reverse<Entry>>,
     sequence: u64,
 }
 
 impl EventQueue {
     pub(crate) fn push(&mut self, at: Duration, event: Event) {
         self.sequence += 1;
-        self.events.insert((at, self.sequence), event);
+        self.events.push(Reverse(Entry { at, number: self.sequence, event }));
     }
 
     /// The earliest event, if it is due by `until`.
     pub(crate) fn pop(&mut self, until: Duration) -> Option<(Duration, Event)> {
-        let entry = self.events.first_entry()?;
-        if entry.key().0 > until {
+        if self.events.peek()?.0.at > until {
             return None;
         }
-        let ((at, _), event) = entry.remove_entry();
-        Some((at, event))
+        self.events.pop().map(|Reverse(Entry { at, event, .. })| (at, event))
     }
 }
 

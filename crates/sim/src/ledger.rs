@@ -9,10 +9,12 @@
 //! - a message that was cut off never looks like a complete answer.
 
 use core::time::Duration;
+use std::sync::Arc;
 
-use evenkeel_grpc::Code;
+use evenkeel_grpc::{Code, Pushback};
 use evenkeel_http2::ErrorCode;
 
+use crate::bounds::{Bounds, Turned};
 use crate::net::Net;
 use crate::payload::Summary;
 use crate::plan::{Behaviour, CallPlan, Fault};
@@ -72,6 +74,8 @@ pub struct CallRecord {
     pub sent_at: Option<Duration>,
     /// The request as the client has sent it.
     pub request: Option<Summary>,
+    /// When a backend saw it first.
+    pub reached_at: Option<Duration>,
     /// Attempts that a backend saw.
     pub attempts: u32,
     /// Attempts that a backend saw and said it did not process.
@@ -90,6 +94,8 @@ pub struct CallRecord {
     pub ended_at: Option<Duration>,
     /// The grpc-message that came with its status, as it is on the wire.
     pub message: String,
+    /// When it may come again, if its end said so.
+    pub pushback: Option<Pushback>,
     /// The call that the fields next to its status name, as the backend wrote it there.
     pub echo: Option<u32>,
 }
@@ -98,10 +104,15 @@ pub struct CallRecord {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) calls: Vec<CallRecord>,
+    plans: Arc<[CallPlan]>,
     /// When backends received calls, in order.
     received_at: Vec<Duration>,
     /// When calls were to fail last, as too few endpoints were available.
     panicked_at: Option<Duration>,
+    /// The most that an attempt took by the worker's measure.
+    attempt_time: Duration,
+    bounds: Bounds,
+    max_pending: usize,
     rules: Rules,
     open: usize,
 }
@@ -113,6 +124,10 @@ struct Rules {
     is_calm: bool,
     /// Backends say GOAWAY in one phase, so that a call may be cut off as often as it is tried, seen or unseen.
     cuts_streams: bool,
+    /// Calls wait for an endpoint where there is none.
+    waits_for_ready: bool,
+    /// A call may fail as the endpoint of its key is withheld.
+    may_miss_home: bool,
     /// The worker drains while calls are still to come.
     drains: bool,
     /// How many backends may work on one call.
@@ -129,6 +144,7 @@ impl Ledger {
             plan: plan.clone(),
             sent_at: None,
             request: None,
+            reached_at: None,
             attempts: 0,
             unprocessed: 0,
             executions: 0,
@@ -138,6 +154,7 @@ impl Ledger {
             end: None,
             ended_at: None,
             message: String::new(),
+            pushback: None,
             echo: None,
         };
         let rules = Rules {
@@ -146,19 +163,30 @@ impl Ledger {
             executions_max: setup.again.executions_max(),
             is_out_of_reach: false,
             met_panic: false,
+            waits_for_ready: setup.wait_for_ready,
+            may_miss_home: setup.insists() && setup.withholds(),
             drains: setup.faults.iter().any(|(_, fault)| matches!(fault, Fault::Drain(_))),
         };
         Self {
             calls: setup.calls.iter().map(record).collect(),
+            plans: setup.calls.as_slice().into(),
             received_at: Vec::new(),
             panicked_at: None,
+            attempt_time: Duration::ZERO,
+            bounds: setup.bounds.clone().unwrap_or_default(),
+            max_pending: setup.max_pending,
             rules,
             open: setup.calls.len(),
         }
     }
 
+    /// What all calls do, for one who needs it while the ledger is written to.
+    pub(crate) fn plans(&self) -> Arc<[CallPlan]> {
+        Arc::clone(&self.plans)
+    }
+
     pub(crate) fn plan(&self, call: u32) -> &CallPlan {
-        &self.calls[call as usize].plan
+        &self.plans[call as usize]
     }
 
     /// Calls that have not ended.
@@ -171,6 +199,11 @@ impl Ledger {
         self.panicked_at = Some(now);
     }
 
+    /// The worker takes an attempt to take so long.
+    pub(crate) fn note_attempt_time(&mut self, time: Duration) {
+        self.attempt_time = self.attempt_time.max(time);
+    }
+
     /// Identifiers of calls that have not ended.
     pub(crate) fn open_calls(&self) -> impl Iterator<Item = u32> + '_ {
         (0..self.calls.len() as u32).filter(|call| self.calls[*call as usize].end.is_none())
@@ -181,6 +214,7 @@ impl Ledger {
         self.received_at.push(now);
         let record = &mut self.calls[call as usize];
         record.attempts += 1;
+        record.reached_at.get_or_insert(now);
         record.backend = Some(backend);
     }
 
@@ -215,7 +249,7 @@ impl Ledger {
     }
 
     /// Whether a call's turn could not come before its deadline, by the world's own account: as many calls as have waited beside it
-    /// since it was sent, at the pace at which backends were given calls of late, take all the time that it has left.
+    /// since it was sent, at the pace at which backends were given calls of late, take all the time that it has left, but for the attempt's own.
     fn is_out_of_reach(&self, call: u32, now: Duration) -> bool {
         let record = &self.calls[call as usize];
         let (Some(timeout), Some(sent_at)) = (record.plan.timeout, record.sent_at) else { return false };
@@ -225,9 +259,9 @@ impl Ledger {
             self.calls.iter().filter(was_sent).filter(|other| other.attempts == other.unprocessed).count();
         let since_then = self.received_at.iter().rev().take_while(|at| **at >= sent_at).count();
         let newest = self.received_at.len().min(PACE_OF);
-        let Some(began) = self.received_at[self.received_at.len() - newest..].first() else { return false };
-        let pace = now.saturating_sub(*began) / newest as u32;
-        pace * (waiting + since_then) as u32 * PACE_SLACK >= left
+        let began = self.received_at[self.received_at.len() - newest..].first();
+        let pace = began.map_or(Duration::ZERO, |began| now.saturating_sub(*began) / newest as u32);
+        pace * (waiting + since_then) as u32 * PACE_SLACK + self.attempt_time >= left
     }
 
     /// A call ended for its client.
@@ -257,19 +291,46 @@ impl Ledger {
             && record.message.starts_with("deadline unreachable");
         if was_shed {
             net.stats.count(Happening::ShedByDeadline);
+            if !matches!(record.pushback, Some(Pushback::RetryAfter(_))) {
+                net.violate(|| format!("call {call} was shed and not told when to come again: {record:?}"));
+            }
         }
         let record = &self.calls[call as usize];
+        if self.rules.may_miss_home && says_home_is_out(record) {
+            net.stats.count(Happening::SessionRefused);
+        }
         let met_panic =
             record.sent_at.is_some_and(|sent_at| self.panicked_at.is_some_and(|at| at >= sent_at));
         let is_out_of_reach = was_shed && self.is_out_of_reach(call, net.now);
         if met_panic && matches!(end, CallEnd::Status(Code::Unavailable, _)) && record.completed.is_none() {
             net.stats.count(Happening::FailedInPanic);
         }
+        let turned = Turned::of(record).filter(|_| record.echo.is_none());
         let rules = Rules { is_out_of_reach, met_panic, ..self.rules };
+        if let (Some(turned), CallEnd::Status(code, _)) = (turned, end) {
+            net.stats.count(turned.happening());
+            let judged = self.bounds.judge(turned, code, record.pushback, self.max_pending);
+            if let Err(rule) = judged.and_then(|()| judge_turned(record, turned, rules)) {
+                net.violate(|| {
+                    format!("call {call} was turned away ({turned:?}) with {end:?}: {rule}: {record:?}")
+                });
+            }
+            return;
+        }
         if let Err(rule) = judge(call, record, end, net.now, rules) {
             net.violate(|| format!("call {call} ended with {end:?}: {rule}: {record:?}"));
         }
     }
+}
+
+/// Whether a call may have met backends before a limit turned it away: another attempt was to follow, or it was sent and lost.
+fn judge_turned(record: &CallRecord, turned: Turned, rules: Rules) -> Result<(), &'static str> {
+    let may_follow =
+        rules.executions_max > 1 || record.unprocessed > 0 || !rules.is_calm || rules.cuts_streams;
+    if record.attempts > 0 && (turned == Turned::Rate || !may_follow) {
+        return Err("a backend was given it");
+    }
+    Ok(())
 }
 
 fn end_number(end: CallEnd) -> u64 {
@@ -343,13 +404,30 @@ fn judge_status(
         Code::DeadlineExceeded => Err("its deadline had not passed"),
         // A call that waits and cannot be served in time is told so before its time is up.
         Code::ResourceExhausted if rules.is_out_of_reach => Ok(()),
+        Code::Unavailable if rules.waits_for_ready && says_no_endpoint(record) => {
+            Err("it was to wait for an endpoint")
+        }
         Code::Unavailable if reset || !rules.is_calm || rules.cuts_streams => Ok(()),
         // No endpoint was tried: the message says why.
+        // Its endpoint is withheld, and no other may have it.
+        Code::Unavailable if rules.may_miss_home && says_home_is_out(record) => Ok(()),
         Code::Unavailable if rules.met_panic && record.message.starts_with("no healthy upstream") => Ok(()),
         Code::Unavailable if record.unprocessed > retries(&record.plan) => Ok(()),
         Code::Unknown if behaviour.status() == Some(Code::Unknown) => Ok(()),
         _ => Err("a status that nothing explains"),
     }
+}
+
+/// Whether a call was told that there is no endpoint for it.
+fn says_no_endpoint(record: &CallRecord) -> bool {
+    let message = &record.message;
+    message.starts_with("no healthy upstream") || message.starts_with("upstream connect error: no endpoint")
+}
+
+/// Whether a call was told that the endpoint of its key cannot take it, or that none can.
+fn says_home_is_out(record: &CallRecord) -> bool {
+    let why = record.message.strip_prefix("no healthy upstream: ").unwrap_or_default();
+    why.starts_with("the endpoint of the call's key") || why.starts_with("no endpoint")
 }
 
 /// How often the worker tries a call again that a backend did not process: once (gRFC A6), if it still has the request.

@@ -11,6 +11,8 @@ use evenkeel_http2::ErrorCode;
 pub struct CallPlan {
     /// Which client makes it.
     pub client: usize,
+    /// Which session it belongs to: the calls of one say so alike, and rate limits and affinity go by it.
+    pub session: u32,
     /// When the client wants it.
     pub start_at: Duration,
     /// Bytes of each request message.
@@ -43,6 +45,7 @@ impl CallPlan {
     pub fn unary(client: usize, start_at: Duration) -> Self {
         Self {
             client,
+            session: client as u32,
             start_at,
             requests: vec![100],
             responses: vec![100],

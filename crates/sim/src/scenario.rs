@@ -5,20 +5,23 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::health_check::HealthCheckConfig;
+use evenkeel_balance::limit::{AdaptiveConfig, BreakerLimits, MinRtt, RateLimit};
 use evenkeel_balance::outlier::{FailurePercentage, OutlierConfig};
-use evenkeel_balance::retry::{CodeSet, HedgingPolicy, RetryOn, RetryPolicy};
+use evenkeel_balance::retry::{CodeSet, HedgingPolicy, RetryOn, RetryPolicy, RetryThrottleConfig};
 use evenkeel_balance::{
-    Affinity, BackoffConfig, BoundedLoad, Choice, LeastRequestConfig, Localities, Locality, Overprovisioning,
-    PanicMode, PeakEwmaConfig, Policy, PrequalConfig, RingSize, SampleSize, SpreadConfig, TableSize,
-    ZoneAware,
+    Affinity, BackoffConfig, BoundedLoad, Choice, Factor, LeastRequestConfig, Localities, Locality,
+    Overprovisioning, PanicMode, PeakEwmaConfig, Policy, PrequalConfig, RingSize, SampleSize, SlowStart,
+    SpreadConfig, Subset, TableSize, ZoneAware,
 };
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Limits};
+use evenkeel_proxy::worker::affinity::{CookieSource, HashPlan, KeySource};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::backend::BackendSetup;
-use crate::client::ClientSetup;
+use crate::bounds::Bounds;
+use crate::client::{CALL_FIELD, ClientSetup, SESSION_COOKIE, SESSION_FIELD};
 use crate::net::LinkShape;
 use crate::plan::{Behaviour, CallPlan, Down, Fault, GoAway};
 use crate::setup::{Again, Setup};
@@ -26,6 +29,9 @@ use crate::spread::Places;
 
 /// Codes with which a backend resets streams: all of RFC 9113 section 7 but REFUSED_STREAM, which is a refusal.
 const RESET_CODES: [u32; 13] = [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13];
+
+/// Sessions that the calls of a world are of.
+const SESSIONS: u32 = 6;
 
 /// Ranges to draw from.
 #[derive(Clone, Debug)]
@@ -138,9 +144,18 @@ impl Scenario {
             drains_at_end: rng.random(),
             outliers: None,
             places: None,
+            bounds: None,
+            wait_for_ready: false,
+            keys: draw_keys(rng),
+            slow_start: rng.random_ratio(1, 6).then(|| SlowStart {
+                window: Duration::from_millis(log_uniform(rng, 50..=5_000).into()),
+                ..SlowStart::default()
+            }),
+            subset: draw_subset(rng, backend_count),
         };
         setup.places = draw_places(rng, setup.backends.len());
         setup.outliers = draw_outliers(rng);
+        draw_bounds(rng, &mut setup);
         setup
     }
 
@@ -207,6 +222,7 @@ impl Scenario {
         };
         let cancels = rng.random_range(0..100) < self.cancel_percent;
         CallPlan {
+            session: rng.random_range(0..SESSIONS),
             client: rng.random_range(0..clients),
             start_at: Duration::from_micros(u64::from(rng.random_range(0..=active_ms * 1000))),
             requests,
@@ -278,12 +294,42 @@ fn draw_policy(rng: &mut SmallRng) -> Policy {
         4 => Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan)),
         5 => Policy::PeakEwma(PeakEwmaConfig::default()),
         6 => Policy::Prequal(PrequalConfig::default()),
-        7 => Policy::RingHash { size: RingSize::default(), affinity: Affinity::Rehash },
-        8 => {
-            Policy::Maglev { size: TableSize::default(), affinity: Affinity::Bounded(BoundedLoad::default()) }
-        }
+        7 => Policy::RingHash { size: RingSize::default(), affinity: draw_affinity(rng) },
+        8 => Policy::Maglev { size: small_table(), affinity: draw_affinity(rng) },
         _ => Policy::LeastRequest(LeastRequestConfig::of(Choice::Sample(SampleSize::default()))),
     }
+}
+
+fn draw_affinity(rng: &mut SmallRng) -> Affinity {
+    match rng.random_range(0..3) {
+        0 => Affinity::Rehash,
+        1 => Affinity::Fail,
+        _ => Affinity::Bounded(BoundedLoad::default()),
+    }
+}
+
+/// The sessions' field, their cookie, or each call's own name.
+fn draw_keys(rng: &mut SmallRng) -> HashPlan {
+    HashPlan::new([match rng.random_range(0..3) {
+        0 => KeySource::Metadata(SESSION_FIELD.into()),
+        1 => KeySource::Cookie(CookieSource::of_client(SESSION_COOKIE)),
+        _ => KeySource::Metadata(CALL_FIELD.into()),
+    }])
+}
+
+/// In one world of eight a part of the backends is used.
+fn draw_subset(rng: &mut SmallRng, backends: usize) -> Subset {
+    let size = rng.random_range(1..=backends as u32).try_into();
+    match (rng.random_range(0..16), size) {
+        (0, Ok(size)) => Subset::Random { size, seed: rng.random() },
+        (1, Ok(size)) => Subset::Deterministic { size, client: rng.random_range(0..4) },
+        _ => Subset::All,
+    }
+}
+
+/// The least table that gives a few endpoints about equal shares: making it is all the work of a world that has one.
+fn small_table() -> TableSize {
+    TableSize::try_from(1_021).expect("it is a prime")
 }
 
 fn draw_again(rng: &mut SmallRng) -> Again {
@@ -379,6 +425,64 @@ fn draw_outliers(rng: &mut SmallRng) -> Option<OutlierConfig> {
         trial_timeout: Duration::from_secs(1),
         ..OutlierConfig::default()
     })
+}
+
+/// In one world of five, calls are bounded in some of the ways that there are; and in some, they wait for an endpoint.
+fn draw_bounds(rng: &mut SmallRng, setup: &mut Setup) {
+    // Where calls are to fail for the sake of the cluster they would wait for as long as it is so, which may be for ever.
+    let may_end = !setup.fails_in_panic() && !setup.insists();
+    setup.wait_for_ready = may_end && rng.random_ratio(1, 8);
+    if !rng.random_ratio(1, 5) {
+        return;
+    }
+    if rng.random_ratio(1, 3) {
+        setup.max_pending = log_uniform(rng, 0..=20) as usize;
+    }
+    let mut bound = |one_of: u32, most: u32| rng.random_ratio(1, one_of).then(|| log_uniform(rng, 0..=most));
+    let cluster = BreakerLimits {
+        max_connections: bound(3, 8),
+        max_pending: bound(3, 10),
+        max_requests: bound(3, 12),
+        max_retries: bound(3, 2),
+    };
+    let endpoint = BreakerLimits {
+        max_connections: bound(4, 3),
+        max_pending: None,
+        max_requests: bound(3, 6),
+        max_retries: bound(4, 2),
+    };
+    let max_limit = rng.random_range(1..=12);
+    let min_limit = rng.random_range(1..=max_limit.min(3));
+    let adaptive = AdaptiveConfig {
+        min_limit,
+        max_limit,
+        initial_limit: rng.random_range(min_limit..=max_limit),
+        min_rtt: if rng.random() {
+            MinRtt::Fixed(Duration::from_millis(log_uniform(rng, 1..=30).into()))
+        } else {
+            MinRtt::Measured {
+                interval: Duration::from_secs(1),
+                jitter_percent: 15,
+                requests: rng.random_range(1..=10),
+            }
+        },
+        ..AdaptiveConfig::default()
+    };
+    let rate = |rng: &mut SmallRng, one_of: u32| {
+        let (requests, burst) = (log_uniform(rng, 2..=200), log_uniform(rng, 1..=20));
+        let rate = RateLimit::new(requests, Duration::from_secs(1), burst).expect("no number is zero");
+        rng.random_ratio(1, one_of).then_some(rate)
+    };
+    let throttle = RetryThrottleConfig::new(rng.random_range(1..=10), Factor::from_thousandths(100));
+    setup.bounds = Some(Bounds {
+        cluster,
+        endpoint,
+        adaptive: rng.random_ratio(1, 3).then_some(adaptive),
+        refuses_at_once: rng.random(),
+        route_rate: rate(rng, 5),
+        session_rate: rate(rng, 5),
+        throttle: throttle.ok().filter(|_| rng.random_ratio(1, 3)),
+    });
 }
 
 fn draw_fault(rng: &mut SmallRng, backends: usize, active_ms: u32) -> (Duration, Fault) {

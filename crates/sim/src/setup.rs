@@ -5,17 +5,23 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::health_check::HealthCheckConfig;
-use evenkeel_balance::outlier::{OutlierConfig, OutlierDetector};
-use evenkeel_balance::retry::{HedgingPolicy, RetryBudget, RetryBudgetConfig, RetryPolicy};
-use evenkeel_balance::{Address, BackoffConfig, EndpointSet, EndpointSpec, Policy};
+use evenkeel_balance::limit::Resource;
+use evenkeel_balance::outlier::OutlierConfig;
+use evenkeel_balance::retry::{
+    HedgingPolicy, RetryBudget, RetryBudgetConfig, RetryPolicy, RetryThrottle, RetryThrottleConfig,
+};
+use evenkeel_balance::{
+    Address, Affinity, BackoffConfig, Endpoint, EndpointSet, EndpointSpec, Policy, SlowStart, Subset,
+};
 use evenkeel_http2::Limits;
 use evenkeel_proxy::worker::affinity::{HashPlan, KeySource};
-use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable, Split};
+use evenkeel_proxy::worker::route::{Route, RouteTable, Split};
 use evenkeel_proxy::worker::snapshot::{
     CALLS_PER_CONNECTION_MAX, Cluster, HedgeSettings, Listener, RetryGates, RetrySettings, Snapshot,
 };
 
 use crate::backend::BackendSetup;
+use crate::bounds::{Bounds, Shared};
 use crate::client::{CALL_FIELD, ClientSetup};
 use crate::net::LinkShape;
 use crate::plan::{CallPlan, Fault, GoAway};
@@ -43,14 +49,14 @@ impl Again {
     }
 
     /// Of every two calls one may have a further attempt: often enough, and the budget is still felt.
-    fn gates(self) -> Arc<RetryGates> {
+    pub(crate) fn gates(self, throttle: Option<RetryThrottleConfig>) -> Arc<RetryGates> {
         let budget = match self {
             Self::Never => RetryBudgetConfig::default(),
             Self::Retried(_) | Self::Hedged(_) => {
                 RetryBudgetConfig { percent: 50, ..RetryBudgetConfig::default() }
             }
         };
-        Arc::new(RetryGates { budget: RetryBudget::new(budget), throttle: None })
+        Arc::new(RetryGates { budget: RetryBudget::new(budget), throttle: throttle.map(RetryThrottle::new) })
     }
 }
 
@@ -91,6 +97,16 @@ pub struct Setup {
     pub outliers: Option<OutlierConfig>,
     /// The backends' priorities and localities, and how calls are spread over them; `None`: all are alike.
     pub places: Option<Places>,
+    /// What bounds the calls, if anything does besides `max_pending`.
+    pub bounds: Option<Bounds>,
+    /// Whether calls wait for an endpoint where there is none that could take them.
+    pub wait_for_ready: bool,
+    /// What calls have in common that are to meet one endpoint, under the policies that hash.
+    pub keys: HashPlan,
+    /// How the share of a new endpoint grows; `None`: it has all of it at once.
+    pub slow_start: Option<SlowStart>,
+    /// Which of the endpoints that discovery finds are used.
+    pub subset: Subset,
     /// What goes wrong, and when.
     pub faults: Vec<(Duration, Fault)>,
     /// The time within which all calls must end, counted from the last start or fault.
@@ -123,6 +139,11 @@ impl Setup {
             checks: None,
             outliers: None,
             places: None,
+            bounds: None,
+            wait_for_ready: false,
+            keys: HashPlan::new([KeySource::Metadata(CALL_FIELD.into())]),
+            slow_start: None,
+            subset: Subset::All,
             faults: Vec::new(),
             patience: Duration::from_secs(60),
             drains_at_end: false,
@@ -153,6 +174,26 @@ impl Setup {
         self.places.as_ref().is_some_and(|places| places.config.panic.fails)
     }
 
+    /// Whether a key's calls fail when its endpoint cannot take them.
+    pub(crate) fn insists(&self) -> bool {
+        matches!(
+            self.policy,
+            Policy::RingHash { affinity: Affinity::Fail, .. }
+                | Policy::Maglev { affinity: Affinity::Fail, .. }
+        )
+    }
+
+    /// Whether an endpoint that had so many calls certainly has room for another. A stream of a call that has ended may still be
+    /// open for a while: there is room where there was room for all calls that there ever were.
+    pub(crate) fn has_room_for(&self, endpoint: &Endpoint, started: u64) -> bool {
+        let Address::Tcp(address) = endpoint.address() else { return false };
+        let streams = self.backends[Self::backend_at(*address)].limits.max_concurrent_streams;
+        let places =
+            [Resource::Requests, Resource::Retries].map(|resource| endpoint.breaker().limit(resource));
+        let most = places.into_iter().flatten().fold(streams.min(self.max_calls_per_connection), u32::min);
+        started < u64::from(most)
+    }
+
     /// Where the worker listens.
     pub(crate) fn proxy_address() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 50_051))
@@ -176,7 +217,7 @@ impl Setup {
             Some(places) => places.spec(*backend, address(*backend)),
             None => (address(*backend), 1).into(),
         };
-        backends.iter().map(spec).collect()
+        self.subset.of(&backends.iter().map(spec).collect::<Vec<_>>())
     }
 
     /// The set of these backends, which follows another one if there was one.
@@ -194,13 +235,9 @@ impl Setup {
         &self,
         generation: u32,
         endpoints: Option<&Arc<EndpointSet>>,
-        outliers: Option<&Arc<OutlierDetector>>,
+        shared: &Shared,
     ) -> Arc<Snapshot> {
         let route = Route {
-            name: "sim".into(),
-            conditions: RouteMatch::default(),
-            destination: Split::to(0),
-            timeout: None,
             retry: match self.again {
                 Again::Retried(policy) => Some(Arc::new(RetrySettings { policy, is_idempotent: true })),
                 _ => None,
@@ -209,21 +246,24 @@ impl Setup {
                 Again::Hedged(policy) => Some(Arc::new(HedgeSettings { policy })),
                 _ => None,
             },
-            actions: None,
+            actions: shared.actions.clone(),
+            ..Route::new("sim", Split::to(0))
         };
         let routes = if endpoints.is_some() { vec![route] } else { Vec::new() };
         let listener = Listener::new("sim", self.listener, RouteTable::new(routes));
         let cluster = |endpoints: &Arc<EndpointSet>| {
             Arc::new(Cluster {
                 backoff: self.backoff,
-                outliers: outliers.cloned(),
-                gates: self.again.gates(),
+                outliers: shared.outliers.clone(),
+                gates: Arc::clone(&shared.gates),
+                limits: shared.limits.clone(),
+                wait_for_ready: self.wait_for_ready,
                 connect_timeout: self.connect_timeout,
                 max_pending: self.max_pending,
                 max_connections_per_endpoint: self.max_connections_per_endpoint,
                 max_calls_per_connection: self.max_calls_per_connection,
-                // Heeded by the policies that hash.
-                hash_plan: HashPlan::new([KeySource::Metadata(CALL_FIELD.into())]),
+                hash_plan: self.keys.clone(),
+                slow_start: self.slow_start,
                 ..Cluster::new("sim", self.policy, Arc::clone(endpoints))
             })
         };
@@ -231,6 +271,7 @@ impl Setup {
             generation,
             listeners: vec![Arc::new(listener)],
             clusters: endpoints.map(cluster).into_iter().collect(),
+            ..Snapshot::default()
         })
     }
 }

@@ -7,8 +7,8 @@
 //! - none goes to a locality of weight 0, or leaves the proxy's own zone while that one can bear all, while an endpoint is ready
 //!   where it should have gone.
 //!
-//! What excuses a call: endpoints that are in their right may have no room on their connections, or a call was tried before, or
-//! is hedged. A rule that holds before and after a step, over unchanged connections, holds within it.
+//! What excuses a call: an endpoint that is in its right may have no room, on its connections or by its circuit breaker; or the call
+//! avoids all of them, as it was tried there, or is hedged and runs there. A rule that holds before and after a step, over unchanged connections, holds within it.
 //!
 //! The worker notices what withholds an endpoint, and that nothing does any more, when it picks. So an endpoint speaks for its
 //! group only if the worker knows that it is in service: it is a candidate, or nothing ever withholds one in this world.
@@ -20,9 +20,9 @@ use evenkeel_balance::{
     Address, Connectivity, Endpoint, EndpointSet, EndpointSpec, Localities, Locality, Policy, SpreadConfig,
     Withheld,
 };
-use evenkeel_proxy::worker::Worker;
+use evenkeel_proxy::worker::{RunningAttempt, Worker};
 
-use crate::setup::{Again, Setup};
+use crate::setup::Setup;
 use crate::standings::started;
 
 /// So many calls after the end of a panic each worker has noticed it: one looks at an endpoint with each call, at random
@@ -50,9 +50,13 @@ impl Places {
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     endpoints: Vec<Known>,
-    /// Priorities in panic.
+    /// Priorities that the worker may take to be in panic.
     panics: Vec<u8>,
     config: Arc<SpreadConfig>,
+    /// Whether anything may withhold an endpoint.
+    withholds: bool,
+    /// Whether the worker says that a priority is in panic.
+    worker_panics: bool,
 }
 
 #[derive(Debug)]
@@ -92,6 +96,7 @@ impl Account {
     pub(crate) fn of(setup: &Setup, worker: &Worker, set: &EndpointSet, now: Duration) -> Self {
         let Some(places) = &setup.places else { return Self::default() };
         let views = worker.cluster_views(now);
+        let worker_panics = views.iter().flat_map(|view| &view.groups).any(|group| group.is_panic);
         let views = views.iter().flat_map(|view| &view.endpoints).filter(|view| view.is_listed);
         let known = |endpoint: &Arc<Endpoint>| {
             let view = views.clone().find(|view| view.address == *endpoint.address())?;
@@ -113,7 +118,8 @@ impl Account {
             })
         };
         let endpoints = set.endpoints().iter().filter_map(known).collect();
-        Self { endpoints, panics: Vec::new(), config: Arc::clone(&places.config) }.refreshed()
+        let (config, withholds) = (Arc::clone(&places.config), setup.withholds());
+        Self { endpoints, panics: Vec::new(), config, withholds, worker_panics }.refreshed()
     }
 
     /// The same connections, with what withholds endpoints now.
@@ -151,11 +157,15 @@ impl Account {
         counted.fold((0, 0), |(all, some), known| (all + 1, some + u64::from(holds(known))))
     }
 
+    /// Of an endpoint that is no candidate the worker learns what the checks found when its connection changes: until then it
+    /// may count as out.
     fn find_panics(&self) -> Vec<u8> {
         let config = &self.config;
+        let is_known =
+            |known: &Known| known.class == Class::Available && (known.is_candidate || !self.withholds);
         let threshold = u64::from(config.panic.threshold);
         let health = |priority: u8| {
-            let (all, available) = self.counts(priority, |known| known.class == Class::Available);
+            let (all, available) = self.counts(priority, is_known);
             let percent = u64::from(config.overprovisioning.percent());
             if all == 0 { 0.0 } else { (available as f64 * percent as f64 / all as f64).min(100.0) }
         };
@@ -165,7 +175,7 @@ impl Account {
             return Vec::new();
         }
         let panics = |priority: &u8| {
-            let (all, available) = self.counts(*priority, |known| known.class == Class::Available);
+            let (all, available) = self.counts(*priority, is_known);
             available * 100 < all * threshold
         };
         priorities.into_iter().filter(panics).collect()
@@ -231,7 +241,9 @@ impl Account {
                 localities.sort_unstable();
                 localities.dedup();
                 let own: Vec<&Known> = ready.iter().copied().filter(|other| is_own(other)).collect();
-                (!own.is_empty() && own.len() * localities.len() >= ready.len()).then_some(own)
+                // Those too that the worker does not know to be withheld: by what it knows, its zone bears less.
+                let known = self.of_priority(known.priority).filter(|other| other.is_listed).count();
+                (!own.is_empty() && own.len() * localities.len() >= known).then_some(own)
             }
         }
     }
@@ -252,19 +264,25 @@ impl Panics {
         }
     }
 
+    /// Whether the worker, by what it says, has not noticed yet that one is over.
+    pub(crate) fn linger_in_worker(&self, before: &Account, after: &Account) -> bool {
+        self.lingers(after) && (before.worker_panics || after.worker_panics)
+    }
+
     /// Whether the worker may not have noticed yet that it is over.
     pub(crate) fn lingers(&self, account: &Account) -> bool {
         self.calls.is_some_and(|calls| account.started() < calls + NOTICED_AFTER)
     }
 }
 
-/// Judges one step of the worker; `was_tried` tells whether a call may have been tried before. Returns whether one was sent to
-/// another priority than the first.
+/// Judges one step of the worker, at this time; `attempts` tells those that run behind it. Returns whether one was sent to another
+/// priority than the first.
 pub(crate) fn judge(
     setup: &Setup,
+    now: Duration,
     before: &Account,
     after: &Account,
-    was_tried: impl FnOnce() -> bool,
+    attempts: impl Fn() -> Vec<RunningAttempt>,
 ) -> Result<bool, String> {
     // It connects to one endpoint after the other, and keeps to it.
     if matches!(setup.policy, Policy::PickFirst { .. }) {
@@ -272,37 +290,38 @@ pub(crate) fn judge(
     }
     let earlier =
         |known: &Known| before.endpoints.iter().find(|other| Arc::ptr_eq(&other.endpoint, &known.endpoint));
-    let wrong = after.endpoints.iter().find_map(|known| {
-        let then = earlier(known).filter(|then| then.started < known.started)?;
-        let (rights_then, rights) = (before.barred_by(then, setup)?, after.barred_by(known, setup)?);
-        // A stream of a call that has ended may still be open for a while: there is room for certain where there was room for all
-        // calls that there ever were.
-        let has_room = |right: &&Known| {
-            let streams = setup.backends[right.backend].limits.max_concurrent_streams;
-            right.started < u64::from(streams.min(setup.max_calls_per_connection))
-        };
+    for known in &after.endpoints {
+        let Some(then) = earlier(known).filter(|then| then.started < known.started) else { continue };
+        // Whoever comes first tries an ejected endpoint whose time is up, wherever that is; `standings` counts such calls.
+        if !known.endpoint.outlier().is_in_service() {
+            continue;
+        }
+        let Some(rights_then) = before.barred_by(then, setup) else { continue };
+        let Some(rights) = after.barred_by(known, setup) else { continue };
+        // A call that meets one without room goes on to any other that is ready.
+        if !rights.iter().all(|right| setup.has_room_for(&right.endpoint, right.started)) {
+            continue;
+        }
         let still =
             |right: &&Known| rights_then.iter().any(|then| Arc::ptr_eq(&then.endpoint, &right.endpoint));
-        let right = rights.iter().copied().find(still)?;
-        // A call that meets one without room goes on to any other that is ready.
-        if !rights.iter().all(has_room) {
-            return None;
-        }
-        Some((known, right))
-    });
-    match wrong {
-        // A hedged call is at several endpoints.
-        Some((known, right)) if !matches!(setup.again, Again::Hedged(_)) && !was_tried() => {
-            let (got, has) = (known.describe(), right.describe());
-            Err(format!(
-                "a call was sent to {got}, although this one has the right to it: {has}; {:?}",
-                setup.places
-            ))
-        }
-        _ => {
-            let got_calls = |known: &&Known| earlier(known).is_some_and(|then| then.started < known.started);
-            let first = after.priorities().first().copied().unwrap_or_default();
-            Ok(after.endpoints.iter().filter(got_calls).any(|known| known.priority > first))
+        let address = known.endpoint.address();
+        let begun = attempts().into_iter().filter(|run| run.address == *address && run.sent_at == now);
+        for run in begun {
+            // A first attempt waits for an endpoint that is being connected to; one behind it rather goes on.
+            let may_have = |right: &&Known| {
+                run.avoided.is_empty()
+                    || (right.is_candidate && !run.avoided.contains(right.endpoint.address()))
+            };
+            if let Some(right) = rights.iter().copied().filter(still).find(may_have) {
+                let (got, has) = (known.describe(), right.describe());
+                return Err(format!(
+                    "a call was sent to {got}, although this one has the right to it: {has}; {run:?}; {:?}",
+                    setup.places
+                ));
+            }
         }
     }
+    let got_calls = |known: &&Known| earlier(known).is_some_and(|then| then.started < known.started);
+    let first = after.priorities().first().copied().unwrap_or_default();
+    Ok(after.endpoints.iter().filter(got_calls).any(|known| known.priority > first))
 }

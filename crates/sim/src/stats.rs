@@ -117,6 +117,22 @@ happenings! {
     CalledEjected,
     /// A call was sent to an endpoint that is not of the first priority.
     FailedOver,
+    /// Calls of one session met another endpoint than before.
+    SessionMoved,
+    /// A call failed as the endpoint of its session could not take it.
+    SessionRefused,
+    /// A rate limit turned a call away.
+    RateLimited,
+    /// The cluster's circuit breaker turned a call away, as too many attempts were under way.
+    RequestsOverflowed,
+    /// The circuit breakers of the endpoints did.
+    EndpointOverflowed,
+    /// A call was turned away, as too many were waiting.
+    PendingOverflowed,
+    /// Adaptive concurrency turned a call away.
+    ConcurrencyLimited,
+    /// The cluster's circuit breaker did not allow a retry.
+    RetryOverflowed,
     /// A priority was in panic.
     Panicked,
     /// A call failed because of a panic.

@@ -7,12 +7,14 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::outlier::OutlierDetector;
 use evenkeel_balance::{Endpoint, EndpointSet};
+use evenkeel_telemetry::{ClusterEvent, RetryDenied};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::affinity::{self, Homes};
 use crate::backend::Backend;
+use crate::bounds::{Shared, UnderWay, judge_counts};
 use crate::check;
 use crate::client::Client;
 use crate::driver::Driver;
@@ -84,7 +86,11 @@ pub struct World {
     /// Every endpoint that there ever was.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     pub(crate) checks: Option<Checks>,
-    outliers: Option<Arc<OutlierDetector>>,
+    shared: Shared,
+    /// After the newest step of the worker, in a world with bounds.
+    under_way: UnderWay,
+    homes: Homes,
+    judges_homes: bool,
     panics: Panics,
     /// After the newest step of the worker.
     newest_account: Account,
@@ -101,10 +107,9 @@ impl World {
         let mut net = Net::new(setup.seed, SmallRng::seed_from_u64(setup.seed));
         let all: Vec<usize> = (0..setup.backends.len()).collect();
         let set = setup.endpoint_set(&all, None);
-        let outliers =
-            setup.outliers.map(|config| OutlierDetector::new(config, all.len() as u32, Duration::ZERO));
-        let outliers = outliers.map(Arc::new);
-        let snapshot = setup.snapshot(1, Some(&set), outliers.as_ref());
+        let shared = Shared::new(&setup, set.endpoints().len() as u32);
+        shared.bound(&set);
+        let snapshot = setup.snapshot(1, Some(&set), &shared);
         let seed = net.rng.random();
         let mut checks = setup.checks.clone().map(|config| Checks::new(config, all.len()));
         if let Some(checks) = &mut checks {
@@ -132,6 +137,7 @@ impl World {
         let ledger = Ledger::new(&setup);
         let own_references = driver.worker.usage().field_references;
         let endpoints = set.endpoints().to_vec();
+        let judges_homes = affinity::is_judged(&setup);
         let setup = Arc::new(setup);
         Self {
             net,
@@ -143,7 +149,10 @@ impl World {
             set,
             endpoints,
             checks,
-            outliers,
+            shared,
+            under_way: UnderWay::default(),
+            homes: Homes::default(),
+            judges_homes,
             panics: Panics::default(),
             newest_account: Account::default(),
             generation: 1,
@@ -204,7 +213,7 @@ impl World {
         self.leave()?;
         check::nobody_left(self);
         self.verdict()?;
-        let empty = self.setup.snapshot(self.generation + 1, None, None);
+        let empty = self.setup.snapshot(self.generation + 1, None, &self.shared);
         self.driver.command(&mut self.net, |worker, now| worker.apply(&empty, now));
         self.run_until(self.net.now + QUIET, |_| false)?;
         check::nothing_left(self);
@@ -262,6 +271,9 @@ impl World {
         };
         if !may_send || (!self.setup.withholds() && self.setup.places.is_none()) {
             self.dispatch(event);
+            if may_send {
+                self.judge_step();
+            }
             return;
         }
         let account = core::mem::take(&mut self.newest_account).refreshed();
@@ -281,6 +293,56 @@ impl World {
         }
         self.judge_spread(&account, &after);
         self.newest_account = after;
+        self.judge_step();
+    }
+
+    /// Judges what holds after each step of the worker, whatever health and places say.
+    fn judge_step(&mut self) {
+        if self.judges_homes {
+            let now = self.net.now;
+            match self.homes.judge(&self.setup, &self.driver.worker, &self.set, |run| run.sent_at == now) {
+                Ok(true) => self.net.stats.count(Happening::SessionMoved),
+                Ok(false) => {}
+                Err(text) => self.net.violate(|| text),
+            }
+        }
+        self.judge_bounds();
+    }
+
+    /// Judges the limits after a step of the worker.
+    fn judge_bounds(&mut self) {
+        if self.setup.bounds.is_none() {
+            return;
+        }
+        let Self { driver, shared, endpoints, .. } = self;
+        let now = UnderWay::now(shared, &driver.worker, &driver.telemetry, endpoints);
+        let judged = now.judge(&self.under_way, shared, &driver.worker, self.setup.max_pending, endpoints);
+        self.under_way = now;
+        self.ledger.note_attempt_time(self.shared.attempt_time());
+        if let Err(text) = judged {
+            self.net.violate(|| text);
+        }
+    }
+
+    /// What is left of the limits once all calls have ended, and what became of their calls in all.
+    pub(crate) fn judge_bounds_at_end(&mut self) {
+        let judged = self.shared.judge_end(&self.endpoints);
+        let rates =
+            self.setup.bounds.as_ref().map_or(Ok(()), |bounds| bounds.judge_rates(&self.ledger.calls));
+        let counts = judge_counts(&self.ledger.calls, &self.driver.telemetry);
+        if let Err(text) = judged.and(rates).and(counts) {
+            self.net.violate(|| text);
+        }
+        let denied = ClusterEvent::RetryDenied(RetryDenied::BreakerOpen);
+        if self.driver.telemetry.snapshot().cluster_event(denied) > 0 {
+            self.net.stats.count(Happening::RetryOverflowed);
+        }
+    }
+
+    pub(crate) fn judge_connections_at_end(&mut self) {
+        if let Err(text) = self.shared.judge_connections(&self.endpoints) {
+            self.net.violate(|| text);
+        }
     }
 
     fn standings(&self) -> Standings {
@@ -302,9 +364,10 @@ impl World {
             }
         }
         let driver = &self.driver;
-        match spread::judge(&self.setup, before, after, || driver.has_repeated_calls()) {
+        match spread::judge(&self.setup, self.net.now, before, after, || driver.worker.running_attempts()) {
             Ok(true) => self.net.stats.count(Happening::FailedOver),
             Ok(false) => {}
+            Err(_) if self.panics.linger_in_worker(before, after) => {}
             Err(text) => self.net.violate(|| text),
         }
     }
@@ -409,19 +472,24 @@ impl World {
             Fault::Endpoints(found) => {
                 let next = setup.endpoint_set(found, Some(&self.set));
                 let before = core::mem::replace(&mut self.set, next);
-                if let Some(outliers) = &self.outliers {
+                if let Some(outliers) = &self.shared.outliers {
                     let stays =
                         |old: &&Arc<Endpoint>| self.set.endpoints().iter().any(|new| Arc::ptr_eq(old, new));
                     let gone = before.endpoints().iter().filter(|old| !stays(old));
                     gone.for_each(|endpoint| outliers.remove(endpoint.outlier()));
-                    outliers.set_endpoints(found.len() as u32);
+                    outliers.set_endpoints(self.set.endpoints().len() as u32);
                 }
-                self.endpoints.extend(self.set.endpoints().iter().cloned());
+                self.shared.bound(&self.set);
+                for endpoint in self.set.endpoints() {
+                    if !self.endpoints.iter().any(|known| Arc::ptr_eq(known, endpoint)) {
+                        self.endpoints.push(Arc::clone(endpoint));
+                    }
+                }
                 if let Some(checks) = &mut self.checks {
                     checks.follow(net, &self.set, Setup::backend_at);
                 }
                 self.generation += 1;
-                let snapshot = setup.snapshot(self.generation, Some(&self.set), self.outliers.as_ref());
+                let snapshot = setup.snapshot(self.generation, Some(&self.set), &self.shared);
                 net.stats.count(Happening::SnapshotApplied);
                 driver.forget_dials();
                 driver.command(net, |worker, now| worker.apply(&snapshot, now));

@@ -263,6 +263,36 @@ fn endpoints_that_come_and_go_under_load_cost_no_call_and_take_their_share_at_on
 }
 
 #[test]
+fn a_call_that_waits_for_a_further_connection_has_it_once_one_that_was_left_closes() {
+    let design = |seed| {
+        let mut setup = Setup::calm(seed, 1, 1);
+        setup.backoff.base = 5 * MS;
+        // Four connections for each of two, those that only finish their calls included; each holds one call.
+        setup.max_connections_per_endpoint = 2;
+        setup.backends[0].limits.max_concurrent_streams = 1;
+        let lasting = |at, response_gap| CallPlan { response_gap, ..CallPlan::unary(0, at) };
+        setup.calls.push(lasting(50 * MS, 3 * SEC));
+        setup.faults.push((100 * MS, Fault::GoAway(0, GoAway::TwoPhase)));
+        for round in 1..8 {
+            setup.calls.push(lasting((200 * round + 50) * MS, 20 * SEC));
+            if round < 7 {
+                setup.faults.push(((200 * round + 100) * MS, Fault::GoAway(0, GoAway::TwoPhase)));
+            }
+        }
+        setup.calls.push(CallPlan::unary(0, 2 * SEC));
+        setup
+    };
+    let test = "a_call_that_waits_for_a_further_connection_has_it_once_one_that_was_left_closes";
+    support::each_seed(test, 5, design, |outcome| {
+        assert!(outcome.calls.iter().all(is_ok), "{:?}", outcome.calls);
+        let ended_at = |call: usize| outcome.calls[call].ended_at.expect("every call ends");
+        let (first, waiting) = (ended_at(0), ended_at(8));
+        assert!(first > 3 * SEC, "all connections are taken until then: {first:?}");
+        assert!((first..first + 50 * MS).contains(&waiting), "{waiting:?}, {first:?}");
+    });
+}
+
+#[test]
 fn long_calls_on_a_removed_endpoint_are_finished() {
     let design = |seed| {
         let mut setup = Setup::calm(seed, 1, 2);

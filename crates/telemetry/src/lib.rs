@@ -6,13 +6,14 @@
 //! ([`Telemetry::snapshot`]) and prints them ([`render`]).
 //!
 //! - [`call`](CallEnd): calls by method and attempts by endpoint: one description of a call's end feeds both.
-//! - [`Event`]: everything else a worker counts; name, help and labels are defined on one line each.
+//! - [`Event`], [`ClusterEvent`], [`RouteEvent`]: everything else a worker counts, for the process, a cluster or a route; name,
+//!   help and labels are defined on one line each.
 //! - [`render`]: OpenMetrics and Prometheus' classic text.
 //! - [`access_log`]: one JSON line per call, in batches through a bounded queue to a thread that writes.
 //! - [`LogLimiter`]: at most one log line per cause and second.
 //!
 //! **Bounds.** Label values come from enums or from bounded tables: [`MAX_METHODS`], [`MAX_ENDPOINT_SERIES`],
-//! [`MAX_CLUSTER_SERIES`], [`MAX_PROTOCOL_RULES`]. What is beyond is counted, under "other".
+//! [`MAX_CLUSTER_SERIES`], [`MAX_ROUTE_SERIES`], [`MAX_PROTOCOL_RULES`]. What is beyond is counted, under "other".
 //!
 //! **Pure but for one file.** Nothing here reads a clock, a socket or a random number; time is an argument. Only
 //! [`access_log::Writer`] owns a thread and a file: it is the edge. Mutexes guard lists that change when a worker,
@@ -27,20 +28,21 @@ mod exposition;
 mod histogram;
 mod limiter;
 mod method;
+mod route;
 mod shards;
 mod telemetry;
 mod worker;
 
 pub use call::{CODES, CallEnd, CallKind, CallTotals, Messages};
 pub use cluster::{
-    ClusterSample, ClusterStats, ClusterTelemetry, EndpointSample, EndpointStats, EndpointTelemetry,
-    EndpointTotals, MAX_CLUSTER_SERIES, MAX_ENDPOINT_SERIES, ResolverTotals,
+    ClusterCounts, ClusterSample, ClusterStats, ClusterTelemetry, EndpointSample, EndpointStats,
+    EndpointTelemetry, EndpointTotals, MAX_CLUSTER_SERIES, MAX_ENDPOINT_SERIES, ResolverTotals,
 };
 pub use counter::SharedCounter;
 pub use event::{
-    Ejected, Event, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored,
-    Probed, Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side,
-    TransparentRetry,
+    ClusterEvent, Ejected, Event, HealthCheckResult, Hedged, Injected, Limited, LoadReported,
+    LoadStreamEnded, Mirrored, Probed, RateLimited, Refused, Reload, ReplayDropped, ResponseFlag,
+    ResponseFlags, RetryDenied, RetryReason, RouteEvent, Shed, Side, TransparentRetry,
 };
 pub use exposition::{
     BufferedSample, CanarySample, ClusterGauge, Format, GaugeSample, ProcessSample, Scrape, render,
@@ -48,5 +50,6 @@ pub use exposition::{
 pub use histogram::{LATENCY_BOUNDS, LATENCY_BUCKETS, LatencyTotals};
 pub use limiter::{LogLimiter, MAX_CAUSES, PERIOD, SharedLogLimiter};
 pub use method::{MAX_METHODS, MAX_NAME_BYTES, MethodId, MethodName, MethodRegistry};
+pub use route::{MAX_ROUTE_SERIES, RouteSample, RouteTelemetry};
 pub use telemetry::{AccessLogStats, ControlStats, MethodSample, Options, Snapshot, Telemetry};
 pub use worker::{MAX_PROTOCOL_RULES, WorkerStats};

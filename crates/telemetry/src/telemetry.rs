@@ -5,8 +5,10 @@ use std::sync::Arc;
 use crate::call::CallTotals;
 use crate::cluster::{ClusterSample, ClusterTelemetry, Clusters};
 use crate::counter::SharedCounter;
-use crate::event::{Event, Label, Reload, SLOTS};
+use crate::event::process::SLOTS;
+use crate::event::{ClusterEvent, Event, Label, Reload};
 use crate::method::{MethodName, MethodRegistry};
+use crate::route::{RouteSample, RouteTelemetry, Routes};
 use crate::shards::Shards;
 use crate::worker::{MAX_PROTOCOL_RULES, WorkerStats, WorkerTable};
 
@@ -58,6 +60,7 @@ pub struct Telemetry {
     workers: Shards<WorkerTable>,
     methods: MethodRegistry,
     clusters: Clusters,
+    routes: Routes,
     control: ControlStats,
     access_log: Arc<AccessLogStats>,
 }
@@ -78,6 +81,7 @@ impl Telemetry {
             workers: Shards::default(),
             methods: MethodRegistry::default(),
             clusters: Clusters::default(),
+            routes: Routes::default(),
             control: ControlStats::default(),
             access_log: Arc::default(),
         }
@@ -99,6 +103,12 @@ impl Telemetry {
     #[must_use]
     pub fn cluster(&self, name: &str) -> Arc<ClusterTelemetry> {
         self.clusters.cluster(name)
+    }
+
+    /// The route at this place of a listener's list, new if there is none; its series live as long as somebody holds it.
+    #[must_use]
+    pub fn route(&self, listener: &str, place: usize) -> Arc<RouteTelemetry> {
+        self.routes.route(listener, place)
     }
 
     /// Counts of the control plane.
@@ -134,6 +144,7 @@ impl Telemetry {
             version: self.version,
             methods,
             clusters: self.clusters.samples(),
+            routes: self.routes.samples(),
             events,
             protocol_errors: named.chain([other]).collect(),
             methods_overflow: self.methods.overflow(),
@@ -164,6 +175,8 @@ pub struct Snapshot {
     pub methods: Vec<MethodSample>,
     /// By name.
     pub clusters: Vec<ClusterSample>,
+    /// Those that inject faults or limit rates, by listener and place.
+    pub routes: Vec<RouteSample>,
     pub(crate) events: [u64; SLOTS],
     /// Broken rules of the protocol by name; those of other names under "other".
     pub protocol_errors: Vec<(&'static str, u64)>,
@@ -185,6 +198,12 @@ impl Snapshot {
     #[must_use]
     pub fn event(&self, event: Event) -> u64 {
         self.events[event.slot()]
+    }
+
+    /// How often `event` was counted in the clusters that there are, together.
+    #[must_use]
+    pub fn cluster_event(&self, event: ClusterEvent) -> u64 {
+        self.clusters.iter().fold(0, |sum, cluster| sum.wrapping_add(cluster.events.get(event)))
     }
 
     /// Reloads that ended so.

@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 
 use crate::call::{CallEnd, CallRow, CallTotals, Messages};
 use crate::counter::Counter;
-use crate::event::{Event, SLOTS};
+use crate::event::Event;
+use crate::event::process::SLOTS;
 use crate::method::{CHUNK, MAX_METHODS, MethodId};
 use crate::shards::Attached;
 

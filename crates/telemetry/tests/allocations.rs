@@ -8,7 +8,8 @@ use allocation_counter::measure;
 use evenkeel_grpc::Code;
 use evenkeel_telemetry::access_log::{AccessLog, BATCH_BYTES, BATCHES_PER_WORKER, Entry, Sink, Writer};
 use evenkeel_telemetry::{
-    CallEnd, Event, Messages, Options, ResponseFlag, ResponseFlags, Side, Telemetry, TransparentRetry,
+    CallEnd, ClusterEvent, Event, Messages, Options, ResponseFlag, ResponseFlags, Side, Telemetry,
+    TransparentRetry,
 };
 
 fn telemetry() -> Telemetry {
@@ -20,7 +21,8 @@ fn counting_a_call_allocates_nothing() {
     let telemetry = telemetry();
     let worker = telemetry.add_worker();
     let method = telemetry.methods().register("ecommerce.orders.OrderService", "GetOrder");
-    let endpoint = telemetry.cluster("orders").endpoint("127.0.0.2:50051").attach();
+    let cluster = telemetry.cluster("orders");
+    let (endpoint, cluster) = (cluster.endpoint("127.0.0.2:50051").attach(), cluster.attach());
     let call = || {
         let messages = Messages { request: 1, response: 2 };
         for code in Code::ALL {
@@ -33,7 +35,7 @@ fn counting_a_call_allocates_nothing() {
         }
         worker.add(Event::BytesRead(Side::Downstream), 100);
         worker.count(Event::LocalReply(ResponseFlag::NoRoute));
-        worker.count(Event::TransparentRetry(TransparentRetry::RefusedStream));
+        cluster.count(ClusterEvent::TransparentRetry(TransparentRetry::RefusedStream));
         worker.protocol_error("abuse");
     };
     assert_eq!(measure(call).count_total, 1, "the rows of the worker's first 64 methods");

@@ -185,6 +185,7 @@ fn policies() -> Vec<(&'static str, Policy, Weigh)> {
         ),
         ("weighted_round_robin, by load", Policy::LoadWeightedRoundRobin(LoadWeightConfig::default()), equal),
         ("peak_ewma", Policy::PeakEwma(PeakEwmaConfig::default()), equal),
+        ("peak_ewma, weights", Policy::PeakEwma(PeakEwmaConfig::default()), mixed),
         ("prequal, all probes answered", Policy::Prequal(PrequalConfig::default()), equal),
         ("prequal, no probe sent", Policy::Prequal(PrequalConfig::default()), equal),
         ("prequal, own knowledge", Policy::Prequal(own), equal),

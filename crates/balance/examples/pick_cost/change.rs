@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
 
-use evenkeel_balance::{Balancer, Connectivity, Slot};
+use evenkeel_balance::{Balancer, Connectivity, Endpoint, Slot, Withheld};
 
 use super::cases::{Case, connect};
 use super::{MANY, median};
@@ -21,18 +21,25 @@ pub(super) struct ChangeCost {
     /// Until a worker has taken note that the connection to an endpoint is lost, and that there is one again.
     pub(super) lost: f64,
     pub(super) back: f64,
+    /// Until it has heeded that others found an endpoint unhealthy, and healthy again: a look at all.
+    pub(super) unhealthy: f64,
+    pub(super) healthy: f64,
+    /// Until it has copied all that it knows, for somebody who asks what a call would get; no change, and nobody asks often.
+    pub(super) copied: f64,
     /// Off the workers' threads, and once for all of them: until a set is made of the one before.
     pub(super) made: f64,
 }
 
 impl ChangeCost {
     /// What a worker needs, with words for it.
-    pub(super) fn of_worker(&self) -> [(&'static str, f64); 4] {
+    pub(super) fn of_worker(&self) -> [(&'static str, f64); 6] {
         [
             ("one endpoint more than 10,000", self.more),
             ("one endpoint less than 10,001", self.less),
             ("one connection of 10,000 lost", self.lost),
             ("one connection of 10,000 made anew", self.back),
+            ("one endpoint of 10,000 unhealthy", self.unhealthy),
+            ("one endpoint of 10,000 healthy again", self.healthy),
         ]
     }
 }
@@ -60,11 +67,16 @@ pub(super) fn change_cost(case: &Case) -> ChangeCost {
         connect(&mut balancer, Duration::from_secs(1));
     }
     let (mut lost, mut back) = lost_and_back(&mut balancer);
+    let (mut unhealthy, mut healthy) = unhealthy_and_healthy(&mut balancer);
+    let mut copied: Vec<f64> = (0..CHANGES).map(|_| timed(|| balancer.preview(1)).1).collect();
     ChangeCost {
         more: median(&mut more),
         less: median(&mut less),
         lost: median(&mut lost),
         back: median(&mut back),
+        unhealthy: median(&mut unhealthy),
+        healthy: median(&mut healthy),
+        copied: median(&mut copied),
         made: median(&mut made),
     }
 }
@@ -80,6 +92,17 @@ fn lost_and_back(balancer: &mut Balancer) -> (Vec<f64>, Vec<f64>) {
         (lost, back)
     };
     (0..CHANGES).map(lose_one).unzip()
+}
+
+fn unhealthy_and_healthy(balancer: &mut Balancer) -> (Vec<f64>, Vec<f64>) {
+    let endpoints: Vec<Arc<Endpoint>> = balancer.slots().map(|status| Arc::clone(status.endpoint)).collect();
+    let mut now = Duration::from_secs(1_000);
+    let mut change_one = |place: usize, is_unhealthy: bool| {
+        endpoints[place * 997 % endpoints.len()].set_withheld(Withheld::Unhealthy, is_unhealthy);
+        now += Duration::from_secs(1);
+        timed(|| balancer.heed(now)).1
+    };
+    (0..CHANGES).map(|place| (change_one(place, true), change_one(place, false))).unzip()
 }
 
 /// What a function returns, and the microseconds that it took.

@@ -214,15 +214,23 @@ fn main() {
         format!("heap allocations of {PICKS} calls, all {} rows, 3 and 10,000 endpoints", chosen.len());
     lines.push(line(&claim, allocations as f64, 0.0, "in all"));
     println!(
-        "\n{:<66}{:>10}{:>10}{:>10}{:>10}{:>22}",
-        "us at 10,000 by a worker", "more", "less", "lost", "back", "the set, beforehand"
+        "\n{:<66}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>22}",
+        "us at 10,000 by a worker",
+        "more",
+        "less",
+        "lost",
+        "back",
+        "unhealthy",
+        "healthy",
+        "copied",
+        "the set, beforehand"
     );
     let mut changes = Vec::new();
     for case in &chosen {
         let cost = change_cost(case);
         print!("{:<66}", case.title());
         cost.of_worker().iter().for_each(|(_, micros)| print!("{micros:>10.1}"));
-        println!("{:>22.1}", cost.made);
+        println!("{:>10.1}{:>22.1}", cost.copied, cost.made);
         changes.push((case.title(), cost));
     }
     lines.extend(change_lines(&changes));

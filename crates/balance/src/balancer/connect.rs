@@ -189,8 +189,15 @@ impl Balancer {
         }
     }
 
-    /// Puts a slot among the candidates, the last resorts or neither, as its health and the policy say.
+    /// Puts a slot among the candidates, the last resorts or neither, as its health and the policy say, and spreads the load
+    /// anew.
     pub(super) fn settle(&mut self, slot: Slot) {
+        self.settle_alone(slot);
+        self.respread();
+    }
+
+    /// As [`Balancer::settle`], for several: the load is spread anew after the last.
+    pub(super) fn settle_alone(&mut self, slot: Slot) {
         let entry = self.slots.get(slot);
         let eligibility = if entry.listed {
             Eligibility::of(entry.connectivity, &entry.endpoint, self.is_panic_for(slot))
@@ -203,7 +210,6 @@ impl Balancer {
             self.place(slot, eligibility);
         }
         self.recount(slot);
-        self.respread();
     }
 
     /// As pick_first has it: the selected endpoint is a candidate, and all others are not even connected.

@@ -187,6 +187,8 @@ impl Balancer {
         self.loads.update(spread, &self.keys, &self.health[..self.keys.len()]);
         if self.loads.panics() != before {
             self.note_panics(before);
+            // Others may be picked now than before.
+            self.look_again();
         }
     }
 
@@ -237,16 +239,20 @@ impl Balancer {
             return Vec::new();
         }
         let groups = self.keys.iter().zip(&self.groups).zip(&self.health).enumerate();
-        let describe =
-            |(place, ((key, group), health)): (usize, ((&GroupKey, &Group), &GroupHealth))| GroupLoad {
+        let describe = |(place, ((key, group), health)): (usize, ((&GroupKey, &Group), &GroupHealth))| {
+            // The only group has all calls without a share worked out for it, but none if nothing in it can take one.
+            let takes_any = health.available > 0 || !group.candidates.is_empty();
+            let share = self.loads.shares().get(place).copied().unwrap_or(1.0);
+            GroupLoad {
                 priority: key.priority,
                 locality: key.locality.clone(),
                 endpoints: health.total,
                 available: health.available,
                 candidates: group.candidates.len() as u32,
-                load: self.loads.shares().get(place).copied().unwrap_or(1.0),
+                load: if takes_any { share } else { 0.0 },
                 is_panic: self.loads.is_panicking(key.priority),
-            };
+            }
+        };
         groups.map(describe).collect()
     }
 
@@ -315,6 +321,9 @@ impl Balancer {
         let panics = self.loads.panics();
         for priority in (0_u8..16).filter(|priority| panics & (1 << priority) != 0) {
             PanicCounts::end(&self.panics, priority);
+        }
+        if panics != 0 {
+            self.look_again();
         }
         self.loads.calm();
     }

@@ -23,6 +23,7 @@
 
 mod connect;
 mod groups;
+mod heed;
 mod outliers;
 mod pick;
 mod preview;
@@ -32,6 +33,7 @@ mod standing;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -44,6 +46,7 @@ use crate::candidates::Candidates;
 use crate::connectivity::{Connectivity, Tally};
 use crate::endpoint::{Endpoint, EndpointSet};
 use crate::health::Eligibility;
+use crate::locality::MAX_PRIORITY;
 use crate::outlier::{OutlierChange, OutlierDetector};
 use crate::policy::pick_first::{Sequence, interleaved, shuffled};
 use crate::policy::{LoadReportCounts, Picker, Policy, PolicyPicker, ProbeCounts, TableKind};
@@ -117,6 +120,11 @@ pub struct Balancer {
     wants_re_resolution: bool,
     /// The set of the newest update.
     set: Option<Arc<EndpointSet>>,
+    /// Counts what begins or ceases to withhold the cluster's endpoints; the set's.
+    changes: Arc<AtomicU64>,
+    /// What it was when all endpoints were last looked at.
+    heeded: u64,
+    next_look_at: Duration,
     outliers: Option<Arc<OutlierDetector>>,
     outlier_changes: VecDeque<(Arc<str>, OutlierChange)>,
 }
@@ -153,6 +161,9 @@ impl Balancer {
             surplus: Vec::new(),
             wants_re_resolution: false,
             set: None,
+            changes: Arc::default(),
+            heeded: 0,
+            next_look_at: Duration::ZERO,
             outliers: None,
             outlier_changes: VecDeque::new(),
         }
@@ -162,6 +173,10 @@ impl Balancer {
     pub fn update(&mut self, set: &Arc<EndpointSet>) -> Changes {
         self.is_resolved = true;
         self.regroup(set);
+        if !Arc::ptr_eq(&self.changes, set.changes()) {
+            self.changes = Arc::clone(set.changes());
+            self.look_again();
+        }
         self.set = Some(Arc::clone(set));
         let changes = self.replace_members(set);
         for slot in &changes.removed {
@@ -291,19 +306,28 @@ impl Balancer {
 
     /// Gives pick_first the members in discovery's order, or a shuffled one; either way the higher priorities first.
     fn reorder_sequence(&mut self, set: &EndpointSet) {
-        let mut listed: Vec<(u32, Slot)> =
-            set.ring().iter().map(|entry| entry.index).zip(self.members.iter().copied()).collect();
-        listed.sort_unstable();
-        let mut order = if self.config.policy == (Policy::PickFirst { shuffle: true }) {
-            let weighted = |&(_, slot): &(u32, Slot)| (slot, self.slots.get(slot).weight);
-            let listed: Vec<(Slot, u32)> = listed.iter().map(weighted).collect();
-            shuffled(&listed, &mut self.rng)
+        let mut listed = vec![None; set.endpoints().len()];
+        for (entry, slot) in set.ring().iter().zip(&self.members) {
+            listed[entry.index as usize] = Some(*slot);
+        }
+        let listed = listed.into_iter().flatten();
+        let mut order: Vec<Slot> = if self.config.policy == (Policy::PickFirst { shuffle: true }) {
+            let weighted: Vec<_> = listed.map(|slot| (slot, self.slots.get(slot).weight)).collect();
+            shuffled(&weighted, &mut self.rng)
         } else {
-            listed.into_iter().map(|(_, slot)| slot).collect()
+            listed.collect()
         };
-        order = interleaved(&order, |slot| self.slots.endpoint(slot).address());
-        // Stable: within a priority the families keep their turns.
-        order.sort_by_key(|slot| self.keys[self.slots.group(*slot)].priority);
+        if set.has_several_families() {
+            order = interleaved(&order, |slot| self.slots.endpoint(slot).address().family());
+        }
+        if self.keys.iter().any(|key| key.priority != self.keys[0].priority) {
+            // Within a priority the families keep their turns.
+            let mut queues = vec![Vec::new(); usize::from(MAX_PRIORITY) + 1];
+            for slot in order {
+                queues[usize::from(self.keys[self.slots.group(slot)].priority)].push(slot);
+            }
+            order = queues.concat();
+        }
         if let Some(sequence) = &mut self.sequence {
             sequence.set_order(order);
         }

@@ -1,9 +1,10 @@
 //! Outlier detection in the balancer: it tells the cluster's detector how attempts end, and tries ejected endpoints with
-//! single calls when their time is up. Under ring_hash and maglev those are any key's calls if keys move when their endpoint
-//! is gone ([`Affinity::Rehash`], [`Affinity::Bounded`]), else only calls whose key belongs there.
+//! single calls when their time is up; under ring_hash and maglev with those whose key belongs there.
 
 use core::time::Duration;
 use std::sync::Arc;
+
+use evenkeel_grpc::Code;
 
 use super::{Balancer, Slot};
 use crate::attempt::AttemptEnd;
@@ -35,6 +36,16 @@ impl Balancer {
             endpoint.note_ejection();
             self.note_change(endpoint.address().to_string().into(), change);
         }
+    }
+
+    /// Tells that a trial has delivered a response message, and goes on since for
+    /// [`TRIAL_SETTLES_AFTER`](crate::outlier::TRIAL_SETTLES_AFTER): it succeeded. Its end is to be told to
+    /// [`Balancer::observe`] as that of any other call.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    pub fn trial_settled(&mut self, slot: Slot, now: Duration) {
+        self.observe(slot, &AttemptEnd::status(Code::Ok), true, now);
     }
 
     /// Gives a trial back: the call was not sent to the endpoint after all.
@@ -98,6 +109,14 @@ impl Balancer {
             Policy::RingHash { affinity: Affinity::Fail, .. }
                 | Policy::Maglev { affinity: Affinity::Fail, .. }
         )
+    }
+
+    /// Whether an ejected endpoint's time is up, and no call tries it.
+    pub(super) fn is_trial_due(&self, slot: Slot, now: Duration) -> bool {
+        let (Some(detector), endpoint) = (&self.outliers, self.slots.endpoint(slot)) else { return false };
+        // A worker that is slow to say what it changed must not withhold an endpoint for ever.
+        endpoint.note_ejection();
+        detector.is_trial_due(endpoint.outlier(), now)
     }
 
     /// Whether this call is to try an ejected endpoint: one that nothing else withholds, or the call would say nothing about

@@ -46,8 +46,9 @@ impl Balancer {
     /// another a pick costs O(d) in their number, as each is asked whether it still is. While one that nothing withholds is
     /// being connected to, calls wait for it rather than go to one that is unhealthy or ejected, and to find out costs O(n).
     pub fn pick(&mut self, ask: &Ask) -> Pick {
+        self.heed(ask.now);
         if (self.has_candidates() || self.loads.panics() != 0)
-            && let Some(trial) = self.review_last_resort(ask.now)
+            && let Some(trial) = self.due_trial(ask)
         {
             return Pick::Trial(trial);
         }
@@ -85,6 +86,7 @@ impl Balancer {
     /// may [`pick`](Balancer::pick) again to repeat one. Costs O(t^2) for t tried ones, and a full scan of least_request up to
     /// t + 1 times. A tried slot may have been forgotten since.
     pub fn pick_excluding(&mut self, ask: &Ask, tried: &[Slot]) -> Pick {
+        self.heed(ask.now);
         // Ask the policy first, so that a retry follows its rule as well. Ends: each turn takes a candidate away.
         while let Some(chosen) = self.group_to_ask(ask) {
             if self.fails_in_panic(chosen) {
@@ -108,10 +110,17 @@ impl Balancer {
         // Tried, or without room: what is in service, or soon may be, is still better than what fails, but not than what only
         // drains.
         let is_served = tried.iter().any(|slot| self.is_in_service(*slot)) || self.awaits_service();
+        // A group that gets calls comes before those that get none now: a locality or priority is not left while it has another.
+        let chosen = self.choose_group(ask);
+        let shares = self.loads.shares();
+        let has_share = |group: usize| shares.get(group).is_none_or(|share| *share > 0.0);
+        let in_turn =
+            |sharing: bool| (0..self.groups.len()).filter(move |group| has_share(*group) == sharing);
         // At most `tried.len()` positions hold tried ones, so the search is short unless many have just begun to drain.
         let rng = &mut self.rng;
         let of_groups = |rng: &mut SmallRng, fits: fn(&Candidate) -> bool| {
-            self.groups.iter().find_map(|group| untried(&group.candidates, tried, rng, fits))
+            let mut order = core::iter::once(chosen).chain(in_turn(true)).chain(in_turn(false));
+            order.find_map(|group| untried(&self.groups[group].candidates, tried, rng, fits))
         };
         let is_free: fn(&Candidate) -> bool = |one| !one.endpoint.is_withheld();
         let may_do: fn(&Candidate) -> bool = if is_served { |one| works(&one.endpoint) } else { |_| true };
@@ -202,17 +211,36 @@ impl Balancer {
         groups.fold(self.past.1, |sum, counts| sum + counts)
     }
 
-    /// Looks at one of the ready but withheld endpoints, each in turn: if nothing withholds it any more, it is a candidate
-    /// again. So each comes back after at most as many picks as there are of them. Returns one that is ejected, whose time
-    /// is up, and which this call is to try.
-    fn review_last_resort(&mut self, now: Duration) -> Option<Slot> {
+    /// Looks at one of the ready but withheld endpoints, each in turn: one that is ejected, whose time is up, is tried by this call.
+    ///
+    /// But a call whose key belongs to an endpoint tries that one only: others know nothing of its key, and it would pay for a
+    /// trial that is none of its business. Unless no call belongs there, as the endpoint's group gets none: it would be out for ever.
+    fn due_trial(&mut self, ask: &Ask) -> Option<Slot> {
+        self.outliers.as_ref()?;
         let slot = self.next_last_resort()?;
-        let endpoint = self.endpoint(slot);
-        if !endpoint.is_withheld() || (!endpoint.is_draining() && self.is_panic_for(slot)) {
-            self.settle(slot);
+        if !self.is_trial_due(slot, ask.now) {
             return None;
         }
-        (!self.insists() && self.claim_trial(slot, now)).then_some(slot)
+        let home = ask.hash.and_then(|hash| {
+            let group = self.choose_group(ask);
+            self.groups[group].picker.home(hash)
+        });
+        let is_without_calls = || self.loads.shares().get(self.slots.group(slot)) == Some(&0.0);
+        let tried = match home {
+            Some(home) if self.last_resort.position(home).is_some() => home,
+            Some(_) if !is_without_calls() => return None,
+            _ => slot,
+        };
+        self.claim_trial(tried, ask.now).then_some(tried)
+    }
+
+    /// Whether nothing speaks against the endpoint that calls with this key belong to: it is ready or may soon be, and nothing
+    /// withholds it. True where the policy knows no keys.
+    pub fn is_home_available(&mut self, hash: u64) -> bool {
+        let group = self.choose_group(&Ask { now: Duration::ZERO, hash: Some(hash) });
+        let Some(home) = self.groups[group].picker.home(hash) else { return true };
+        let entry = self.slots.get(home);
+        entry.standing() != Standing::Failing && !entry.endpoint.is_withheld()
     }
 
     /// There is no candidate: an endpoint that nothing withholds any more, or else the next that only drains, which does its
@@ -240,7 +268,8 @@ impl Balancer {
     }
 
     /// Whether an endpoint that nothing withholds is connected to, or about to be, and is not known to fail. gRPC lets calls
-    /// wait then (gRFC A48: a cluster of which one endpoint is CONNECTING is CONNECTING, whatever the others fail with).
+    /// wait then: where none is READY, one that is CONNECTING or IDLE makes the whole CONNECTING, whatever the others fail
+    /// with (gRFC A48, "Aggregated Connectivity State").
     fn awaits_service(&self) -> bool {
         let may_serve = |slot: &Slot| {
             let entry = self.slots.get(*slot);
@@ -250,7 +279,11 @@ impl Balancer {
     }
 
     fn next_last_resort(&mut self) -> Option<Slot> {
-        let position = self.last_resort_cursor.checked_rem(self.last_resort.len())?;
+        if self.last_resort.is_empty() {
+            return None;
+        }
+        let position =
+            if self.last_resort_cursor < self.last_resort.len() { self.last_resort_cursor } else { 0 };
         self.last_resort_cursor = position + 1;
         Some(self.last_resort.get(position).slot)
     }

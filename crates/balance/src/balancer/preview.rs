@@ -16,10 +16,10 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Balancer, Pick, Slot};
+use super::{Balancer, Pick, RefusedBy, Slot};
 use crate::call::Ask;
 use crate::endpoint::Endpoint;
-use crate::policy::{Policy, TableKind};
+use crate::policy::{Picker, Policy, TableKind};
 
 /// Copies that a prequal's shares are found with at most: each costs O(n).
 const COPIES_MAX: usize = 64;
@@ -112,6 +112,9 @@ impl Balancer {
             surplus: Vec::new(),
             wants_re_resolution: false,
             set: self.set.clone(),
+            changes: Arc::clone(&self.changes),
+            heeded: self.heeded,
+            next_look_at: self.next_look_at,
             outliers: None,
             outlier_changes: VecDeque::new(),
         }
@@ -168,6 +171,20 @@ impl Preview {
     pub fn leaves_nothing_to_chance(&self, ask: &Ask) -> bool {
         self.balancer.sequence.is_some()
             || (TableKind::of(self.balancer.config.policy).is_some() && ask.hash.is_some())
+    }
+
+    /// The endpoint that the call's key belongs to, of the group that gets the call, in whatever state it is: not the one that
+    /// stands in for it. `None` without a key, and under policies that do not hash.
+    #[must_use]
+    pub fn owner(&mut self, ask: &Ask) -> Option<Slot> {
+        let group = self.balancer.choose_group(ask);
+        self.balancer.groups[group].picker.home(ask.hash?)
+    }
+
+    /// Why a pick fails although endpoints are ready: see [`Balancer::refusal`].
+    #[must_use]
+    pub fn refusal(&self) -> Option<RefusedBy> {
+        self.balancer.refusal()
     }
 
     /// The endpoint in a slot.

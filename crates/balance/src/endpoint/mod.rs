@@ -4,19 +4,24 @@
 //! herd to the same endpoint: the imbalance users of per-worker balancers complain of (envoyproxy/envoy#2593, #35935).
 //! Here an atomic counts the calls of all workers, and nobody waits for anybody.
 //!
-//! Why `Relaxed` everywhere? Each counter is a number on its own: no other memory is read or written on the strength of
-//! its value, and a modification order per atomic is all that exact counting needs.
+//! Why `Relaxed` almost everywhere? Each counter is a number on its own: no other memory is read or written on the strength of
+//! its value, and a modification order per atomic is all that exact counting needs. The exception counts changes: whoever sees
+//! that there was one reads what it is.
 
 mod set;
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU8, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, Release},
+};
 use core::time::Duration;
+use std::sync::Arc;
 
 use twox_hash::XxHash64;
 
 use crate::address::Address;
 use crate::call::LoadReport;
-use crate::connectivity::{Connectivity, Standing, Tally};
+use crate::connectivity::Connectivity;
 use crate::health_check::HealthStatus;
 use crate::limit::{BreakerLimits, CircuitBreaker, Scope};
 use crate::outlier::OutlierRecord;
@@ -54,6 +59,8 @@ pub struct Endpoint {
     address: Address,
     /// XXH64 of the address: a place on a ring that is the same in every worker and after every restart.
     hash: u64,
+    /// See [`EndpointSet::changes`](set::EndpointSet::changes).
+    changes: Arc<AtomicU64>,
 }
 
 /// What every pick reads and every call writes, in a cache line of its own.
@@ -137,6 +144,11 @@ impl Endpoint {
     /// An endpoint without calls. A weight of 0 counts as 1: an endpoint that must get no calls is left out of the list.
     #[must_use]
     pub fn new(address: Address, weight: u32) -> Self {
+        Self::counting(address, weight, &Arc::default())
+    }
+
+    /// One whose changes are counted here, with those of its cluster's others.
+    pub(crate) fn counting(address: Address, weight: u32, changes: &Arc<AtomicU64>) -> Self {
         let hash = XxHash64::oneshot(0, address.to_string().as_bytes());
         let hot = Hot {
             in_flight: AtomicU32::new(0),
@@ -150,7 +162,15 @@ impl Endpoint {
             load_noted_at_us: AtomicU64::new(0),
         };
         let breaker = CircuitBreaker::new(Scope::Endpoint, &BreakerLimits::default());
-        Self { hot, totals: Totals::default(), outlier: OutlierRecord::default(), breaker, address, hash }
+        Self {
+            hot,
+            totals: Totals::default(),
+            outlier: OutlierRecord::default(),
+            breaker,
+            address,
+            hash,
+            changes: Arc::clone(changes),
+        }
     }
 
     /// Where the endpoint listens.
@@ -298,12 +318,17 @@ impl Endpoint {
         self.hot.withheld.load(Relaxed) & reason as u8 != 0
     }
 
-    /// Notes that a reason begins or ends to hold.
+    /// Notes that a reason begins or ends to hold. All workers heed it with their next pick, or, where there are thousands of
+    /// endpoints, within a hundredth of a second.
     pub fn set_withheld(&self, reason: Withheld, holds: bool) {
-        if holds {
-            self.hot.withheld.fetch_or(reason as u8, Relaxed);
+        let before = if holds {
+            self.hot.withheld.fetch_or(reason as u8, Relaxed)
         } else {
-            self.hot.withheld.fetch_and(!(reason as u8), Relaxed);
+            self.hot.withheld.fetch_and(!(reason as u8), Relaxed)
+        };
+        if (before & reason as u8 != 0) != holds {
+            // Releases: who sees this count sees the change.
+            self.changes.fetch_add(1, Release);
         }
     }
 
@@ -374,16 +399,18 @@ impl Endpoint {
         self.totals.workers[state.index()].load(Relaxed)
     }
 
-    /// The state of all balancers' connections together, aggregated as gRPC aggregates a list of addresses.
+    /// The state of all balancers' connections together: the first of ready, connecting, idle and failing that one of them has.
+    ///
+    /// gRPC aggregates so where a child may stay idle (gRFC A42, and the weighted_target policy of A28). The rule of a cluster, by
+    /// which idle is connecting, holds where every endpoint is connected to at once; under pick_first those that stand by are
+    /// idle for good.
     ///
     /// `None` while no balancer holds the endpoint. While workers change state the answer may mix two moments.
     #[must_use]
     pub fn connectivity(&self) -> Option<Connectivity> {
-        let mut tally = Tally::default();
-        for state in Connectivity::ALL.into_iter().filter(|state| self.workers_in(*state) > 0) {
-            tally.add(Standing::of(state, false));
-        }
-        (tally != Tally::default()).then(|| tally.aggregate())
+        use Connectivity::{Connecting, Idle, Ready, Shutdown, TransientFailure};
+        let best_first = [Ready, Connecting, Idle, TransientFailure, Shutdown];
+        best_first.into_iter().find(|state| self.workers_in(*state) > 0)
     }
 
     pub(crate) fn worker_entered(&self, state: Connectivity) {
@@ -515,11 +542,17 @@ mod tests {
         endpoint.worker_entered(Connectivity::TransientFailure);
         assert_eq!(endpoint.connectivity(), Some(Connectivity::TransientFailure));
         endpoint.worker_entered(Connectivity::Idle);
+        assert_eq!(endpoint.connectivity(), Some(Connectivity::Idle), "nobody connects");
+        endpoint.worker_entered(Connectivity::Connecting);
         assert_eq!(endpoint.connectivity(), Some(Connectivity::Connecting));
         endpoint.worker_entered(Connectivity::Ready);
         assert_eq!(endpoint.connectivity(), Some(Connectivity::Ready));
         endpoint.worker_left(Connectivity::Ready);
         assert_eq!(endpoint.connectivity(), Some(Connectivity::Connecting));
+        endpoint.worker_left(Connectivity::Connecting);
+        assert_eq!(endpoint.connectivity(), Some(Connectivity::Idle));
+        endpoint.worker_left(Connectivity::Idle);
+        assert_eq!(endpoint.connectivity(), Some(Connectivity::TransientFailure));
     }
 
     #[test]

@@ -39,11 +39,14 @@ pub struct EndpointSet {
     groups: Box<[Group]>,
     left_out: usize,
     has_too_many_localities: bool,
+    has_several_families: bool,
     /// For policies that hash.
     table: Option<Arc<HashTable>>,
     spread: Arc<SpreadConfig>,
     /// Workers that disregard health; shared with this set's predecessors.
     panics: Arc<PanicCounts>,
+    /// Shared with this set's predecessors and with all their endpoints, see [`EndpointSet::changes`].
+    changes: Arc<AtomicU64>,
 }
 
 /// What is listed of an endpoint besides its address and weight.
@@ -172,6 +175,12 @@ impl EndpointSet {
         &self.panics
     }
 
+    /// How often something began or ceased to withhold an endpoint of the cluster: so a worker need not look at all of them to
+    /// know that nothing did.
+    pub(crate) fn changes(&self) -> &Arc<AtomicU64> {
+        &self.changes
+    }
+
     /// How calls are spread over its priorities and localities.
     #[must_use]
     pub fn spread(&self) -> &Arc<SpreadConfig> {
@@ -209,6 +218,7 @@ impl EndpointSet {
     ) -> Self {
         let listed = without_duplicates(listed);
         let left_out = listed.len().saturating_sub(MAX_ENDPOINTS);
+        let changes = before.map(|before| Arc::clone(&before.changes)).unwrap_or_default();
         let mut endpoints = Vec::with_capacity(listed.len() - left_out);
         let mut places = Vec::with_capacity(listed.len() - left_out);
         for spec in listed.iter().take(MAX_ENDPOINTS) {
@@ -218,7 +228,7 @@ impl EndpointSet {
                     known[found].set_weight(weight);
                     Arc::clone(known[found])
                 }
-                Err(_) => Arc::new(Endpoint::new(address.clone(), weight)),
+                Err(_) => Arc::new(Endpoint::counting(address.clone(), weight, &changes)),
             };
             endpoints.push(endpoint);
             places.push(Place { priority: spec.priority.min(MAX_PRIORITY), locality: spec.locality.clone() });
@@ -242,7 +252,10 @@ impl EndpointSet {
             (entry.group, endpoint.hash(), endpoint.address())
         };
         ring.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
+        let mut families = endpoints.iter().map(|endpoint| endpoint.address().family());
+        let first = families.next();
         Self {
+            has_several_families: families.any(|family| Some(family) != first),
             groups: make_groups(keys, &ring, before),
             endpoints: endpoints.into(),
             places: places.into(),
@@ -252,6 +265,7 @@ impl EndpointSet {
             table: None,
             spread: Arc::clone(spread),
             panics: before.map(|before| Arc::clone(&before.panics)).unwrap_or_default(),
+            changes,
         }
     }
 
@@ -269,6 +283,11 @@ impl EndpointSet {
 
     pub(crate) fn ring(&self) -> &[RingEntry] {
         &self.ring
+    }
+
+    /// Whether the addresses are of more than one family. Known here, as on a worker's thread 10,000 addresses take long to read.
+    pub(crate) fn has_several_families(&self) -> bool {
+        self.has_several_families
     }
 }
 

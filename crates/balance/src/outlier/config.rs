@@ -7,6 +7,12 @@ use evenkeel_grpc::Code;
 use crate::attempt::AttemptEnd;
 use crate::factor::Factor;
 
+/// How long a trial that is a stream must go on after its first response message to have succeeded: a service of streams without an
+/// end would else never get an ejected endpoint back. What fails a stream (a dependency that is gone, a handler that breaks) does
+/// so at its first messages, within a time that dependencies answer in; and a few of these in a row still fit into
+/// [`OutlierConfig::trial_timeout`]. No source: Envoy and gRPC have no trials.
+pub const TRIAL_SETTLES_AFTER: Duration = Duration::from_secs(1);
+
 /// When an endpoint is ejected and for how long. Sources of the defaults: gRFC A50 and Envoy's `outlier_detection.proto`,
 /// where not said otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,16 +30,18 @@ pub struct OutlierConfig {
     pub max_ejected_percent: u8,
     /// Failures in a row that eject; at least 1. Default 5; `None` turns the rule off.
     pub consecutive_failures: Option<u32>,
+    /// Chance in percent that such a row really ejects; if it does not, the next failure begins another. Default 100.
+    pub consecutive_enforcement_percent: u8,
     /// The rule over success rates. Default on.
     pub success_rate: Option<SuccessRate>,
     /// The rule over a fixed share of failures. Default on.
     pub failure_percentage: Option<FailurePercentage>,
-    /// Whether DEADLINE_EXCEEDED and attempt timeouts are the endpoint's failures. Default true: a stopped process shows in
-    /// nothing else. Turn off where callers set deadlines that cannot be met.
+    /// Whether DEADLINE_EXCEEDED and attempt timeouts are the endpoint's failures, where no response message came before. Default
+    /// true: a stopped process shows in nothing else. Turn off where callers set deadlines that cannot be met.
     pub counts_deadline_exceeded: bool,
     /// Trials in a row that must succeed before full return; at least 1. Default 3.
     pub trial_successes: u32,
-    /// After this time a trial without an end (a long stream), or one that ended in nothing (its caller left), no longer holds
+    /// After this time a trial without an end (a stream that delivers nothing), or one that ended in nothing (its caller left), no longer holds
     /// back the next one. So an endpoint that is still broken costs callers who give up one call in this time. Default 10 s.
     pub trial_timeout: Duration,
 }
@@ -78,6 +86,7 @@ impl Default for OutlierConfig {
             jitter: Factor::from_thousandths(100),
             max_ejected_percent: 10,
             consecutive_failures: Some(5),
+            consecutive_enforcement_percent: 100,
             success_rate: Some(SuccessRate::default()),
             failure_percentage: Some(FailurePercentage::default()),
             counts_deadline_exceeded: true,
@@ -115,7 +124,7 @@ pub enum Observation {
     /// It had not answered in the time that another endpoint took: a trial failed then. Else it says nothing: of calls that
     /// are hedged at the 95th percentile of their latency one of twenty ends so at every endpoint.
     Overtaken,
-    /// Nothing: the caller left, or the endpoint sheds load or leaves in good order.
+    /// Nothing: the caller left, the proxy cut it off before any message, or the endpoint sheds load or leaves in good order.
     Nothing,
 }
 
@@ -164,11 +173,13 @@ impl OutlierConfig {
             | AttemptEnd::RefusedStream
             | AttemptEnd::GoAway { is_graceful: false }
             | AttemptEnd::Reset => Observation::Failure,
+            AttemptEnd::Served { .. } => Observation::Success,
             AttemptEnd::AttemptTimeout | AttemptEnd::DeadlineExceeded => timeout,
             AttemptEnd::Overtaken { by_later: true } => Observation::Overtaken,
             AttemptEnd::NotSent
             | AttemptEnd::GoAway { is_graceful: true }
             | AttemptEnd::Cancelled
+            | AttemptEnd::CutOff
             | AttemptEnd::Overtaken { by_later: false } => Observation::Nothing,
         }
     }

@@ -99,16 +99,17 @@ impl OutlierDetector {
         self.held_back.load(Relaxed)
     }
 
+    /// Whether [`OutlierDetector::claim_trial`] would give a right.
+    pub(crate) fn is_trial_due(&self, record: &OutlierRecord, now: Duration) -> bool {
+        Phase::decode(record.phase.load(Relaxed)).is_trial_due(now)
+    }
+
     /// Claims the right to send one call as a trial to an endpoint that is half-open. Its end must be told to
     /// [`OutlierDetector::record`] with `is_trial`, or [`OutlierDetector::drop_trial`]; until then, or the trial's timeout, no
     /// other call gets the right. A trial that ends in nothing leaves it to the timeout.
     pub fn claim_trial(&self, record: &OutlierRecord, now: Duration) -> bool {
         let bits = record.phase.load(Relaxed);
-        let is_due = match Phase::decode(bits) {
-            Phase::InService | Phase::Removed => false,
-            Phase::Free => true,
-            Phase::Ejected { until } | Phase::OnTrial { until } => now >= until,
-        };
+        let is_due = Phase::decode(bits).is_trial_due(now);
         let until = now.saturating_add(self.config.trial_timeout);
         is_due && record.change(bits, Phase::OnTrial { until })
     }
@@ -151,9 +152,15 @@ impl OutlierDetector {
                 let in_a_row = record.consecutive.fetch_add(1, Relaxed).saturating_add(1);
                 let is_too_many =
                     self.config.consecutive_failures.is_some_and(|most| in_a_row >= most.max(1));
-                is_too_many
-                    .then(|| self.eject(record, EjectionReason::ConsecutiveFailures, now, rng))
-                    .flatten()
+                if !is_too_many {
+                    return None;
+                }
+                if !is_enforced(self.config.consecutive_enforcement_percent, rng) {
+                    // Else the next failure would be another chance: with 10 % a row is ejected by its tenth on average.
+                    record.consecutive.store(0, Relaxed);
+                    return None;
+                }
+                self.eject(record, EjectionReason::ConsecutiveFailures, now, rng)
             }
         }
     }
@@ -351,7 +358,7 @@ impl OutlierDetector {
 }
 
 fn is_enforced(percent: u8, rng: &mut impl Rng) -> bool {
-    rng.random_range(0..100) < percent
+    percent >= 100 || rng.random_range(0..100) < percent
 }
 
 fn micros(time: Duration) -> u64 {

@@ -26,6 +26,10 @@
 //! calls each time; here it fails one. Ejection lasts `base * times ejected`, at most `max`, plus jitter; each interval in
 //! service takes one off the times ejected.
 //!
+//! A stream need not end to be judged: one that a bound on time ended after it had delivered messages succeeded
+//! ([`AttemptEnd::Served`](crate::AttemptEnd::Served)), and so has a trial that goes on for [`TRIAL_SETTLES_AFTER`] after
+//! its first message. The later end of such a trial counts as that of any other call.
+//!
 //! # Sharing
 //! All workers of a process feed one [`OutlierDetector`] per cluster and one [`OutlierRecord`] per endpoint, by atomics:
 //! a row of failures counts as one whichever workers saw it, and the cap holds for the process. `Relaxed` is enough, as no
@@ -40,6 +44,6 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub use config::{FailurePercentage, Observation, OutlierConfig, SuccessRate};
+pub use config::{FailurePercentage, Observation, OutlierConfig, SuccessRate, TRIAL_SETTLES_AFTER};
 pub use detector::{OutlierChange, OutlierDetector};
 pub use record::{EjectionReason, OutlierRecord, OutlierStatus};

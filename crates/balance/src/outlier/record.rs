@@ -97,6 +97,15 @@ pub(super) enum Phase {
 const REMOVED: u64 = (1 << 2) | 2;
 
 impl Phase {
+    /// Whether the next call may be a trial.
+    pub(super) fn is_trial_due(self, now: Duration) -> bool {
+        match self {
+            Self::InService | Self::Removed => false,
+            Self::Free => true,
+            Self::Ejected { until } | Self::OnTrial { until } => now >= until,
+        }
+    }
+
     pub(super) fn encode(self) -> u64 {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(u64::MAX >> 2);
         match self {

@@ -168,7 +168,9 @@ impl Estimates {
 
 /// How much of a value is left. Time that runs backwards changes nothing.
 fn kept(inverse_decay: f64, from_ns: u64, to_ns: u64) -> f64 {
-    let time = to_ns.saturating_sub(from_ns) as f64 * inverse_decay;
+    // Signed, as processors convert no other number in one step: 292 years are the most.
+    let passed = to_ns.saturating_sub(from_ns).min(i64::MAX.cast_unsigned()).cast_signed();
+    let time = passed as f64 * inverse_decay;
     if time < 0.05 {
         // The common case, exact to 3 * 10^-9: four terms of the series, for a fifth of the time that `exp` takes.
         1.0 - time * (1.0 - time * (0.5 - time * (1.0 / 6.0 - time * (1.0 / 24.0))))

@@ -17,6 +17,7 @@ mod prequal;
 mod random;
 mod ring_hash;
 mod round_robin;
+mod turns;
 mod weighted_round_robin;
 
 use core::ops::Add;
@@ -164,6 +165,11 @@ pub(crate) trait Picker {
         None
     }
 
+    /// The endpoint that calls with this key belong to, whatever state it is in; `None` where the rule knows no keys.
+    fn home(&self, _hash: u64) -> Option<Slot> {
+        None
+    }
+
     /// An attempt begins at this endpoint, most often the one just picked; its calls in flight count it already. The
     /// endpoint need not be a candidate any more.
     fn started(&mut self, _slot: Slot, _endpoint: &Endpoint, _now: Duration) {}
@@ -308,6 +314,10 @@ impl Picker for PolicyPicker {
         rng: &mut SmallRng,
     ) -> Option<Verdict> {
         each_picker!(self, picker => picker.pick_excluding(candidates, ask, tried, rng))
+    }
+
+    fn home(&self, hash: u64) -> Option<Slot> {
+        each_picker!(self, picker => picker.home(hash))
     }
 
     fn started(&mut self, slot: Slot, endpoint: &Endpoint, now: Duration) {

@@ -39,6 +39,17 @@ impl Default for RetryBudgetConfig {
     }
 }
 
+/// One of the two bounds of a budget, at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BudgetBound {
+    /// The calls of which it is a share.
+    pub calls: u64,
+    /// Extra attempts that count against it.
+    pub used: u64,
+    /// Extra attempts that it allows: the next one is refused when as many are used.
+    pub max: u64,
+}
+
 /// The budget of one cluster, shared by all workers.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -128,6 +139,19 @@ impl RetryBudget {
         self.refused.load(Relaxed)
     }
 
+    /// The bound of what is under way.
+    #[must_use]
+    pub fn under_way(&self) -> BudgetBound {
+        let calls = u64::from(self.calls());
+        BudgetBound { calls, used: u64::from(self.extra()), max: self.share(calls) }
+    }
+
+    /// The length of the window and its bound; `None` without a window.
+    #[must_use]
+    pub fn window(&self, now: Duration) -> Option<(Duration, BudgetBound)> {
+        Some((self.config.window?, self.in_window(now)?))
+    }
+
     /// Takes the place of one extra attempt, if there is one. [`RetryBudget::release`] must follow, once.
     pub(super) fn acquire(&self, now: Duration) -> bool {
         let most = self.share(u64::from(self.calls()));
@@ -153,15 +177,19 @@ impl RetryBudget {
     }
 
     fn has_room_in_window(&self, now: Duration) -> bool {
-        let Some(number) = self.slot_number(now) else { return true };
+        self.in_window(now).is_none_or(|bound| bound.used < bound.max)
+    }
+
+    fn in_window(&self, now: Duration) -> Option<BudgetBound> {
+        let number = self.slot_number(now)?;
         let counts = |slot: &AtomicU64| {
             let slot = SlotCounts::decode(slot.load(Relaxed));
             let age = number.wrapping_sub(slot.number) & NUMBER_MAX;
             if age < SLOTS { (slot.calls, slot.extra) } else { (0, 0) }
         };
-        let (calls, extra) =
+        let (calls, used) =
             self.slots.iter().map(counts).fold((0, 0), |sum, slot| (sum.0 + slot.0, sum.1 + slot.1));
-        extra < self.share(calls)
+        Some(BudgetBound { calls, used, max: self.share(calls) })
     }
 
     fn count(&self, now: Duration, add: impl Fn(&mut SlotCounts)) {
@@ -211,6 +239,21 @@ mod tests {
             assert_eq!(acquired(&budget, START), expected, "{calls} calls");
             assert_eq!((budget.extra() as usize, budget.refused()), (expected, 1));
         }
+    }
+
+    #[test]
+    fn both_bounds_can_be_read_at_any_moment() {
+        let budget = budget_with_calls(100);
+        (0..60).for_each(|_| budget.call_finished());
+        assert_eq!(acquired(&budget, START), 8);
+        budget.release();
+        assert_eq!(budget.under_way(), BudgetBound { calls: 40, used: 7, max: 8 });
+        let length = Duration::from_secs(10);
+        assert_eq!(budget.window(START), Some((length, BudgetBound { calls: 100, used: 8, max: 20 })));
+        let later = START + length;
+        assert_eq!(budget.window(later), Some((length, BudgetBound { calls: 0, used: 0, max: 3 })));
+        let none = RetryBudget::new(RetryBudgetConfig { window: None, ..RetryBudgetConfig::default() });
+        assert_eq!(none.window(START), None);
     }
 
     #[test]

@@ -85,7 +85,11 @@ impl RetryOn {
             AttemptEnd::NotSent | AttemptEnd::ConnectFailed => self.connect_failure,
             AttemptEnd::RefusedStream | AttemptEnd::GoAway { .. } => self.refused_stream,
             AttemptEnd::Reset => self.reset,
-            AttemptEnd::DeadlineExceeded | AttemptEnd::Cancelled | AttemptEnd::Overtaken { .. } => false,
+            AttemptEnd::DeadlineExceeded
+            | AttemptEnd::Cancelled
+            | AttemptEnd::CutOff
+            | AttemptEnd::Served { .. }
+            | AttemptEnd::Overtaken { .. } => false,
         }
     }
 }
@@ -148,7 +152,11 @@ impl HedgingPolicy {
             AttemptEnd::Status { .. } | AttemptEnd::Reset | AttemptEnd::AttemptTimeout => {
                 self.non_fatal.contains(end.code())
             }
-            AttemptEnd::DeadlineExceeded | AttemptEnd::Cancelled | AttemptEnd::Overtaken { .. } => false,
+            AttemptEnd::DeadlineExceeded
+            | AttemptEnd::Cancelled
+            | AttemptEnd::CutOff
+            | AttemptEnd::Served { .. }
+            | AttemptEnd::Overtaken { .. } => false,
         }
     }
 }

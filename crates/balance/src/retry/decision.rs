@@ -32,6 +32,8 @@ pub enum Replay {
     ResponseStarted,
     /// The request is larger than the replay buffer.
     RequestTooLarge,
+    /// The replay buffers of other calls leave no room for this one's.
+    BuffersFull,
 }
 
 /// The call when its attempt ended.
@@ -53,6 +55,7 @@ impl Replay {
             Self::Possible => Ok(()),
             Self::ResponseStarted => Err(StopReason::ResponseStarted),
             Self::RequestTooLarge => Err(StopReason::RequestTooLarge),
+            Self::BuffersFull => Err(StopReason::BuffersFull),
         }
     }
 }
@@ -92,6 +95,8 @@ pub enum StopReason {
     ResponseStarted,
     /// The request is larger than the replay buffer.
     RequestTooLarge,
+    /// The replay buffers of other calls left no room for this one's.
+    BuffersFull,
     /// The backend forbade it, or asked for more time than is waited.
     Pushback,
     /// It had as many attempts as the policy allows.
@@ -125,6 +130,7 @@ impl StopReason {
             Self::NotRetryable => "not_retryable",
             Self::ResponseStarted => "response_started",
             Self::RequestTooLarge => "request_too_large",
+            Self::BuffersFull => "buffers_full",
             Self::Pushback => "pushback",
             Self::AttemptsUsed => "attempts_used",
             Self::Throttled => "throttled",

@@ -9,7 +9,8 @@
 //! 2. **Is the end retryable?** By [`RetryOn`]: status (headers, trailers-only and trailers alike), connect failure, refused
 //!    stream, reset. DEADLINE_EXCEEDED only for a call that is declared idempotent, since the first attempt may still run.
 //! 3. **Pushback**: the server's word is obeyed, be it a delay or "never".
-//! 4. **Can it be replayed?** Not when the client has seen a part of the response, or the request outgrew its buffer.
+//! 4. **Can it be replayed?** Not when the client has seen a part of the response, the request outgrew its buffer, or
+//!    the buffers of all calls together left no room for it.
 //! 5. **Attempts**, at most [`MAX_ATTEMPTS`].
 //! 6. **Throttle** ([`RetryThrottle`], gRFC A6 `retryThrottling`): none while more than a few attempts fail.
 //! 7. **Deadline**: a retry that could not start before it is not waited for.
@@ -32,7 +33,7 @@ mod tests;
 mod throttle;
 mod transparent;
 
-pub use budget::{RetryBudget, RetryBudgetConfig};
+pub use budget::{BudgetBound, RetryBudget, RetryBudgetConfig};
 pub use codes::CodeSet;
 pub use config::{HedgingPolicy, MAX_ATTEMPTS, MAX_PUSHBACK, RetryOn, RetryPolicy};
 pub use decision::{Decision, Gates, Moment, Replay, RetryState, StopReason};

@@ -85,6 +85,12 @@ impl RetryThrottle {
         self.tokens.load(Relaxed) > self.max / 2
     }
 
+    /// Tokens of a full bucket, in thousandths.
+    #[must_use]
+    pub fn max_thousandths(&self) -> u32 {
+        self.max
+    }
+
     /// Tokens in the bucket, in thousandths.
     #[must_use]
     pub fn tokens_thousandths(&self) -> u32 {

@@ -239,6 +239,12 @@ pub enum Fault {
         /// The other's address.
         other: String,
     },
+    /// A condition of a route that no call meets together with an earlier one of the same route.
+    #[error("no call meets this condition on {} and the other one of this route", quoted(.name))]
+    Contradiction {
+        /// The name of the field that both are on.
+        name: String,
+    },
     /// A route that no call can reach, because an earlier one takes all it could match.
     #[error("no call reaches this route: an earlier one takes them all")]
     UnreachableRoute,
@@ -265,6 +271,18 @@ pub enum Fault {
     NotInSplit {
         /// The cluster's name.
         name: String,
+    },
+    /// A canary of two clusters that together get no call of their split.
+    #[error(
+        "{} and {} both have weight 0 in this split: the canary has no calls to share",
+        quoted(.stable),
+        quoted(.canary)
+    )]
+    NothingToShare {
+        /// The stable cluster's name.
+        stable: String,
+        /// The name of the cluster with the new version.
+        canary: String,
     },
     /// A step of a canary that gives it no more than the step before.
     #[error("a weight of {weight} is not above that of the step before, {before}")]
@@ -293,6 +311,14 @@ pub enum Fault {
         size: u32,
         /// The next prime.
         next: u32,
+    },
+    /// A ring or table with fewer entries than there are endpoints.
+    #[error("{endpoints} endpoints share {entries} entries: some would have none, and get no calls")]
+    TooFewEntries {
+        /// The entries.
+        entries: usize,
+        /// The endpoints that the target lists, at least.
+        endpoints: usize,
     },
     /// Text that is no regular expression, or one that is too large.
     #[error("{} is no regular expression that can be used: {message}", quoted(.pattern))]
@@ -342,15 +368,18 @@ impl Fault {
             Self::UnknownCluster { .. } => "unknown_cluster",
             Self::DuplicateCluster { .. } => "duplicate_cluster",
             Self::AddressTaken { .. } => "address_taken",
+            Self::Contradiction { .. } => "contradiction",
             Self::UnreachableRoute => "unreachable_route",
             Self::AllWeightsZero { .. } => "all_weights_zero",
             Self::DuplicateShare { .. } => "duplicate_share",
             Self::CanaryToItself { .. } => "canary_to_itself",
             Self::NotInSplit { .. } => "not_in_split",
+            Self::NothingToShare { .. } => "nothing_to_share",
             Self::NotRising { .. } => "not_rising",
             Self::DuplicateCanary { .. } => "duplicate_canary",
             Self::NoHashKey { .. } => "no_hash_key",
             Self::NotPrime { .. } => "not_prime",
+            Self::TooFewEntries { .. } => "too_few_entries",
             Self::InvalidRegex { .. } => "invalid_regex",
         }
     }
@@ -398,11 +427,15 @@ impl Fault {
             Self::EmptyList { help } => help,
             Self::DuplicateCluster { .. } => "give each cluster a name of its own",
             Self::AddressTaken { .. } => "give each its own port",
+            Self::Contradiction { .. } => "remove one of the two, or make two routes of them",
             Self::UnreachableRoute => "move it before the other one, or remove it",
             Self::AllWeightsZero { of } => return Some(format!("give at least one {of} a weight above 0")),
             Self::CanaryToItself { .. } => "name the cluster with the new version",
             Self::NotInSplit { .. } => {
                 "add it to `split`, with the weight that it has before the canary starts"
+            }
+            Self::NothingToShare { .. } => {
+                "give the stable cluster in `split` the weight that both are to have together"
             }
             Self::NotRising { .. } => "let the weights rise from step to step",
             Self::DuplicateCanary { .. } => "give each canary a `name` of its own",
@@ -410,6 +443,7 @@ impl Fault {
                 "add to the cluster for example `hash_by: [{metadata: x-client-id}, source_ip]`, in a configuration file"
             }
             Self::NotPrime { next, .. } => return Some(format!("use {next}, the next prime")),
+            Self::TooFewEntries { .. } => "let there be 100 times as many entries as endpoints, or more",
             Self::DuplicateShare { .. } => "add the weights up, and keep one of the two",
             Self::InvalidRegex { .. } => {
                 "write it in the syntax of the crate `regex`: no look-around, no back-references"

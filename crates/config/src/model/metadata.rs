@@ -5,6 +5,7 @@
 //! so that an inverted condition holds for a call without the field.
 
 use regex::bytes::{Regex, RegexBuilder};
+use regex_syntax::hir::literal::{Extractor, Literal};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -33,6 +34,56 @@ pub enum ValueMatch {
     Prefix(String),
     /// A value all of which this regular expression describes.
     Regex(String),
+}
+
+impl MetadataMatch {
+    /// Whether no call meets both conditions, as far as that can be told: what two different regular expressions have in common
+    /// is not worked out.
+    ///
+    /// Both are on the whole of one value, so conditions that no value meets together have two among them that exclude each other,
+    /// if none is a regular expression: an exact value decides all others, and of prefixes the longest does.
+    pub(crate) fn excludes(&self, other: &Self) -> bool {
+        self.name == other.name
+            && match (self.invert, other.invert) {
+                // A call without the field meets both.
+                (true, true) => false,
+                (false, true) => self.value.implies(&other.value),
+                (true, false) => other.value.implies(&self.value),
+                (false, false) => self.value.is_apart_from(&other.value),
+            }
+    }
+}
+
+impl ValueMatch {
+    fn fits(&self, value: &str) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(text) => value == text,
+            Self::Prefix(text) => value.starts_with(text),
+            Self::Regex(pattern) => whole_regex(pattern).is_ok_and(|regex| regex.is_match(value.as_bytes())),
+        }
+    }
+
+    /// Whether each value that fits this fits the other as well.
+    fn implies(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(value), other) => other.fits(value),
+            (_, Self::Present) => true,
+            (Self::Prefix(longer), Self::Prefix(text)) => longer.starts_with(text),
+            (_, Self::Prefix(text)) => text.is_empty(),
+            (Self::Regex(ours), Self::Regex(pattern)) => ours == pattern,
+            (_, Self::Exact(_) | Self::Regex(_)) => false,
+        }
+    }
+
+    /// Whether no value fits both.
+    fn is_apart_from(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(value), other) | (other, Self::Exact(value)) => !other.fits(value),
+            (Self::Prefix(one), Self::Prefix(two)) => !one.starts_with(two) && !two.starts_with(one),
+            _ => false,
+        }
+    }
 }
 
 impl Serialize for MetadataMatch {
@@ -65,13 +116,92 @@ pub fn whole_regex(pattern: &str) -> Result<Regex, regex::Error> {
     compile(&format!("^(?:{pattern})$"))
 }
 
+/// Whether some text that begins so may fit an expression that describes all of it. `true` where that cannot be told, as of
+/// an expression that begins with a large class of characters.
+pub(crate) fn may_begin_with(pattern: &str, begin: u8) -> bool {
+    let Ok(parsed) = regex_syntax::ParserBuilder::new().utf8(false).build().parse(pattern) else {
+        return true;
+    };
+    let beginnings = Extractor::new().extract(&parsed);
+    let may_be_one = |literal: &Literal| match literal.as_bytes() {
+        [] => !literal.is_exact(),
+        [first, ..] => *first == begin,
+    };
+    beginnings.literals().is_none_or(|all| all.iter().any(may_be_one))
+}
+
 fn compile(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES).build()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn condition(value: ValueMatch, invert: bool) -> MetadataMatch {
+        MetadataMatch { name: "x".into(), value, invert }
+    }
+
+    #[test]
+    fn conditions_on_one_field_exclude_each_other_where_no_value_meets_both() {
+        let (exact, prefix) =
+            (|text: &str| ValueMatch::Exact(text.into()), |text: &str| ValueMatch::Prefix(text.into()));
+        let regex = |text: &str| ValueMatch::Regex(text.into());
+        for (one, is_inverted, other, other_is_inverted, excludes) in [
+            (ValueMatch::Present, false, ValueMatch::Present, true, true),
+            (ValueMatch::Present, false, prefix("a"), true, false),
+            (ValueMatch::Present, false, prefix(""), true, true),
+            (ValueMatch::Present, true, exact("a"), true, false),
+            (exact("a"), false, ValueMatch::Present, true, true),
+            (exact("a"), false, exact("b"), false, true),
+            (exact("a"), false, exact("b"), true, false),
+            (exact("a"), false, exact("a"), true, true),
+            (exact("ab"), false, prefix("a"), false, false),
+            (exact("ab"), false, prefix("b"), false, true),
+            (exact("ab"), false, prefix("a"), true, true),
+            (exact("a"), false, regex("b|c"), false, true),
+            (exact("b"), false, regex("b|c"), false, false),
+            (exact("b"), false, regex("b|c"), true, true),
+            (prefix("ab"), false, prefix("a"), false, false),
+            (prefix("ab"), false, prefix("b"), false, true),
+            (prefix("ab"), false, prefix("a"), true, true),
+            (prefix("a"), false, prefix("ab"), true, false),
+            (prefix("a"), false, exact("a"), true, false),
+            (prefix("a"), false, regex("b"), false, false),
+            (regex("a+"), false, regex("a+"), true, true),
+            (regex("a+"), false, regex("b+"), false, false),
+        ] {
+            let (one, other) = (condition(one, is_inverted), condition(other, other_is_inverted));
+            assert_eq!(one.excludes(&other), excludes, "{one:?} and {other:?}");
+            assert_eq!(other.excludes(&one), excludes, "{other:?} and {one:?}");
+            let elsewhere = MetadataMatch { name: "y".into(), ..other };
+            assert!(!one.excludes(&elsewhere), "another field's");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn conditions_that_exclude_each_other_have_no_value_that_meets_both(
+            one in any_condition(), other in any_condition(), value in proptest::option::of("[ab]{0,3}"),
+        ) {
+            let holds = |condition: &MetadataMatch| {
+                value.as_deref().is_some_and(|value| condition.value.fits(value)) != condition.invert
+            };
+            prop_assert!(!(one.excludes(&other) && holds(&one) && holds(&other)), "{one:?}, {other:?}: {value:?}");
+        }
+    }
+
+    fn any_condition() -> impl Strategy<Value = MetadataMatch> {
+        let value = prop_oneof![
+            Just(ValueMatch::Present),
+            "[ab]{1,2}".prop_map(ValueMatch::Exact),
+            "[ab]{0,2}".prop_map(ValueMatch::Prefix),
+            "[ab]{1,2}[*+?]?".prop_map(ValueMatch::Regex),
+        ];
+        (value, proptest::bool::ANY).prop_map(|(value, invert)| condition(value, invert))
+    }
 
     #[test]
     fn an_expression_describes_the_whole_text() {
@@ -80,6 +210,18 @@ mod tests {
         assert!(!either.is_match(b"ab") && !either.is_match(b"xbc") && !either.is_match(b"a\n"));
         assert!(whole_regex("a)(b").is_err());
         assert!(whole_regex("(?x)a # comment").is_err(), "a comment would hide the end");
+    }
+
+    #[test]
+    fn an_expression_begins_with_what_it_may_begin_with() {
+        for pattern in
+            ["/a", "^/a", "(?i)/a", "/", "(/|x)a", "x*/a", ".*", "[^a]b", "\\W", "[/a]", "(?x) / a", ".{3}"]
+        {
+            assert!(may_begin_with(pattern, b'/'), "{pattern}");
+        }
+        for pattern in ["a", "^a/", "a|bc", "", "()", "x+/a", "[a-c]/", "(?i)a", "\\.a", "a?b"] {
+            assert!(!may_begin_with(pattern, b'/'), "{pattern}");
+        }
     }
 
     #[test]

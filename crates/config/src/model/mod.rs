@@ -40,8 +40,9 @@ pub use destination::{Destination, Share};
 pub use fault::{FaultInjection, Mirror, Percent};
 pub use limits::{AdaptiveConcurrency, CircuitBreakers, ClientRate, Rate, RouteRateLimit};
 pub use listener::{Limits, Listener, Profile};
+pub(crate) use metadata::may_begin_with;
 pub use metadata::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
-pub use overload::{MemoryLimit, Overload};
+pub use overload::{MemoryLimit, Overload, Replay};
 pub use rewrite::{MetadataChange, MetadataField};
 pub use route::{ClusterRef, PathMatch, Retry, Route, RouteMatch};
 pub use rules::{BinaryValues, Forwarded, MetadataRules, NamesWithUnderscore};
@@ -75,6 +76,8 @@ pub struct Config {
     pub drain: Drain,
     /// When the proxy begins to give up what it holds for peers.
     pub overload: Overload,
+    /// How much of requests is kept, so that their calls can be sent again.
+    pub replay: Replay,
 }
 
 /// The admin interface.

@@ -1,4 +1,4 @@
-//! When the proxy begins to give up what it holds for peers.
+//! What the proxy holds for peers: when it begins to give that up, and what it keeps of requests.
 
 use serde::{Serialize, Serializer};
 
@@ -10,6 +10,28 @@ use crate::units::format_size;
 pub struct Overload {
     /// Memory that may be buffered for peers. Default: half of what there is.
     pub memory: MemoryLimit,
+}
+
+/// How much of requests is kept until the response begins, so that their calls can be sent again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Replay {
+    /// Bytes of one call that was sent, at most `per_process`. Default 64 KiB.
+    #[serde(serialize_with = "serialize_size")]
+    pub per_call: u32,
+    /// Bytes of all calls. Default 16 MiB.
+    #[serde(serialize_with = "serialize_size")]
+    pub per_process: u32,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self { per_call: bounds::REPLAY_PER_CALL.default, per_process: bounds::REPLAY_PER_PROCESS.default }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn serialize_size<S: Serializer>(bytes: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format_size(u64::from(*bytes)))
 }
 
 /// How much memory may be buffered for peers.

@@ -30,7 +30,7 @@ raw_mapping! {
         cluster: Text,
     }
     optional {
-        /// The share of the calls that is copied, in percent. 0 to 100; 100 if it is not given.
+        /// The share of the calls that is copied, in percent. 0 or 0.0001 to 100; 100 if it is not given.
         #[schemars(range(min = bounds::PERCENT.min, max = bounds::PERCENT.max))]
         percent: Number,
     }
@@ -44,7 +44,7 @@ raw_mapping! {
         fixed: RawDuration,
     }
     optional {
-        /// The share of the calls, in percent. 0 to 100; 100 if it is not given.
+        /// The share of the calls, in percent. 0 or 0.0001 to 100; 100 if it is not given.
         #[schemars(range(min = bounds::PERCENT.min, max = bounds::PERCENT.max))]
         percent: Number,
     }
@@ -59,7 +59,7 @@ raw_mapping! {
         code: Text,
     }
     optional {
-        /// The share of the calls, in percent. 0 to 100; 100 if it is not given.
+        /// The share of the calls, in percent. 0 or 0.0001 to 100; 100 if it is not given.
         #[schemars(range(min = bounds::PERCENT.min, max = bounds::PERCENT.max))]
         percent: Number,
     }

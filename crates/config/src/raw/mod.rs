@@ -51,7 +51,7 @@ pub(crate) use retry::{RawRetryBudget, RawRetryThrottling};
 pub(crate) use rewrite::{Fields, RawMetadataChange};
 pub(crate) use spread::{RawLocality, RawLocalityWeight, RawZoneAware};
 pub(crate) use target::{RawPlacedTarget, RawTarget};
-pub(crate) use top::{RawAdmin, RawConfig, RawDrain, RawOverload};
+pub(crate) use top::{RawAdmin, RawConfig, RawDrain, RawOverload, RawReplay};
 
 /// Something that can be read from a node.
 pub(crate) trait Read: Sized {

@@ -14,6 +14,11 @@ raw_mapping! {
         #[schemars(extend("default" = bounds::OUTLIER_CONSECUTIVE_FAILURES.default))]
         consecutive_failures: Off<Integer>,
 
+        /// Chance in percent that such a row really ejects; if it does not, another begins. 1 to 100.
+        #[schemars(range(min = bounds::OUTLIER_ENFORCEMENT_PERCENT.min, max = bounds::OUTLIER_ENFORCEMENT_PERCENT.max))]
+        #[schemars(extend("default" = bounds::OUTLIER_ENFORCEMENT_PERCENT.default))]
+        consecutive_enforcement_percent: Integer,
+
         /// Time between two looks at the share of failed calls. 1s to 1h.
         #[schemars(extend("default" = "10s"))]
         interval: RawDuration,
@@ -25,6 +30,11 @@ raw_mapping! {
         /// The longest ejection; at least `base_ejection_time`. 1s to 1d.
         #[schemars(extend("default" = "5m"))]
         max_ejection_time: RawDuration,
+
+        /// Share by which an ejection is longer at random, so that proxies do not return at one moment. 0 to 1.
+        #[schemars(range(min = bounds::OUTLIER_JITTER.min, max = bounds::OUTLIER_JITTER.max))]
+        #[schemars(extend("default" = bounds::OUTLIER_JITTER.default))]
+        jitter: Number,
 
         /// Share of the endpoints that may be out at once, in percent, rounded up; never all of them. 1 to 100.
         #[schemars(range(min = bounds::OUTLIER_MAX_EJECTION_PERCENT.min, max = bounds::OUTLIER_MAX_EJECTION_PERCENT.max))]
@@ -47,6 +57,10 @@ raw_mapping! {
         #[schemars(range(min = bounds::OUTLIER_TRIAL_SUCCESSES.min, max = bounds::OUTLIER_TRIAL_SUCCESSES.max))]
         #[schemars(extend("default" = bounds::OUTLIER_TRIAL_SUCCESSES.default))]
         trial_successes: Integer,
+
+        /// How long such a call may go on, or have ended in nothing, before the next one is sent. 100ms to 1h.
+        #[schemars(extend("default" = "10s"))]
+        trial_timeout: RawDuration,
     }
 }
 
@@ -69,6 +83,17 @@ raw_mapping! {
         #[schemars(range(min = bounds::OUTLIER_RATE_REQUEST_VOLUME.min, max = bounds::OUTLIER_RATE_REQUEST_VOLUME.max))]
         #[schemars(extend("default" = bounds::OUTLIER_RATE_REQUEST_VOLUME.default))]
         request_volume: Integer,
+
+        /// The n of 10^-n, the greatest chance with which the others' failures may explain those of an ejected endpoint. 0:
+        /// the standard deviation alone decides, as in gRPC and Envoy. 0 to 100.
+        #[schemars(range(min = bounds::OUTLIER_CHANCE_EXPONENT.min, max = bounds::OUTLIER_CHANCE_EXPONENT.max))]
+        #[schemars(extend("default" = bounds::OUTLIER_CHANCE_EXPONENT.default))]
+        chance_exponent: Integer,
+
+        /// Chance in percent that such an endpoint is really ejected. 1 to 100.
+        #[schemars(range(min = bounds::OUTLIER_ENFORCEMENT_PERCENT.min, max = bounds::OUTLIER_ENFORCEMENT_PERCENT.max))]
+        #[schemars(extend("default" = bounds::OUTLIER_ENFORCEMENT_PERCENT.default))]
+        enforcement_percent: Integer,
     }
 }
 
@@ -91,5 +116,10 @@ raw_mapping! {
         #[schemars(range(min = bounds::OUTLIER_SHARE_REQUEST_VOLUME.min, max = bounds::OUTLIER_SHARE_REQUEST_VOLUME.max))]
         #[schemars(extend("default" = bounds::OUTLIER_SHARE_REQUEST_VOLUME.default))]
         request_volume: Integer,
+
+        /// Chance in percent that such an endpoint is really ejected. 1 to 100.
+        #[schemars(range(min = bounds::OUTLIER_ENFORCEMENT_PERCENT.min, max = bounds::OUTLIER_ENFORCEMENT_PERCENT.max))]
+        #[schemars(extend("default" = bounds::OUTLIER_ENFORCEMENT_PERCENT.default))]
+        enforcement_percent: Integer,
     }
 }

@@ -56,7 +56,7 @@ raw_mapping! {
         #[schemars(extend("default" = bounds::ZONE_MIN_CLUSTER_SIZE.default))]
         min_cluster_size: Integer,
 
-        /// Percentage of the calls that this is for; the others go to all localities in proportion. 0 to 100.
+        /// Percentage of the calls that this is for; the others go to all localities in proportion. 1 to 100.
         #[schemars(range(min = bounds::ZONE_ROUTING_ENABLED.min, max = bounds::ZONE_ROUTING_ENABLED.max))]
         #[schemars(extend("default" = bounds::ZONE_ROUTING_ENABLED.default))]
         routing_enabled: Integer,

@@ -1,7 +1,8 @@
 //! The top of a configuration.
 
 use super::{
-    Integer, List, Off, RawCluster, RawDuration, RawListener, RawLocality, RawShareOrSize, Text, raw_mapping,
+    Integer, List, Off, RawCluster, RawDuration, RawListener, RawLocality, RawShareOrSize, RawSize, Text,
+    raw_mapping,
 };
 use crate::bounds;
 use crate::listen::ListenAddress;
@@ -48,6 +49,10 @@ raw_mapping! {
         /// When the proxy begins to give up what it holds for peers.
         #[schemars(extend("default" = {}))]
         overload: RawOverload,
+
+        /// How much of requests is kept until the response begins, so that their calls can be sent again.
+        #[schemars(extend("default" = {}))]
+        replay: RawReplay,
     }
 }
 
@@ -97,5 +102,21 @@ raw_mapping! {
         /// size (16MiB to 4096GiB).
         #[schemars(extend("default" = "50%"))]
         memory: RawShareOrSize,
+    }
+}
+
+raw_mapping! {
+    /// How much of requests is kept until the response begins, so that their calls can be sent again.
+    RawReplay as "Replay", expected "a mapping with `per_call` and `per_process`";
+    required {}
+    optional {
+        /// Bytes of one call's request. A call that was sent and has more is not tried again. 0B to 16MiB, and at most
+        /// `per_process`.
+        #[schemars(extend("default" = "64KiB"))]
+        per_call: RawSize,
+
+        /// Bytes of all calls' requests. Beyond it a call that was sent is not tried again. 1MiB to 2GiB.
+        #[schemars(extend("default" = "16MiB"))]
+        per_process: RawSize,
     }
 }

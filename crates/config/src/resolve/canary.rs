@@ -44,6 +44,12 @@ pub(super) fn resolve_canary(
         reports.add(at, Fault::CanaryToItself { name: stable.name });
         return None;
     }
+    let is_of_both = |share: &&Share| share.cluster == stable || share.cluster == of_canary;
+    if shares.iter().filter(is_of_both).all(|share| share.weight == 0) {
+        let at = canary.stable.given().map_or(raw.span, |name| name.span);
+        reports.add(at, Fault::NothingToShare { stable: stable.name, canary: of_canary.name });
+        return None;
+    }
     let auto = canary.auto.given().is_some_and(|flag| flag.value.0);
     Some(CanarySettings { name: name?, stable, canary: of_canary, auto, config })
 }

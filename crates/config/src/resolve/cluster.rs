@@ -100,6 +100,17 @@ fn resolve_cluster(
     let max_endpoints_per_worker = value::count(&raw.max_endpoints_per_worker, per_worker, reports);
     let targets = super::target::resolve_targets(&raw.target, reports);
     let dns = resolve_dns(&raw.dns, targets.as_ref(), reports);
+    if let Some(targets) = &targets {
+        let most = subset.map_or(usize::MAX, |subset| subset.size.get());
+        policy::check_entries(&raw.policy, targets.listed_endpoints().min(most), reports);
+    }
+    let circuit_breakers = limits::resolve_breakers(&raw.circuit_breakers, reports);
+    let wait_for_ready = raw.wait_for_ready.given().is_some_and(|flag| flag.value.0);
+    let may_wait = circuit_breakers.as_ref().is_none_or(|breakers| breakers.cluster.max_pending != Some(0));
+    if let (Some((key, _)), true, false) = (raw.wait_for_ready.with_key(), wait_for_ready, may_wait) {
+        let reason = "as `max_pending` of `circuit_breakers` is 0: no call may wait";
+        reports.add(key, Fault::NoEffect { key: "wait_for_ready", reason });
+    }
     Some(Cluster {
         name,
         targets: targets?,
@@ -115,9 +126,9 @@ fn resolve_cluster(
         outlier_detection: super::outlier::resolve_outliers(&raw.outlier_detection, reports),
         retry_budget: super::retry::resolve_budget(&raw.retry_budget, reports),
         retry_throttling: super::retry::resolve_throttling(&raw.retry_throttling, reports),
-        circuit_breakers: limits::resolve_breakers(&raw.circuit_breakers, reports),
+        circuit_breakers,
         adaptive_concurrency: limits::resolve_adaptive(&raw.adaptive_concurrency, reports),
-        wait_for_ready: raw.wait_for_ready.given().is_some_and(|flag| flag.value.0),
+        wait_for_ready,
         dns,
         max_pending,
         max_connections_per_endpoint,

@@ -29,6 +29,10 @@ pub(super) fn resolve_destination(
         (Some(name), None) => clusters.find(name, reports).map(Destination::of),
         (None, Some((_, split))) => {
             let shares = resolve_shares(split, clusters, reports)?;
+            if let (Some((at, _)), [_]) = (sticky_by.with_key(), shares.as_slice()) {
+                let reason = "as `split` has one cluster only";
+                reports.add(at, Fault::NoEffect { key: "sticky_by", reason });
+            }
             let sticky_by = sticky_by.given().and_then(|name| metadata::field_name(name, reports));
             let canary =
                 canary.given().and_then(|canary| canary::resolve_canary(canary, &shares, clusters, reports));

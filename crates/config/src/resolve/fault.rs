@@ -65,9 +65,14 @@ pub(super) fn resolve_mirror(
     Some(Mirror { cluster, percent })
 }
 
-/// A part of the calls; all of them if it is not given.
-pub(super) fn percent(field: &Field<Number>, reports: &mut Reports) -> Percent {
-    Percent::new(value::number(field, bounds::PERCENT, reports))
+/// A part of the calls; all of them if it is not given. One that is too small to be told from none is refused.
+fn percent(field: &Field<Number>, reports: &mut Reports) -> Percent {
+    let percent = value::number(field, bounds::PERCENT, reports);
+    if let Some(given) = field.given().filter(|_| percent > 0.0 && percent < bounds::PERCENT_STEP) {
+        let (min, max) = (format!("{} (or 0)", bounds::PERCENT_STEP), bounds::PERCENT.max.to_string());
+        reports.add(given.span, Fault::OutOfBounds { value: percent.to_string(), min, max });
+    }
+    Percent::new(percent)
 }
 
 fn code(given: &At<Text>, reports: &mut Reports) -> Option<Code> {

@@ -36,7 +36,7 @@ pub(super) fn resolve_breakers(
     raw: &Field<Off<RawCircuitBreakers>>,
     reports: &mut Reports,
 ) -> Option<CircuitBreakers> {
-    let Some(At { value: Off::On(raw), .. }) = raw.given() else { return None };
+    let (key, At { value: Off::On(raw), .. }) = raw.with_key()? else { return None };
     let default = BreakerLimits::of_cluster();
     let connections = bounds::BREAKER_MAX_CONNECTIONS;
     let cluster = BreakerLimits {
@@ -66,6 +66,10 @@ pub(super) fn resolve_breakers(
         {
             reports.add(at.span, value::disordered(given, "above", name, limit));
         }
+    }
+    if [cluster, endpoint].iter().all(|limits| *limits == BreakerLimits::default()) {
+        let reason = "as each of its bounds is `off`: write `circuit_breakers: off`";
+        reports.add(key, Fault::NoEffect { key: "circuit_breakers", reason });
     }
     Some(CircuitBreakers { cluster, endpoint })
 }

@@ -117,6 +117,17 @@ fn resolve_values(raw: &RawLimitValues, reports: &mut Reports) -> Limits {
     let connection_window =
         value::size(&raw.initial_connection_window_size, bounds::INITIAL_CONNECTION_WINDOW_SIZE, reports);
     check_windows(raw, stream_window, connection_window, reports);
+    let max_header_list_size = value::size(&raw.max_header_list_size, bounds::MAX_HEADER_LIST_SIZE, reports);
+    let max_header_field_size =
+        value::size(&raw.max_header_field_size, bounds::MAX_HEADER_FIELD_SIZE, reports);
+    if let Some(given) =
+        raw.max_header_field_size.given().filter(|_| max_header_field_size > max_header_list_size)
+    {
+        // No field could be so large.
+        let (field, list) =
+            (format_size(max_header_field_size.into()), format_size(max_header_list_size.into()));
+        reports.add(given.span, value::disordered(field, "above", "max_header_list_size", list));
+    }
     let or_off = |field: &Field<Off<RawDuration>>, bounds, default, reports: &mut Reports| match field.given()
     {
         None => default,
@@ -141,13 +152,9 @@ fn resolve_values(raw: &RawLimitValues, reports: &mut Reports) -> Limits {
         ),
         initial_stream_window_size: stream_window,
         initial_connection_window_size: connection_window,
-        max_header_list_size: value::size(&raw.max_header_list_size, bounds::MAX_HEADER_LIST_SIZE, reports),
+        max_header_list_size,
         max_headers_count: value::count(&raw.max_headers_count, bounds::MAX_HEADERS_COUNT, reports),
-        max_header_field_size: value::size(
-            &raw.max_header_field_size,
-            bounds::MAX_HEADER_FIELD_SIZE,
-            reports,
-        ),
+        max_header_field_size,
         idle_timeout: or_off(&raw.idle_timeout, bounds::IDLE_TIMEOUT, profile.idle_timeout(), reports),
         max_connection_age: age,
         max_connection_age_grace: grace,

@@ -3,7 +3,7 @@
 use super::listener::check_length;
 use super::route::report_text;
 use crate::bounds::MAX_METADATA_MATCHES;
-use crate::errors::{Fault, Reports};
+use crate::errors::{Fault, Reports, Span};
 use crate::model::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
 use crate::raw::{At, Field, List, RawMetadataMatch, Text};
 use crate::units::format_size;
@@ -24,8 +24,33 @@ pub(super) fn resolve_metadata(
     let help = "add a condition: `- {name: x-user, exact: anna}`";
     check_length(given.as_ref(), "conditions on metadata", MAX_METADATA_MATCHES, help, reports);
     let entries = given.value.entries.iter().take(MAX_METADATA_MATCHES);
-    let conditions: Vec<MetadataMatch> = entries.filter_map(|entry| resolve_one(entry, reports)).collect();
-    (!conditions.is_empty() && conditions.len() == given.value.written).then_some(conditions)
+    let mut conditions: Vec<(Span, MetadataMatch)> = Vec::new();
+    for entry in entries {
+        let Some(condition) = resolve_one(entry, reports) else { continue };
+        if is_at_odds(&conditions, entry.span, &condition, reports) {
+            continue;
+        }
+        conditions.push((entry.span, condition));
+    }
+    let is_whole = !conditions.is_empty() && conditions.len() == given.value.written;
+    is_whole.then(|| conditions.into_iter().map(|(_, condition)| condition).collect())
+}
+
+/// Whether no call meets a condition together with one before it, or each call that meets the others meets it; that is reported.
+fn is_at_odds(
+    before: &[(Span, MetadataMatch)],
+    at: Span,
+    condition: &MetadataMatch,
+    reports: &mut Reports,
+) -> bool {
+    if let Some((earlier, _)) = before.iter().find(|(_, earlier)| earlier.excludes(condition)) {
+        reports.add_related(at, Fault::Contradiction { name: condition.name.clone() }, *earlier);
+        return true;
+    }
+    let Some((earlier, _)) = before.iter().find(|(_, earlier)| earlier == condition) else { return false };
+    let reason = "because the same stands before it";
+    reports.add_related(at, Fault::NoEffect { key: "metadata", reason }, *earlier);
+    true
 }
 
 fn resolve_one(raw: &At<RawMetadataMatch>, reports: &mut Reports) -> Option<MetadataMatch> {

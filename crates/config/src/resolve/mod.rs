@@ -30,8 +30,9 @@ use std::path::PathBuf;
 use crate::bounds;
 use crate::errors::{Fault, Reports, Span};
 use crate::listen::ListenAddress;
-use crate::model::{AccessLog, Admin, Config, DEFAULT_ADMIN_PORT, Drain, Listener, Overload};
-use crate::raw::{Field, List, Off, RawAdmin, RawConfig, RawDrain, RawOverload, Text};
+use crate::model::{AccessLog, Admin, Config, DEFAULT_ADMIN_PORT, Drain, Listener, Overload, Replay};
+use crate::raw::{Field, List, Off, RawAdmin, RawConfig, RawDrain, RawOverload, RawReplay, Text};
+use crate::units::format_size;
 
 pub(crate) use endpoints::resolve_endpoints;
 pub(crate) use fault::STATUS_NAMES;
@@ -54,6 +55,7 @@ pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
         state_file: canary::resolve_state_file(&raw.state_file, reports),
         drain: resolve_drain(&raw.drain, reports),
         overload: resolve_overload(&raw.overload, reports),
+        replay: resolve_replay(&raw.replay, reports),
     }
 }
 
@@ -148,4 +150,16 @@ fn resolve_overload(raw: &Field<RawOverload>, reports: &mut Reports) -> Overload
     let unset = RawOverload::default();
     let raw = raw.given().map_or(&unset, |overload| &overload.value);
     Overload { memory: value::memory(&raw.memory, reports) }
+}
+
+fn resolve_replay(raw: &Field<RawReplay>, reports: &mut Reports) -> Replay {
+    let unset = RawReplay::default();
+    let raw = raw.given().map_or(&unset, |replay| &replay.value);
+    let per_call = value::size(&raw.per_call, bounds::REPLAY_PER_CALL, reports);
+    let per_process = value::size(&raw.per_process, bounds::REPLAY_PER_PROCESS, reports);
+    if let Some(given) = raw.per_call.given().filter(|_| per_call > per_process) {
+        let (call, process) = (format_size(per_call.into()), format_size(per_process.into()));
+        reports.add(given.span, value::disordered(call, "above", "per_process", process));
+    }
+    Replay { per_call, per_process }
 }

@@ -32,12 +32,15 @@ pub(super) fn resolve_outliers(
         reports,
     );
     let percent = value::count(&raw.max_ejection_percent, bounds::OUTLIER_MAX_EJECTION_PERCENT, reports);
+    let jitter = value::number(&raw.jitter, bounds::OUTLIER_JITTER, reports);
     Some(OutlierConfig {
         interval: value::duration(&raw.interval, bounds::OUTLIER_INTERVAL, reports),
         base_ejection,
         max_ejection,
+        jitter: Factor::try_from(jitter).unwrap_or_default(),
         max_ejected_percent: percent as u8,
         consecutive_failures: consecutive_failures(&raw.consecutive_failures, reports),
+        consecutive_enforcement_percent: consecutive_enforcement(raw, reports),
         success_rate: match raw.success_rate.given() {
             None => Some(SuccessRate::default()),
             Some(At { value: Off::Off, .. }) => None,
@@ -50,8 +53,23 @@ pub(super) fn resolve_outliers(
         },
         counts_deadline_exceeded: raw.count_deadline_exceeded.given().is_none_or(|flag| flag.value.0),
         trial_successes: value::count(&raw.trial_successes, bounds::OUTLIER_TRIAL_SUCCESSES, reports),
-        ..OutlierConfig::default()
+        trial_timeout: value::duration(&raw.trial_timeout, bounds::OUTLIER_TRIAL_TIMEOUT, reports),
     })
+}
+
+fn enforcement(raw: &Field<Integer>, reports: &mut Reports) -> u8 {
+    value::count(raw, bounds::OUTLIER_ENFORCEMENT_PERCENT, reports) as u8
+}
+
+/// The chance that a row of failures ejects, which says nothing where no row does.
+fn consecutive_enforcement(raw: &RawOutlierDetection, reports: &mut Reports) -> u8 {
+    if let Some((at, _)) = raw.consecutive_enforcement_percent.with_key()
+        && matches!(raw.consecutive_failures.given(), Some(At { value: Off::Off, .. }))
+    {
+        let (key, reason) = ("consecutive_enforcement_percent", "as `consecutive_failures` is `off`");
+        reports.add(at, Fault::NoEffect { key, reason });
+    }
+    enforcement(&raw.consecutive_enforcement_percent, reports)
 }
 
 fn consecutive_failures(raw: &Field<Off<Integer>>, reports: &mut Reports) -> Option<u32> {
@@ -67,12 +85,12 @@ fn consecutive_failures(raw: &Field<Off<Integer>>, reports: &mut Reports) -> Opt
 
 fn success_rate(raw: &RawSuccessRate, reports: &mut Reports) -> SuccessRate {
     let factor = value::number(&raw.stdev_factor, bounds::OUTLIER_STDEV_FACTOR, reports);
-    let default = SuccessRate::default();
     SuccessRate {
-        stdev_factor: Factor::try_from(factor).unwrap_or(default.stdev_factor),
+        stdev_factor: Factor::try_from(factor).unwrap_or_default(),
         min_endpoints: value::count(&raw.min_endpoints, bounds::OUTLIER_RATE_MIN_ENDPOINTS, reports) as usize,
         request_volume: value::count(&raw.request_volume, bounds::OUTLIER_RATE_REQUEST_VOLUME, reports),
-        ..default
+        chance_exponent: value::count(&raw.chance_exponent, bounds::OUTLIER_CHANCE_EXPONENT, reports) as u8,
+        enforcement_percent: enforcement(&raw.enforcement_percent, reports),
     }
 }
 
@@ -82,6 +100,6 @@ fn failure_percentage(raw: &RawFailurePercentage, reports: &mut Reports) -> Fail
         threshold_percent: value::count(&raw.threshold, bounds::OUTLIER_FAILURE_THRESHOLD, reports) as u8,
         min_endpoints: value::count(&raw.min_endpoints, least, reports) as usize,
         request_volume: value::count(&raw.request_volume, bounds::OUTLIER_SHARE_REQUEST_VOLUME, reports),
-        ..FailurePercentage::default()
+        enforcement_percent: enforcement(&raw.enforcement_percent, reports),
     }
 }

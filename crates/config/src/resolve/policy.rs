@@ -98,6 +98,15 @@ fn resolve_weights(raw: &RawWeightedRoundRobin, reports: &mut Reports) -> Balanc
         ),
         source: resolve_load_source(enable_oob_load_report, oob_reporting_period, reports),
     };
+    if let LoadSource::OutOfBand { period } = config.source {
+        // With a longer one each report would be forgotten before the next one comes.
+        super::cluster::report_range(
+            (oob_reporting_period, period),
+            (weight_expiration_period, config.weight_expiration_period),
+            ["oob_reporting_period", "weight_expiration_period"],
+            reports,
+        );
+    }
     let metrics = metric_names_for_computing_utilization.given();
     Balancing {
         policy: Policy::LoadWeightedRoundRobin(config),
@@ -240,6 +249,22 @@ fn resolve_table_size(raw: &RawMaglev, reports: &mut Reports) -> TableSize {
     }
 }
 
+/// Reports a ring or table that is too small to have an entry for each of these endpoints: those without one would get no calls.
+pub(super) fn check_entries(raw: &Field<RawPolicy>, endpoints: usize, reports: &mut Reports) {
+    let entries = match raw.given().map(|given| &given.value) {
+        Some(RawPolicy::RingHash(raw)) => &raw.max_ring_size,
+        Some(RawPolicy::Maglev(raw)) => &raw.table_size,
+        _ => return,
+    };
+    let Some(given) = entries.given() else { return };
+    // What is out of bounds was reported as such.
+    if let Ok(entries) = usize::try_from(given.value.0)
+        && (1..endpoints).contains(&entries)
+    {
+        reports.add(given.span, Fault::TooFewEntries { entries, endpoints });
+    }
+}
+
 fn resolve_affinity(
     when_unavailable: &Field<Text>,
     bounded_load: &Field<Integer>,
@@ -294,10 +319,15 @@ pub(super) fn resolve_slow_start(
     {
         reports.add(key, Fault::NoEffect { key: "slow_start", reason });
     }
+    let min_weight = factor(&raw_values.min_weight, bounds::SLOW_START_MIN_WEIGHT, reports);
+    if min_weight == Factor::ONE {
+        let reason = "at a `min_weight` of 1, which is the whole share at once";
+        reports.add(key, Fault::NoEffect { key: "slow_start", reason });
+    }
     Some(SlowStart {
         window: value::duration(&raw_values.window, bounds::SLOW_START_WINDOW, reports),
         aggression: factor(&raw_values.aggression, bounds::SLOW_START_AGGRESSION, reports),
-        min_weight: factor(&raw_values.min_weight, bounds::SLOW_START_MIN_WEIGHT, reports),
+        min_weight,
     })
 }
 

@@ -41,6 +41,9 @@ pub(super) fn resolve_retry(
         ["initial_backoff", "max_backoff"],
         reports,
     );
+    if let Some(timeout) = timeout {
+        value::not_above((&raw.initial_backoff, initial_backoff), ("timeout", timeout), reports);
+    }
     let multiplier = value::number(&raw.backoff_multiplier, bounds::RETRY_BACKOFF_MULTIPLIER, reports);
     let per_try_timeout = raw.per_try_timeout.given().map(|given| {
         value::bounded_duration(given.value, given.span, bounds::RETRY_PER_TRY_TIMEOUT, reports)
@@ -48,12 +51,20 @@ pub(super) fn resolve_retry(
     if let (Some(longest), Some(timeout)) = (per_try_timeout, timeout) {
         value::not_above((&raw.per_try_timeout, longest), ("timeout", timeout), reports);
     }
+    let before = reports.count();
     let retry_on = retry_on(&raw.retry_on, is_idempotent, reports);
+    let is_known = !raw.retry_on.is_refused() && reports.count() == before;
     if let (Some((key, _)), false) =
         (raw.per_try_timeout.with_key(), retry_on.codes.contains(Code::DeadlineExceeded))
     {
         // It would only shorten calls: no other attempt follows one that took too long.
         reports.add(key, Fault::Needs { key: "per_try_timeout", needed: "retry_on: [deadline_exceeded]" });
+    }
+    let needs_it = retry_on.codes.contains(Code::DeadlineExceeded);
+    if let (Some((key, _)), true, true) = (route.idempotent.with_key(), is_idempotent && !needs_it, is_known)
+    {
+        let reason = "beside a `retry` without `deadline_exceeded` in `retry_on`";
+        reports.add(key, Fault::NoEffect { key: "idempotent", reason });
     }
     Some(Retry {
         is_idempotent,

@@ -9,7 +9,7 @@ use super::value;
 use super::{destination, fault, limits, metadata, rewrite};
 use crate::bounds::{self, MAX_AUTHORITIES, MAX_ROUTES};
 use crate::errors::{Fault, Reports};
-use crate::model::{PathMatch, Route, RouteMatch};
+use crate::model::{PathMatch, Route, RouteMatch, may_begin_with};
 use crate::raw::{At, Field, List, OneOrMany, RawDuration, RawMatch, RawRoute, Text};
 
 pub(super) fn resolve_routes(
@@ -105,12 +105,18 @@ fn resolve_authorities(raw: &Field<OneOrMany<Text>>, reports: &mut Reports) -> O
     let list = At { value: &given.value.0, span: given.span, is_whole: given.is_whole };
     let help = "add an authority, or remove the key to match any";
     check_length(list, "authorities", MAX_AUTHORITIES, help, reports);
-    let mut authorities = Vec::new();
+    let mut authorities: Vec<String> = Vec::new();
     for authority in list.value.entries.iter().take(MAX_AUTHORITIES) {
-        match check_authority(&authority.value.0) {
-            Ok(()) => authorities.push(authority.value.0.to_ascii_lowercase()),
-            Err((reason, help)) => report_text(authority, "authority", reason, help, reports),
+        if let Err((reason, help)) = check_authority(&authority.value.0) {
+            report_text(authority, "authority", reason, help, reports);
+            continue;
         }
+        let name = authority.value.0.to_ascii_lowercase();
+        if authorities.iter().any(|known| *known == name || known == RouteMatch::without_port(&name)) {
+            let reason = "because one before it takes all its calls";
+            reports.add(authority.span, Fault::NoEffect { key: "authority", reason });
+        }
+        authorities.push(name);
     }
     (!authorities.is_empty() && authorities.len() == list.value.written).then_some(authorities)
 }
@@ -186,7 +192,7 @@ fn resolve_path(raw: &RawMatch, reports: &mut Reports) -> Option<PathMatch> {
     match &raw.path_regex {
         Field::Absent => {}
         Field::Refused => return None,
-        Field::Given { value, .. } => return metadata::expression(value, reports).map(PathMatch::Regex),
+        Field::Given { value, .. } => return path_regex(value, reports),
     }
     Some(match (service?, service_prefix?, method?, method_prefix?, path_prefix?) {
         (Some(service), _, Some(method), ..) => PathMatch::Method { service, method },
@@ -239,6 +245,16 @@ fn check_part(text: &str) -> Result<(), &'static str> {
         return Err("it has a character that no path can have");
     }
     Ok(())
+}
+
+fn path_regex(given: &At<Text>, reports: &mut Reports) -> Option<PathMatch> {
+    let pattern = metadata::expression(given, reports)?;
+    if !may_begin_with(&pattern, b'/') {
+        let help = r"write for example `/ecommerce\..*/Get.*`: it describes all of `/service/method`";
+        report_text(given, "path", "no path begins so", help, reports);
+        return None;
+    }
+    Some(PathMatch::Regex(pattern))
 }
 
 #[expect(

@@ -79,6 +79,7 @@ impl Proxy {
             generation: 1,
             listeners: vec![Arc::new(listener)],
             clusters: vec![Arc::new(cluster)],
+            ..Snapshot::default()
         });
         let mut worker = Worker::new(WorkerConfig { index: 0, count: 1, seed: 7 }, &snapshot, now);
         let telemetry = Arc::new(Telemetry::new(Options { version: "0", protocol_rules: &[] }));

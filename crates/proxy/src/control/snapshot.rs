@@ -11,6 +11,7 @@ use evenkeel_config::{
 };
 use evenkeel_http2::Limits;
 use evenkeel_http2::hpack::HeaderListLimits;
+use evenkeel_telemetry::{RouteTelemetry, Telemetry};
 use regex::bytes::Regex;
 
 use super::canary::Canaries;
@@ -26,22 +27,30 @@ use crate::worker::route::{
     MetadataMatch, PathMatch, Route, RouteActions, RouteMatch, RouteTable, ValueMatch,
 };
 use crate::worker::snapshot::{
-    CALLS_PER_CONNECTION_MAX, Cluster, HedgeSettings, Listener, MaxAge, RetrySettings, Snapshot,
+    CALLS_PER_CONNECTION_MAX, Cluster, HedgeSettings, Listener, MaxAge, ReplayBounds, RetrySettings, Snapshot,
 };
 
-/// Builds the snapshot of a configuration. `clusters` are in the configuration's order.
+/// Builds the snapshot of a configuration. `clusters` are in the configuration's order; without `telemetry` nothing that happens to
+/// its routes is counted.
 pub(super) fn build(
     config: &Config,
     clusters: Vec<Arc<Cluster>>,
     canaries: &Canaries,
     rates: &mut RateLimits,
+    telemetry: Option<&Telemetry>,
     generation: u64,
 ) -> Arc<Snapshot> {
-    let listeners =
-        config.listeners.iter().map(|listener| Arc::new(build_listener(listener, canaries, rates)));
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|listener| Arc::new(build_listener(listener, canaries, rates, telemetry)));
     let listeners = listeners.collect();
     rates.settle();
-    Arc::new(Snapshot { generation: generation as u32, listeners, clusters })
+    let replay = ReplayBounds {
+        call_bytes: config.replay.per_call as usize,
+        process_bytes: u64::from(config.replay.per_process),
+    };
+    Arc::new(Snapshot { generation: generation as u32, listeners, clusters, replay })
 }
 
 /// Builds the clusters, which may take seconds: large tables of ring_hash and maglev are made here.
@@ -86,9 +95,14 @@ pub(super) fn configured(config: &ClusterConfig) -> Cluster {
     }
 }
 
-fn build_listener(listener: &ListenerConfig, canaries: &Canaries, rates: &mut RateLimits) -> Listener {
+fn build_listener(
+    listener: &ListenerConfig,
+    canaries: &Canaries,
+    rates: &mut RateLimits,
+    telemetry: Option<&Telemetry>,
+) -> Listener {
     let address = listener.address.to_string();
-    let routes = listener.routes.iter().map(|route| Route {
+    let routes = listener.routes.iter().enumerate().map(|(place, route)| Route {
         name: route.destination.shares[0].cluster.name.as_str().into(),
         conditions: RouteMatch {
             authorities: route.conditions.authorities.iter().map(|name| name.as_str().into()).collect(),
@@ -99,7 +113,9 @@ fn build_listener(listener: &ListenerConfig, canaries: &Canaries, rates: &mut Ra
         timeout: route.timeout,
         retry: route.retry.as_ref().map(build_retry),
         hedge: route.hedge.map(|policy| Arc::new(HedgeSettings { policy })),
-        actions: build_actions(route, rates.of_route(&address, route)),
+        actions: build_actions(route, rates.of_route(&address, route), || {
+            Some(telemetry?.route(&address, place))
+        }),
     });
     let limits = &listener.limits;
     Listener {
@@ -113,7 +129,11 @@ fn build_listener(listener: &ListenerConfig, canaries: &Canaries, rates: &mut Ra
     }
 }
 
-fn build_actions(route: &RouteConfig, rate_limit: Option<Arc<RouteRateLimit>>) -> Option<Arc<RouteActions>> {
+fn build_actions(
+    route: &RouteConfig,
+    rate_limit: Option<Arc<RouteRateLimit>>,
+    counts: impl FnOnce() -> Option<Arc<RouteTelemetry>>,
+) -> Option<Arc<RouteActions>> {
     let rewrite = Rewrite {
         request: build_change(&route.request_metadata),
         response: build_change(&route.response_metadata),
@@ -130,6 +150,7 @@ fn build_actions(route: &RouteConfig, rate_limit: Option<Arc<RouteRateLimit>>) -
             abort: fault.abort.map(|(code, part)| (code, part.millionths())),
             by_header: fault.by_header,
         }),
+        counts: (route.fault.is_some() || rate_limit.is_some()).then(counts).flatten(),
         rate_limit,
         max_stream_duration: route.max_stream_duration,
         stream_idle_timeout: route.stream_idle_timeout,

@@ -95,7 +95,9 @@ impl Supervisor {
         let clusters = snapshot::build_clusters(&clusters, self.state.now());
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = self.state.generation();
-        let snapshot = snapshot::build(&config, clusters, &self.state.canaries(), &mut rates, generation);
+        let (canaries, telemetry) = (self.state.canaries(), Some(&*self.state.telemetry));
+        let snapshot = snapshot::build(&config, clusters, &canaries, &mut rates, telemetry, generation);
+        drop(canaries);
         self.state.snapshot.store(Arc::clone(&snapshot));
         self.state.threads.apply(&snapshot);
     }

@@ -259,7 +259,7 @@ mod tests {
 
     fn snapshot() -> Arc<Snapshot> {
         let listener = Listener::new("a", Limits::mesh(), RouteTable::new(Vec::new()));
-        Arc::new(Snapshot { generation: 1, listeners: vec![Arc::new(listener)], clusters: Vec::new() })
+        Arc::new(Snapshot { generation: 1, listeners: vec![Arc::new(listener)], ..Snapshot::default() })
     }
 
     #[test]

@@ -25,6 +25,9 @@ use super::conn::{Downstream, PeerName, Side};
 /// The name of the field that gives a client a cookie.
 pub(super) const SET_COOKIE: &[u8] = b"set-cookie";
 
+/// Numbers drawn for one cookie: with nine of ten endpoints down, one client in thirty is given one in vain.
+const DRAWS_MAX: u32 = 32;
+
 /// What calls must have in common to meet the same endpoint. Default: nothing is asked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HashPlan {
@@ -101,9 +104,7 @@ impl KeySource {
         if !matches!(self, Self::Cookie(CookieSource { attributes: Some(_), .. })) {
             return None;
         }
-        let number = draw();
-        let hash = hash_bytes(CookieValue::new(number).as_bytes());
-        Some(CallKey { hash: Some(hash), cookie: Some(number) })
+        Some(CallKey::of_cookie(draw()))
     }
 }
 
@@ -166,6 +167,14 @@ pub(super) struct CallKey {
     pub(super) cookie: Option<u64>,
 }
 
+impl CallKey {
+    /// That of a client which is given this number.
+    fn of_cookie(number: u64) -> Self {
+        let hash = hash_bytes(CookieValue::new(number).as_bytes());
+        Self { hash: Some(hash), cookie: Some(number) }
+    }
+}
+
 /// A cookie's value: a number in hexadecimal digits.
 struct CookieValue([u8; 16]);
 
@@ -198,12 +207,28 @@ impl Worker {
     }
 
     fn hash_key(&mut self, id: u32, cluster: u32) {
-        let key = self.key_at(id, cluster);
+        let mut key = self.key_at(id, cluster);
+        if key.cookie.is_some() && key.cookie != self.calls[id as usize].extra(|extras| extras.cookie) {
+            key = self.draw_cookie(key, cluster);
+        }
         let call = &mut self.calls[id as usize];
         call.hash = key.hash;
         if key.cookie != call.extra(|extras| extras.cookie) {
             self.extras(id).cookie = key.cookie;
         }
+    }
+
+    /// Draws the number of a new cookie until it leads to an endpoint that is available: a client that has met none has nothing to
+    /// lose, and must not be refused, or moved later, for one that is down. After [`DRAWS_MAX`] the last stays.
+    fn draw_cookie(&mut self, mut key: CallKey, cluster: u32) -> CallKey {
+        let balancer = &mut self.clusters[cluster as usize].balancer;
+        for _ in 0..DRAWS_MAX {
+            if key.hash.is_none_or(|hash| balancer.is_home_available(hash)) {
+                break;
+            }
+            key = CallKey::of_cookie(self.rng.next_u64());
+        }
+        key
     }
 
     /// What a call's key is at a cluster that asks for one: its own, or the one that gets a copy of it.

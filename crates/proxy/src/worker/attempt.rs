@@ -10,7 +10,8 @@ use evenkeel_http2::OpenError;
 use evenkeel_telemetry::ResponseFlag;
 
 use super::Worker;
-use super::call::{CallPhase, Leg, REPLAY_BYTES_MAX};
+use super::answer::AnswerTime;
+use super::call::{CallPhase, Leg};
 use super::call_timer::Staller;
 use super::cluster::WorkerCluster;
 use super::conn::ConnId;
@@ -110,6 +111,10 @@ impl Worker {
             pick = balancer.pick(&ask);
         }
         if pick == Pick::Fail {
+            // Such calls have no end at an endpoint, where panics are looked for else.
+            if balancer.has_panic_change() {
+                self.note_panics(cluster_id);
+            }
             if self.clusters[cluster_id as usize].settings.wait_for_ready {
                 return self.wait_for_place(now, id);
             }
@@ -213,9 +218,9 @@ impl Worker {
         call.slot = Some(slot);
         call.phase = CallPhase::Sent;
         call.attempts += 1;
-        call.attempt_at = now;
+        (call.attempt_at, call.answer_time) = (now, AnswerTime::default());
         call.forwarded = 0;
-        let end = call.request_ended && call.replay.is_empty();
+        let end = call.request_ended && call.kept.is_empty();
         let deadline = call.deadline;
         let own =
             OwnFields::new(call.previous_attempts(), deadline.map(|deadline| deadline.saturating_sub(now)));
@@ -223,30 +228,29 @@ impl Worker {
         let opened = http2.send_headers(store, stream, &call.request, own.list(&mut extra), end);
         debug_assert!(opened.is_ok(), "a stream that was opened just now takes headers");
         let (mut credit, mut waits) = (0, false);
-        if !call.replay.is_empty() {
+        let has_kept = !call.kept.is_empty();
+        if has_kept {
             let sent =
-                http2.send_data(now, stream, &call.replay, call.request_ended).unwrap_or(call.replay.len());
+                http2.send_data(now, stream, &call.kept, call.request_ended).unwrap_or(call.kept.len());
             credit = call.credit_for(sent as u64);
-            waits = sent < call.replay.len();
-            // While it waited the call kept all that came. Kept for yet another attempt, it would grow by a window with each.
-            call.replayable = call.replay.len() <= REPLAY_BYTES_MAX;
+            waits = sent < call.kept.len();
         }
         let down = call.down;
-        let cluster = &mut self.clusters[call.cluster as usize];
-        cluster.balancer.call_started(slot, now);
-        let probes = cluster.balancer.answer_probes(now);
-        self.count_probes(probes);
+        let cluster = call.cluster;
+        let balancer = &mut self.clusters[cluster as usize].balancer;
+        balancer.call_started(slot, now);
+        let probes = balancer.answer_probes(now);
+        self.count_probes(cluster, probes);
         // The client may wait for this very credit, and nothing else may be under way on its connection.
         self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);
         self.note_stall(now, id, Staller::Backend, waits);
-        if !self.calls[id as usize].replayable {
-            let buffer = core::mem::take(&mut self.calls[id as usize].replay);
-            self.give_buffer(buffer);
-            self.charge_call(id);
+        if has_kept {
+            self.bound_kept(id);
         }
         if self.calls[id as usize].extras.is_some() {
             self.leave_queue(id, Some(now));
+            self.drop_answer(id);
             self.note_hedged(now, id);
             self.time_attempt(now, id);
         }
@@ -276,16 +280,7 @@ impl Worker {
         let cluster = &self.clusters[cluster as usize];
         let name = &cluster.settings.name;
         if let Some(rule) = cluster.balancer.refusal() {
-            let why = match rule {
-                RefusedBy::Panic { priority, available, total } => format!(
-                    "only {available} of {total} endpoints of cluster {name} in priority {priority} are available, and \
-                     `fail_traffic_on_panic` is set"
-                ),
-                RefusedBy::Affinity => format!(
-                    "the endpoint of the call's key in cluster {name} cannot take it, and with `when_unavailable: fail` no \
-                     other may"
-                ),
-            };
+            let why = refused_by(rule, name);
             let newest = cluster.last_error.as_ref();
             let newest = newest.map_or_else(String::new, |error| format!("; the newest failure: {error}"));
             let text = format!("no healthy upstream: {why}{newest}");
@@ -321,5 +316,19 @@ impl Worker {
         let text: Arc<str> = format!("{address}: {error}").into();
         cluster.endpoint_conns(slot).last_error = Some(Arc::clone(&text));
         cluster.last_error = Some(text);
+    }
+}
+
+/// Why calls of a cluster fail although endpoints are ready, in words.
+pub(crate) fn refused_by(rule: RefusedBy, cluster: &str) -> String {
+    match rule {
+        RefusedBy::Panic { priority, available, total } => format!(
+            "only {available} of {total} endpoints of cluster {cluster} in priority {priority} are available, and \
+             `fail_traffic_on_panic` is set"
+        ),
+        RefusedBy::Affinity => format!(
+            "the endpoint of the call's key in cluster {cluster} cannot take it, and with `when_unavailable: fail` no other \
+             may"
+        ),
     }
 }

@@ -11,22 +11,19 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::Slot;
-use evenkeel_balance::retry::RetryState;
+use evenkeel_balance::retry::{Replay, RetryState};
 use evenkeel_grpc::{Code, MessageScanner};
 use evenkeel_http2::StreamKey;
 use evenkeel_http2::field::FieldBlock;
 use evenkeel_telemetry::{Messages, ResponseFlag};
 
+use super::answer::AnswerTime;
 use super::call_timer::Stalls;
 use super::conn::ConnId;
 use super::extras::Extras;
 use super::observe::LogFields;
 use super::route::RouteActions;
 use super::timer::TimerId;
-
-/// Request bytes that are kept for a second attempt. One stream window: more could not have arrived unread, and a call
-/// that sent more is no longer replayed (reference A.2 row 40; grpc-go keeps 256 KiB).
-pub(super) const REPLAY_BYTES_MAX: usize = 64 * 1024;
 
 /// How far a call has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,6 +101,8 @@ pub(super) struct Call {
     pub(super) retry: RetryState,
     pub(super) started_at: Duration,
     pub(super) attempt_at: Duration,
+    /// How long the newest attempt's endpoint takes to answer.
+    pub(super) answer_time: AnswerTime,
     pub(super) headers_at: Option<Duration>,
     /// When the call must be over: the client's deadline or the route's.
     pub(super) deadline: Option<Duration>,
@@ -117,9 +116,9 @@ pub(super) struct Call {
     pub(super) extras: Option<Box<Extras>>,
     /// The request's header list, until response headers arrive.
     pub(super) request: FieldBlock,
-    /// The request's DATA so far, while the call may be tried again.
-    pub(super) replay: Vec<u8>,
-    pub(super) replayable: bool,
+    /// The request's DATA so far, while it can be sent again; see [`replay`](super::replay).
+    pub(super) kept: Vec<u8>,
+    pub(super) replay: Replay,
     pub(super) request_ended: bool,
     /// Request bytes that left for the backend in this attempt, and those whose credit went back to the client.
     pub(super) forwarded: u64,
@@ -157,6 +156,7 @@ impl Call {
             retry: RetryState::new(),
             started_at: now,
             attempt_at: now,
+            answer_time: AnswerTime::default(),
             headers_at: None,
             deadline: None,
             own_deadline: false,
@@ -164,8 +164,8 @@ impl Call {
             hash: None,
             extras: None,
             request: FieldBlock::new(),
-            replay: Vec::new(),
-            replayable: true,
+            kept: Vec::new(),
+            replay: Replay::Possible,
             request_ended: false,
             forwarded: 0,
             credited: 0,

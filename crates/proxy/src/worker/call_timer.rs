@@ -79,14 +79,20 @@ fn early(timeout: Duration) -> Duration {
     (CLIENT_HEAD_START + timeout / CLIENT_ROUNDING).min(timeout / CLIENT_EARLY_MOST)
 }
 
+impl Call {
+    /// Whether its deadline has passed, or is so near that a peer's clock may say so.
+    pub(super) fn is_at_deadline(&self, now: Duration) -> bool {
+        let is_near = |deadline: Duration| now + early(deadline.saturating_sub(self.started_at)) >= deadline;
+        self.deadline.is_some_and(is_near)
+    }
+}
+
 impl Worker {
     /// Whether a client that cancels its call now does so because of its deadline. The client's own clock ends its calls a
     /// little before the one here does, as a rule, and its RST_STREAM does not say why.
     pub(super) fn is_at_clients_deadline(&self, now: Duration, id: u32) -> bool {
         let call = &self.calls[id as usize];
-        call.deadline.is_some_and(|deadline| {
-            call.own_deadline && now + early(deadline.saturating_sub(call.started_at)) >= deadline
-        })
+        call.own_deadline && call.is_at_deadline(now)
     }
 
     /// Notes whether bytes of a call wait for a side's window. If none moves for as long as that side may take the call ends.
@@ -142,6 +148,7 @@ impl Worker {
             note(extras.retry_at);
             note(extras.held_until);
             note(extras.limits.streams_at);
+            note(extras.trial_settles_at);
             note(extras.hedging.as_ref().and_then(|hedging| hedging.next_at()));
         }
         first
@@ -185,6 +192,8 @@ impl Worker {
         } else if is_due(call.extra(|extras| extras.limits.streams_at)) {
             call.take_extra(|extras| &mut extras.limits.streams_at);
             self.leave_adaptive(now, id);
+        } else if is_due(call.extra(|extras| extras.trial_settles_at)) {
+            self.settle_trial(now, id);
         } else if let Some((at, staller, timeout)) = self.stall_end(id)
             && at <= now
         {
@@ -217,7 +226,7 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         call.code = Some(Code::Unavailable);
         call.flag = Some(ResponseFlag::StreamIdle);
-        self.release_upstream(now, id, Some(AttemptEnd::Cancelled));
+        self.release_upstream(now, id, Some(AttemptEnd::CutOff));
         self.reset_client(id, ErrorCode::INTERNAL_ERROR);
         self.response_ended(now, id);
     }

@@ -48,7 +48,8 @@ pub(super) struct WorkerCluster {
     pub(super) removed: Vec<Slot>,
     /// Calls that wait, by their places among the worker's calls.
     pub(super) pending: PendingQueue<u32>,
-    /// Where this worker tells how many they are; `None` if nothing is counted, or there is nothing more to tell.
+    /// Where this worker counts what happens here, and tells how many calls wait; `None` if nothing is counted, or nothing is
+    /// left of a cluster that is no longer configured.
     pub(super) stats: Option<ClusterStats>,
     pub(super) timer: Option<(TimerId, Duration)>,
     /// When waiting calls are looked at again without anything having happened: they may begin a further connection to an
@@ -89,14 +90,19 @@ impl WorkerCluster {
         }
     }
 
-    /// Tells how many calls wait, after a change. Of a cluster that is no longer configured it tells until none does, so that
-    /// its series can end.
+    /// Tells how many calls wait, after a change.
     pub(super) fn tell_pending(&mut self) {
         if let Some(stats) = &self.stats {
             stats.set_pending(self.pending.len());
-            if !self.is_configured && self.pending.is_empty() {
-                self.stats = None;
-            }
+        }
+        self.end_stats_if_gone();
+    }
+
+    /// Gives the counters of a cluster that is no longer configured back once no call is left in it, neither one that waits nor one
+    /// that is at an endpoint, so that its series can end.
+    fn end_stats_if_gone(&mut self) {
+        if !self.is_configured && self.pending.is_empty() && self.balancer.slots().next().is_none() {
+            self.stats = None;
         }
     }
 
@@ -124,6 +130,7 @@ impl WorkerCluster {
             *self.endpoint_conns(slot) = EndpointConns::default();
             self.removed.retain(|other| *other != slot);
             self.balancer.forget(slot);
+            self.end_stats_if_gone();
         }
     }
 }

@@ -229,6 +229,15 @@ impl Worker {
         self.draining
     }
 
+    /// Takes over what changed of the endpoints' health, as the next pick would: so that what this worker tells of them is true
+    /// also while it has no calls.
+    pub fn heed_health(&mut self, now: Duration) {
+        for cluster in 0..self.clusters.len() {
+            self.clusters[cluster].balancer.heed(now);
+            self.note_panics(cluster as u32);
+        }
+    }
+
     /// Client connections that are left.
     #[must_use]
     pub fn client_count(&self) -> usize {

@@ -10,7 +10,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::Worker;
-use super::call::{Call, CallPhase, Leg, REPLAY_BYTES_MAX};
+use super::call::{Call, CallPhase, Leg};
 use super::call_timer::Staller;
 use super::canary::VersionMark;
 use super::conn::{ConnId, Side};
@@ -206,7 +206,7 @@ impl Worker {
         call.own_deadline = timeout == longest;
         let generation = self.snapshot.generation;
         let version =
-            route.destination.version_of(cluster).map(|version| VersionMark { generation, version });
+            route.destination.version_of(cluster).map(|version| VersionMark::new(generation, version));
         let gates = &self.clusters[call.cluster as usize].settings.gates;
         let retrying = route.retry.as_ref().map(|settings| Retrying::begin(settings, gates, now));
         let hedging = route.hedge.as_ref().map(|settings| Box::new(Hedging::begin(settings, gates, now)));
@@ -300,6 +300,9 @@ impl Worker {
         let call = &mut self.calls[id as usize];
         call.request_ended |= end;
         call.note_active(now);
+        if end || call.sent.bytes == 0 {
+            call.note_asked(now);
+        }
         call.sent.scan(bytes);
         self.on_messages(now, id);
         self.take_request_data(now, leg, id, bytes, end);
@@ -332,29 +335,6 @@ impl Worker {
         self.note_stall(now, id, Staller::Backend, sent < bytes.len());
         let credit = self.calls[id as usize].credit_for(sent as u64);
         self.consume(leg.conn, leg.stream, credit);
-    }
-
-    fn keep_for_replay(&mut self, id: u32, bytes: &[u8]) {
-        let buffer = if self.calls[id as usize].replay.capacity() == 0 && !bytes.is_empty() {
-            Some(self.take_buffer())
-        } else {
-            None
-        };
-        let call = &mut self.calls[id as usize];
-        if let Some(buffer) = buffer {
-            call.replay = buffer;
-        }
-        // A waiting call keeps everything: it holds the client's credit, so one window is all that can come.
-        if call.phase != CallPhase::Waiting && call.replay.len() + bytes.len() > REPLAY_BYTES_MAX {
-            call.replayable = false;
-        }
-        if call.replayable {
-            call.replay.extend_from_slice(bytes);
-        } else {
-            let buffer = core::mem::take(&mut call.replay);
-            self.give_buffer(buffer);
-        }
-        self.charge_call(id);
     }
 
     /// Gives receive credit back to a peer.

@@ -6,6 +6,11 @@
 //!
 //! Rule: a maximum duration is shortened by up to a tenth, at random, so that streams that began together do not end together.
 //! It ends a stream behind a whole message; one in the middle of a message has [`MESSAGE_GRACE`] to finish it.
+//!
+//! Whose fault is it? Nobody's that a stream is long: its endpoint served it if a message came, else nothing is known
+//! ([`AttemptEnd::CutOff`]). Silence is that of whoever has the turn: of a client that has not ended its request; of a backend
+//! that has the whole request and has not even answered with headers, which has failed. One that began its answer works, and
+//! may have no news for as long as it likes.
 
 use core::time::Duration;
 
@@ -76,7 +81,7 @@ impl Worker {
             (ResponseFlag::MaxDuration, "the stream reached its max_stream_duration: open it again")
         };
         if !(is_idle && is_unanswered) {
-            self.release_upstream(now, id, Some(AttemptEnd::Cancelled));
+            self.release_upstream(now, id, Some(AttemptEnd::CutOff));
         }
         self.end_call(now, id, &Ending::local(Code::Unavailable, flag, text));
         true

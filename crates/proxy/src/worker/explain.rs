@@ -1,7 +1,7 @@
 //! What the data path decides about a call before an endpoint is chosen: told, not done.
 //!
 //! Each step is the one that a call takes: what the listener refuses or leaves out, the first route whose conditions hold,
-//! the point of a sticky split, what the route changes in the request, what its rate limits hold for the client, and the hash of the
+//! the point of a sticky split, the faults that the route injects, what it changes in the request, what its rate limits hold for the client, and the hash of the
 //! key that is left. No worker is asked: all of it follows from the snapshot and the request. The choice of an endpoint is [`Worker::preview`]'s business,
 //! whose balancer does it on a copy of itself.
 
@@ -21,6 +21,7 @@ use super::attempt::UNWANTED_MAX;
 use super::cluster::WorkerCluster;
 use super::control::ClusterView;
 use super::downstream::{HeaderFields, leave_out, sticky_point};
+use super::fault::FaultSeen;
 use super::limit::rate::{RateSeen, RouteRateLimit};
 use super::metadata::judge;
 use super::reply::Refusal;
@@ -51,6 +52,8 @@ pub struct Decision<'a> {
     pub route: Option<usize>,
     /// The point that decides a sticky split; `None` where chance decides.
     pub point: Option<u64>,
+    /// The faults that the route injects into such calls.
+    pub fault: FaultSeen,
     /// The request as it leaves for the backend.
     request: FieldBlock,
     fields: Fields,
@@ -86,6 +89,7 @@ pub fn decide<'a>(listener: &'a Listener, inquiry: &Inquiry) -> Decision<'a> {
         considered: Vec::new(),
         route: None,
         point: None,
+        fault: FaultSeen::default(),
         request: FieldBlock::new(),
         fields,
         peer: inquiry.peer,
@@ -121,6 +125,8 @@ pub fn decide<'a>(listener: &'a Listener, inquiry: &Inquiry) -> Decision<'a> {
     };
     decision.point = sticky_point(&route.destination, &source);
     let mut request = core::mem::take(&mut decision.fields.block);
+    let fault = route.actions.as_ref().and_then(|actions| actions.fault);
+    decision.fault = fault.map(|fault| fault.look(&request, &decision.fields.store)).unwrap_or_default();
     leave_out(&mut request, &mut decision.fields.store, true, dropped);
     if let Some(actions) = &route.actions {
         actions.rewrite.request.apply(&mut request, &mut decision.fields.store);

@@ -15,6 +15,7 @@ use super::call::Call;
 use super::canary::VersionMark;
 use super::hedge::{HedgedAnswer, Hedging};
 use super::limit::CallLimits;
+use super::retried::RetriedAnswer;
 use super::retry::Retrying;
 use super::timer::TimerId;
 
@@ -37,8 +38,12 @@ pub(super) struct Extras {
     pub(super) hedged: Option<HedgedAnswer>,
     /// When the next attempt begins; the call waits for it.
     pub(super) retry_at: Option<Duration>,
+    /// The backend's answer that it replaces, until it is sent.
+    pub(super) retried: Option<Box<RetriedAnswer>>,
     /// When the newest attempt is given up for another.
     pub(super) attempt_deadline: Option<Duration>,
+    /// When a trial that goes on has succeeded; see [`answer`](super::answer).
+    pub(super) trial_settles_at: Option<Duration>,
     /// Response headers that are held back, and until when at most.
     pub(super) held: Option<FieldBlock>,
     pub(super) held_until: Option<Duration>,
@@ -118,7 +123,9 @@ impl Extras {
             hedging,
             hedged,
             retry_at,
+            retried,
             attempt_deadline,
+            trial_settles_at,
             held,
             held_until,
             tried,
@@ -135,7 +142,8 @@ impl Extras {
             details,
         } = self;
         (*version, *retrying, *hedging, *hedged) = (None, None, None, None);
-        (*retry_at, *attempt_deadline, *held, *held_until) = (None, None, None, None);
+        (*retry_at, *attempt_deadline, *trial_settles_at) = (None, None, None);
+        (*held, *held_until, *retried) = (None, None, None);
         *tried = [None; TRIED_MAX];
         (*abort, *is_delayed, *delay, *shadow) = (None, false, None, None);
         (*idle, *ends_at, *cookie, *load) = (None, None, None, None);

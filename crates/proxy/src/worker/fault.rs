@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use evenkeel_grpc::Code;
 use evenkeel_http2::field::{FieldBlock, FieldStore};
-use evenkeel_telemetry::{Event, Injected, ResponseFlag};
+use evenkeel_telemetry::{Injected, ResponseFlag, RouteEvent};
 use rand::RngExt;
 
 use super::reply::Refusal;
@@ -41,6 +41,37 @@ pub struct Fault {
     /// Whether a call may ask for its own.
     pub by_header: bool,
 }
+
+/// What a route's faults do to a call: told, not done. Parts are in millionths of such calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FaultSeen {
+    /// How long it is delayed, and which part.
+    pub delay: Option<(Duration, u32)>,
+    /// The status with which it is answered, and which part.
+    pub abort: Option<(Code, u32)>,
+}
+
+impl FaultSeen {
+    /// The status with which each such call is answered.
+    #[must_use]
+    pub fn answer(&self) -> Option<Code> {
+        self.abort.filter(|(_, part)| *part == ALL).map(|(code, _)| code)
+    }
+}
+
+impl Fault {
+    /// What becomes of a call with this header list.
+    pub(super) fn look(&self, block: &FieldBlock, store: &FieldStore) -> FaultSeen {
+        let (delay, abort) = if self.by_header { asked_for(block, store) } else { (None, None) };
+        FaultSeen {
+            delay: delay.map(|delay| (delay, ALL)).or(self.delay),
+            abort: abort.map(|code| (code, ALL)).or(self.abort),
+        }
+    }
+}
+
+/// The message of an answer that is injected.
+pub(crate) const ABORT_TEXT: &str = "fault filter abort";
 
 /// What a call asks for.
 fn asked_for(block: &FieldBlock, store: &FieldStore) -> (Option<Duration>, Option<Code>) {
@@ -77,7 +108,7 @@ impl Worker {
             let timer = self.wheel.arm(now + delay, TimerKey::Delay(id));
             let extras = self.extras(id);
             (extras.is_delayed, extras.delay) = (true, Some(timer));
-            self.count(Event::FaultInjected(Injected::Delay));
+            self.count_of_route(id, RouteEvent::FaultInjected(Injected::Delay));
         }
     }
 
@@ -91,8 +122,8 @@ impl Worker {
     pub(super) fn inject_abort(&mut self, now: Duration, id: u32) -> bool {
         let abort = self.calls[id as usize].take_extra(|extras| &mut extras.abort);
         let Some(code) = abort else { return false };
-        self.count(Event::FaultInjected(Injected::Abort));
-        self.refuse(now, id, Refusal::grpc(code, ResponseFlag::FaultInjected, "fault filter abort"));
+        self.count_of_route(id, RouteEvent::FaultInjected(Injected::Abort));
+        self.refuse(now, id, Refusal::grpc(code, ResponseFlag::FaultInjected, ABORT_TEXT));
         true
     }
 }

@@ -106,12 +106,16 @@ impl Worker {
         let Some(up) = call.up.take() else { return };
         call.stalls.set(Staller::Backend, None);
         let slot = call.slot;
-        let (cluster_id, latency) = (call.cluster, now.saturating_sub(call.attempt_at));
+        let (cluster_id, latency) = (call.cluster, call.latency(now));
         let end = end.unwrap_or_else(|| call.code.map_or(AttemptEnd::Reset, AttemptEnd::status));
+        let end = call.judged(end, now);
         let is_trial = core::mem::take(&mut call.is_trial);
         let (mut load, mut held) = (None, None);
         if let Some(extras) = call.extras.as_deref_mut() {
-            (extras.attempt_deadline, extras.held_until) = (None, None);
+            (extras.attempt_deadline, extras.held_until, extras.trial_settles_at) = (None, None, None);
+            if let Some(version) = &mut extras.version {
+                version.attempt_ended(&end);
+            }
             (load, held) = (extras.load.take(), extras.held.take());
         }
         if let Some(held) = held {
@@ -182,9 +186,9 @@ impl Worker {
             self.response_ended(now, id);
             return;
         }
-        // It is not the backend that ends it.
-        self.release_upstream(now, id, Some(AttemptEnd::Cancelled));
-        self.fail_attempt(now, id, flag, text);
+        // It is not the backend that ends it, and the client is told so.
+        self.release_upstream(now, id, Some(AttemptEnd::CutOff));
+        self.end_call(now, id, &Ending::local(Code::Unavailable, flag, text));
     }
 
     /// The client reset its stream, or its connection ended: `flag` says which.
@@ -233,6 +237,9 @@ impl Worker {
             if let Some(retrying) = extras.retrying.take() {
                 retrying.end(&mut call.retry);
             }
+            if let Some(answer) = extras.retried.take() {
+                self.give_answer(*answer);
+            }
             if let Some(shadow) = extras.shadow {
                 self.leave_shadow(now, shadow);
             }
@@ -245,7 +252,8 @@ impl Worker {
             self.wheel.disarm(timer);
         }
         self.give_block(call.request);
-        self.give_buffer(call.replay);
+        self.memory.forget_kept(call.kept.len());
+        self.give_buffer(call.kept);
         if let Some(conn) = self.conns.get_mut(call.down.conn.index()) {
             conn.http2.release(&mut self.fields, call.down.stream);
         }
@@ -258,6 +266,7 @@ pub(super) fn outcome_of(end: &AttemptEnd) -> Outcome {
     match end {
         AttemptEnd::Status { code: Code::Cancelled, .. }
         | AttemptEnd::Cancelled
+        | AttemptEnd::CutOff
         | AttemptEnd::RefusedStream
         | AttemptEnd::GoAway { .. } => Outcome::Cancelled,
         AttemptEnd::Overtaken { .. } => Outcome::Overtaken,
@@ -270,6 +279,6 @@ pub(super) fn outcome_of(end: &AttemptEnd) -> Outcome {
         | AttemptEnd::Reset
         | AttemptEnd::AttemptTimeout
         | AttemptEnd::DeadlineExceeded => Outcome::Failure,
-        AttemptEnd::Status { .. } => Outcome::Success,
+        AttemptEnd::Status { .. } | AttemptEnd::Served { .. } => Outcome::Success,
     }
 }

@@ -15,13 +15,14 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::retry::{HedgeDecision, HedgeState, Moment, Replay, StopReason};
+use evenkeel_balance::retry::{HedgeDecision, HedgeState, Moment, StopReason};
 use evenkeel_balance::{Ask, AttemptEnd, Outcome, Pick, Slot};
 use evenkeel_grpc::{Code, decode_message};
 use evenkeel_http2::field::{FieldBlock, Name};
-use evenkeel_telemetry::{Event, Hedged, ResponseFlag, RetryDenied};
+use evenkeel_telemetry::{ClusterEvent, Hedged, ResponseFlag, RetryDenied};
 
 use super::Worker;
+use super::answer::AnswerTime;
 use super::attempt::{OwnFields, Unwanted};
 use super::call::{Call, CallPhase, Leg};
 use super::call_timer::Staller;
@@ -42,7 +43,7 @@ pub(super) struct Hedging {
     main: u8,
     /// The attempts that run beside the main one: at most [`MAX_ATTEMPTS`](evenkeel_balance::retry::MAX_ATTEMPTS) - 1.
     others: Vec<Attempt>,
-    /// How the last attempt ended, while none runs and the next one waits for its pushback to be over.
+    /// How the last attempt ended, while none runs, until the next one is sent.
     last: Option<LastAnswer>,
 }
 
@@ -95,6 +96,7 @@ struct Attempt {
     slot: Slot,
     is_trial: bool,
     sent_at: Duration,
+    answer_time: AnswerTime,
     forwarded: u64,
     holding: Holding,
 }
@@ -136,6 +138,30 @@ impl Call {
         hedging.map_or_else(|| self.retry.previous_attempts(), |hedging| hedging.main)
     }
 
+    /// Whether it is hedged, and the answer of its last attempt is kept.
+    pub(super) fn has_last_answer(&self) -> bool {
+        let hedging = self.extras.as_deref().and_then(|extras| extras.hedging.as_deref());
+        hedging.and_then(|hedging| hedging.last.as_ref()).is_some_and(|last| last.block.is_some())
+    }
+
+    fn attempts_beside(&self) -> &[Attempt] {
+        let hedging = self.extras.as_deref().and_then(|extras| extras.hedging.as_deref());
+        hedging.map_or(&[], |hedging| &hedging.others)
+    }
+
+    /// Its attempts under way that no answer has come to, but for its first one.
+    pub(super) fn further_attempts(&self) -> usize {
+        let is_further = self.phase == CallPhase::Sent && self.up.is_some() && self.previous_attempts() > 0;
+        let others = self.attempts_beside().iter().filter(|attempt| attempt.number > 0);
+        usize::from(is_further) + others.count()
+    }
+
+    /// The endpoints where its attempts run, and since when.
+    pub(super) fn runs_at(&self) -> impl Iterator<Item = (Slot, Duration)> + '_ {
+        let main = self.slot.filter(|_| self.up.is_some()).map(|slot| (slot, self.attempt_at));
+        main.into_iter().chain(self.attempts_beside().iter().map(|attempt| (attempt.slot, attempt.sent_at)))
+    }
+
     /// Takes the answer that the call would end with, if no further attempt can follow.
     pub(super) fn take_last_answer(&mut self) -> Option<FieldBlock> {
         self.hedging()?.last.take()?.block
@@ -144,22 +170,23 @@ impl Call {
     /// Makes another attempt the main one, and the main one, if it runs, another.
     fn exchange(&mut self, at: usize) {
         let (up, slot, is_trial) = (self.up.take(), self.slot, self.is_trial);
-        let (sent_at, forwarded) = (self.attempt_at, self.forwarded);
+        let (sent_at, answer_time, forwarded) = (self.attempt_at, self.answer_time, self.forwarded);
         let holding = self.take_holding();
         let Some(hedging) = self.hedging() else { return };
         let other = hedging.others.swap_remove(at);
         let number = core::mem::replace(&mut hedging.main, other.number);
         if let (Some(up), Some(slot)) = (up, slot) {
-            hedging.others.push(Attempt { number, up, slot, is_trial, sent_at, forwarded, holding });
+            let main = Attempt { number, up, slot, is_trial, sent_at, answer_time, forwarded, holding };
+            hedging.others.push(main);
         }
         (self.up, self.slot, self.is_trial) = (Some(other.up), Some(other.slot), other.is_trial);
-        (self.attempt_at, self.forwarded) = (other.sent_at, other.forwarded);
+        (self.attempt_at, self.answer_time, self.forwarded) =
+            (other.sent_at, other.answer_time, other.forwarded);
         self.hold(other.holding);
     }
 
     fn moment(&self, now: Duration) -> Moment {
-        let replay = if self.replayable { Replay::Possible } else { Replay::RequestTooLarge };
-        Moment { now, deadline: self.deadline, replay, is_idempotent: true }
+        Moment { now, deadline: self.deadline, replay: self.replay, is_idempotent: true }
     }
 }
 
@@ -216,7 +243,7 @@ impl Worker {
         let (ended, is_alone) = (hedging.main, hedging.others.is_empty());
         let decision = state.attempt_ended(policy, gates, ended, &end, &moment);
         if let HedgeDecision::Finish(reason) = decision {
-            self.count_denied(reason);
+            self.count_denied(id, reason);
             // One that fails at once has not overtaken those that work on it.
             let losers = match outcome_of(&end) {
                 Outcome::Success => Losers::Slower,
@@ -237,7 +264,8 @@ impl Worker {
         } else {
             self.end_retry(id);
         }
-        if is_alone && next.is_none() {
+        // An answer is kept even if another attempt follows at once: a limit may have no place for that.
+        if is_alone && (next.is_none() || matches!(end, AttemptEnd::Status { .. })) {
             let last = LastAnswer::keep(self, &end);
             if let Some(hedging) = self.calls[id as usize].hedging() {
                 hedging.last = Some(last);
@@ -255,8 +283,8 @@ impl Worker {
         if let Some(number) = next {
             let counted = match (number == ended, is_alone) {
                 (true, _) => event(&end, true),
-                (false, true) => Event::Hedged(Hedged::AfterFailure),
-                (false, false) => Event::Hedged(Hedged::Sent),
+                (false, true) => ClusterEvent::Hedged(Hedged::AfterFailure),
+                (false, false) => ClusterEvent::Hedged(Hedged::Sent),
             };
             self.send_numbered(now, id, number, counted);
         }
@@ -283,15 +311,15 @@ impl Worker {
             }
             match state.handle_timeout(policy, hedging.gates.gates(), &moment) {
                 HedgeDecision::Send { attempt } if !waits => {
-                    self.send_numbered(now, id, attempt, Event::Hedged(Hedged::Sent));
+                    self.send_numbered(now, id, attempt, ClusterEvent::Hedged(Hedged::Sent));
                 }
                 HedgeDecision::Send { attempt } if self.may_follow(id, attempt) => {
-                    self.send_numbered(now, id, attempt, Event::Hedged(Hedged::AfterFailure));
+                    self.send_numbered(now, id, attempt, ClusterEvent::Hedged(Hedged::AfterFailure));
                 }
                 HedgeDecision::Send { .. } => return self.end_with_last(now, id),
                 HedgeDecision::Wait => return,
                 HedgeDecision::Finish(reason) => {
-                    self.count_denied(reason);
+                    self.count_denied(id, reason);
                     return self.end_with_last(now, id);
                 }
             }
@@ -303,13 +331,13 @@ impl Worker {
     fn may_follow(&mut self, id: u32, number: u8) -> bool {
         let may_follow = number == 0 || self.take_retry(id);
         if !may_follow {
-            self.count(Event::RetryDenied(RetryDenied::BreakerOpen));
+            self.count_of_call(id, ClusterEvent::RetryDenied(RetryDenied::BreakerOpen));
         }
         may_follow
     }
 
     /// Ends a call as its last attempt ended, which the next one should have followed.
-    fn end_with_last(&mut self, now: Duration, id: u32) {
+    pub(super) fn end_with_last(&mut self, now: Duration, id: u32) {
         let last = self.calls[id as usize].hedging().and_then(|hedging| hedging.last.take());
         self.decide_hedges(now, id, Losers::Slower);
         let code = last.as_ref().map_or(Code::Unavailable, |last| last.code);
@@ -342,19 +370,19 @@ impl Worker {
     }
 
     /// Sends the attempt with this number: as the main one if none runs, else beside it. `counted` is what it counts as.
-    fn send_numbered(&mut self, now: Duration, id: u32, number: u8, counted: Event) {
+    fn send_numbered(&mut self, now: Duration, id: u32, number: u8, counted: ClusterEvent) {
         let call = &mut self.calls[id as usize];
         let is_alone = call.up.is_none();
         let Some(hedging) = call.hedging() else { return };
         if is_alone {
             hedging.main = number;
-            self.count(counted);
+            self.count_of_call(id, counted);
             self.drop_clients_count(id);
             self.attempt(now, id);
         } else if self.send_beside(now, id, number) {
-            self.count(counted);
+            self.count_of_call(id, counted);
         } else {
-            self.count(Event::Hedged(Hedged::NoEndpoint));
+            self.count_of_call(id, ClusterEvent::Hedged(Hedged::NoEndpoint));
             let Some(hedging) = self.calls[id as usize].hedging() else { return };
             if let Some(state) = &mut hedging.state {
                 state.not_sent(number, &hedging.settings.policy, &hedging.gates.budget, now);
@@ -377,12 +405,12 @@ impl Worker {
         call.attempts = call.attempts.saturating_add(1);
         let own = OwnFields::new(number, call.deadline.map(|deadline| deadline.saturating_sub(now)));
         let (mut extra, store) = (Default::default(), &mut self.fields.store);
-        let is_empty = call.replay.is_empty();
+        let is_empty = call.kept.is_empty();
         let opened = http2.send_headers(store, stream, &call.request, own.list(&mut extra), is_empty);
         debug_assert!(opened.is_ok(), "a stream that was opened just now takes headers");
         let mut forwarded = 0;
         if !is_empty {
-            forwarded = http2.send_data(now, stream, &call.replay, true).unwrap_or(call.replay.len()) as u64;
+            forwarded = http2.send_data(now, stream, &call.kept, true).unwrap_or(call.kept.len()) as u64;
         }
         let attempt = Attempt {
             number,
@@ -390,6 +418,7 @@ impl Worker {
             slot,
             is_trial: false,
             sent_at: now,
+            answer_time: AnswerTime::default(),
             forwarded,
             holding,
         };
@@ -400,7 +429,7 @@ impl Worker {
         let balancer = &mut self.clusters[cluster as usize].balancer;
         balancer.call_started(slot, now);
         let probes = balancer.answer_probes(now);
-        self.count_probes(probes);
+        self.count_probes(cluster, probes);
         if let Some(stats) = self.endpoint_stats(cluster, slot) {
             stats.call_started();
         }
@@ -451,7 +480,7 @@ impl Worker {
             self.extras(id).hedged = answer;
         }
         if is_further {
-            self.count(Event::Hedged(Hedged::Won));
+            self.count_of_call(id, ClusterEvent::Hedged(Hedged::Won));
         }
         self.log_endpoint(id);
         self.decide_hedges(now, id, Losers::Slower);
@@ -481,12 +510,12 @@ impl Worker {
         }
         gates.budget.call_finished();
         let load = call.take_extra(|extras| &mut extras.load);
-        let main = (call.up.take(), call.slot, call.is_trial, call.attempt_at);
+        let main = (call.up.take(), call.slot, call.is_trial, call.attempt_at, call.answer_time);
         let holding = call.take_holding();
         for attempt in others {
             let call = &mut self.calls[id as usize];
             (call.up, call.slot, call.is_trial) = (Some(attempt.up), Some(attempt.slot), attempt.is_trial);
-            call.attempt_at = attempt.sent_at;
+            (call.attempt_at, call.answer_time) = (attempt.sent_at, attempt.answer_time);
             call.hold(attempt.holding);
             let end = losers.end(attempt.sent_at, main.3);
             self.release_upstream(now, id, Some(end));
@@ -494,7 +523,7 @@ impl Worker {
         }
         self.give_last(last);
         let call = &mut self.calls[id as usize];
-        (call.up, call.slot, call.is_trial, call.attempt_at) = main;
+        (call.up, call.slot, call.is_trial, call.attempt_at, call.answer_time) = main;
         call.hold(holding);
         self.note_progress(now, id, Staller::Backend);
         if load.is_some() {
@@ -502,9 +531,9 @@ impl Worker {
         }
     }
 
-    fn count_denied(&self, reason: StopReason) {
+    fn count_denied(&self, id: u32, reason: StopReason) {
         if let Some(denied) = denied(reason) {
-            self.count(Event::RetryDenied(denied));
+            self.count_of_call(id, ClusterEvent::RetryDenied(denied));
         }
     }
 }

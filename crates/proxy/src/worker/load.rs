@@ -11,20 +11,25 @@ use core::time::Duration;
 use evenkeel_balance::{LoadReport, LoadSource, Policy, ProbeAnswer, ProbeCounts, ProbeSource};
 use evenkeel_grpc::load_report::{ENDPOINT_LOAD_METRICS_BIN, LoadMetrics};
 use evenkeel_grpc::parse_load_report;
-use evenkeel_telemetry::{Event, LoadReported, Probed};
+use evenkeel_telemetry::{ClusterEvent, LoadReported, Probed};
 
 use super::Worker;
 
-/// What a backend tells that probes it, or `None` if it tells nothing of the kind, or nothing that can be.
+/// What a backend tells that probes it, or `None` if it tells nothing of the kind, or a number that cannot be: one that is
+/// negative, infinite or none. The whole report is then ignored, or else the proxy's own latency, which may be far better,
+/// would stand in for what an endpoint could not say.
 ///
-/// A latency that makes no sense counts as none; what is too large is bounded where it is kept.
+/// What is too large counts as the most there is: bad news stays bad news. Both are bounded again where they are kept.
 pub(crate) fn probe_answer(metrics: &LoadMetrics) -> Option<ProbeAnswer> {
-    let in_flight = metrics.requests_in_flight.filter(|number| number.is_finite() && *number >= 0.0)?;
-    let latency = Duration::try_from_secs_f64(metrics.latency_ms / 1e3).ok();
+    let can_be = |number: &f64| number.is_finite() && *number >= 0.0;
+    let in_flight = metrics.requests_in_flight.filter(can_be)?;
+    let latency_ms = Some(metrics.latency_ms).filter(can_be)?;
+    // Fails for what is too large only.
+    let latency = Duration::try_from_secs_f64(latency_ms / 1e3).unwrap_or(Duration::MAX);
     Some(ProbeAnswer {
         // Saturates.
         requests_in_flight: in_flight.round() as u32,
-        latency: latency.filter(|latency| !latency.is_zero()),
+        latency: Some(latency).filter(|latency| !latency.is_zero()),
     })
 }
 
@@ -71,22 +76,22 @@ impl Worker {
             }
             Err(_) => LoadReported::Malformed,
         };
-        self.count(Event::LoadReport(outcome));
+        self.count_of_call(id, ClusterEvent::LoadReport(outcome));
     }
 
-    /// Counts the probes that a call brought about, under the policy that has some.
+    /// Counts the probes that a call to a cluster brought about, under the policy that has some.
     #[inline]
-    pub(super) fn count_probes(&self, probes: Option<ProbeCounts>) {
+    pub(super) fn count_probes(&self, cluster: u32, probes: Option<ProbeCounts>) {
         let Some(probes) = probes else { return };
-        self.count_many(Event::Probe(Probed::Answered), probes.answered);
-        self.count_many(Event::Probe(Probed::Unanswered), probes.unanswered);
+        self.count_many_in(cluster, ClusterEvent::Probe(Probed::Answered), probes.answered);
+        self.count_many_in(cluster, ClusterEvent::Probe(Probed::Unanswered), probes.unanswered);
     }
 
     /// Counts what became of a report: `before` is how many the balancer had ignored until then.
     pub(super) fn count_load_report(&self, cluster: u32, before: u64) {
         let counts = self.clusters[cluster as usize].balancer.load_reports();
         let outcome = if counts.ignored > before { LoadReported::Ignored } else { LoadReported::Taken };
-        self.count(Event::LoadReport(outcome));
+        self.count_in(cluster, ClusterEvent::LoadReport(outcome));
     }
 }
 
@@ -105,15 +110,29 @@ mod tests {
         };
         assert_eq!(probe_answer(&metrics(Some(7.0), 12.0)), answer(7, Some(12)));
         assert_eq!(probe_answer(&metrics(Some(0.0), 0.0)), answer(0, None));
-        assert_eq!(probe_answer(&metrics(Some(1e300), f64::INFINITY)), answer(u32::MAX, None));
-        assert_eq!(probe_answer(&metrics(Some(1.0), -1.0)), answer(1, None));
-        assert_eq!(probe_answer(&metrics(Some(1.0), f64::NAN)), answer(1, None));
+        assert_eq!(probe_answer(&metrics(Some(0.0), -0.0)), answer(0, None));
+    }
+
+    #[test]
+    fn what_is_too_large_counts_as_the_most_there_is() {
+        let most = ProbeAnswer { requests_in_flight: u32::MAX, latency: Some(Duration::MAX) };
+        assert_eq!(probe_answer(&metrics(Some(1e300), 1e308)), Some(most));
+        assert_eq!(probe_answer(&metrics(Some(f64::MAX), f64::MAX)), Some(most));
+        // 2^64 seconds are too many, and the number before is not.
+        let limit_ms = 2.0_f64.powi(64) * 1e3;
+        let latency = |ms| probe_answer(&metrics(Some(1.0), ms)).unwrap().latency.unwrap();
+        assert_eq!(latency(limit_ms), Duration::MAX);
+        let below = latency(limit_ms.next_down());
+        assert!(below < Duration::MAX && below > Duration::MAX / 2, "{below:?}");
     }
 
     #[test]
     fn what_cannot_be_is_no_answer() {
         for number in [None, Some(-1.0), Some(f64::NAN), Some(f64::INFINITY)] {
             assert_eq!(probe_answer(&metrics(number, 5.0)), None, "{number:?}");
+        }
+        for number in [-1.0, -5e-324, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(probe_answer(&metrics(Some(1.0), number)), None, "{number:?}");
         }
     }
 }

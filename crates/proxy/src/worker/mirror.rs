@@ -13,11 +13,12 @@
 
 use core::time::Duration;
 
+use evenkeel_balance::outlier::TRIAL_SETTLES_AFTER;
 use evenkeel_balance::{Ask, AttemptEnd, CallReport, Pick, Slot};
 use evenkeel_grpc::{Code, print_timeout};
 use evenkeel_http2::field::{FieldBlock, FieldStore, Name};
 use evenkeel_http2::{Event, StreamFailure, StreamKey};
-use evenkeel_telemetry::{CallEnd, Event as Counted, Messages, Mirrored};
+use evenkeel_telemetry::{CallEnd, ClusterEvent, Messages, Mirrored};
 use rand::RngExt;
 
 use super::call::Leg;
@@ -62,6 +63,8 @@ pub(super) struct Shadow {
     /// Whether it tries an ejected endpoint.
     is_trial: bool,
     begun_at: Duration,
+    /// When the first bytes of its answer came. Its messages are not told apart.
+    answered_at: Option<Duration>,
     /// The call's deadline.
     deadline: Option<Duration>,
     request_ended: bool,
@@ -126,14 +129,15 @@ impl Worker {
         if self.rng.random_range(0..ALL) >= mirror.part {
             return;
         }
+        let cluster = self.cluster_of[mirror.cluster];
         let outcome = if self.shadows.len() >= SHADOWS_MAX {
             Mirrored::TooMany
-        } else if self.send_shadow(now, id, self.cluster_of[mirror.cluster]) {
+        } else if self.send_shadow(now, id, cluster) {
             Mirrored::Sent
         } else {
             Mirrored::NoEndpoint
         };
-        self.count(Counted::Mirrored(outcome));
+        self.count_in(cluster, ClusterEvent::Mirrored(outcome));
     }
 
     /// Sends the headers of a call's copy. Whether there was a connection with room.
@@ -190,6 +194,7 @@ impl Worker {
             slot,
             is_trial,
             begun_at: now,
+            answered_at: None,
             deadline,
             request_ended,
             places,
@@ -209,7 +214,8 @@ impl Worker {
         // A backend that has answered takes no more; its answer's end follows.
         let sent = http2.send_data(now, stream, bytes, end).unwrap_or(bytes.len());
         if sent < bytes.len() && http2.queued_memory(stream) > BUFFER_MAX {
-            self.count(Counted::Mirrored(Mirrored::BufferFull));
+            let cluster = self.shadows[id as usize].cluster;
+            self.count_in(cluster, ClusterEvent::Mirrored(Mirrored::BufferFull));
             self.end_shadow(now, id, &AttemptEnd::Cancelled, Code::Cancelled);
         }
     }
@@ -219,7 +225,8 @@ impl Worker {
         let shadow = &mut self.shadows[id as usize];
         shadow.call = None;
         if !shadow.request_ended {
-            self.count(Counted::Mirrored(Mirrored::CutOff));
+            let cluster = shadow.cluster;
+            self.count_in(cluster, ClusterEvent::Mirrored(Mirrored::CutOff));
             self.end_shadow(now, id, &AttemptEnd::Cancelled, Code::Cancelled);
             return;
         }
@@ -239,7 +246,7 @@ impl Worker {
             (AttemptEnd::DeadlineExceeded, Code::DeadlineExceeded)
         } else {
             // Its call is over and it may not go on longer alone: that is no fault of its backend.
-            (AttemptEnd::Cancelled, Code::Cancelled)
+            (AttemptEnd::CutOff, Code::Cancelled)
         };
         self.end_shadow(now, id, &end, code);
     }
@@ -261,6 +268,7 @@ impl Worker {
             return;
         }
         match event {
+            Event::Data { bytes, end: false, .. } if !bytes.is_empty() => self.note_shadow_answer(now, id),
             Event::Response { end: true, .. } | Event::Trailers { .. } => {
                 let fields = &self.fields;
                 let status = fields.index.position(Name::GrpcStatus);
@@ -280,6 +288,19 @@ impl Worker {
                 self.end_shadow(now, id, &end, Code::Unavailable);
             }
             _ => {}
+        }
+    }
+
+    /// A copy's answer goes on. As with a call, a trial need not wait for its end.
+    fn note_shadow_answer(&mut self, now: Duration, id: u32) {
+        let shadow = &mut self.shadows[id as usize];
+        let answered_at = *shadow.answered_at.get_or_insert(now);
+        if shadow.is_trial && now >= answered_at + TRIAL_SETTLES_AFTER {
+            shadow.is_trial = false;
+            let (cluster, slot) = (shadow.cluster, shadow.slot);
+            self.clusters[cluster as usize].balancer.trial_settled(slot, now);
+            self.note_outliers(cluster);
+            self.wake_waiting(now, cluster);
         }
     }
 
@@ -307,7 +328,9 @@ impl Worker {
         if let Some(conn) = self.conns.get_mut(conn.index()) {
             conn.http2.release(&mut self.fields, stream);
         }
-        let latency = now.saturating_sub(shadow.begun_at);
+        let end = &if shadow.answered_at.is_some() { end.after_a_message() } else { *end };
+        let took = |until: Duration| until.saturating_sub(shadow.begun_at);
+        let latency = took(shadow.answered_at.unwrap_or(now));
         let report = CallReport { now, outcome: outcome_of(end), latency, load: None };
         let balancer = &mut self.clusters[shadow.cluster as usize].balancer;
         balancer.call_finished(shadow.slot, &report);
@@ -316,7 +339,7 @@ impl Worker {
         self.note_outliers(shadow.cluster);
         self.note_panics(shadow.cluster);
         if let Some(stats) = self.endpoint_stats(shadow.cluster, shadow.slot) {
-            stats.call_finished(&CallEnd::new(code, latency, Messages::default()));
+            stats.call_finished(&CallEnd::new(code, took(now), Messages::default()));
         }
         // A copy may be given up in the middle of a call's own event: those that wait for its room are served later.
         self.shut_if_left(conn);

@@ -20,6 +20,7 @@
 
 pub mod affinity;
 mod age;
+mod answer;
 mod attempt;
 mod call;
 mod call_timer;
@@ -45,7 +46,9 @@ mod observe;
 mod outliers;
 mod output;
 pub mod overload;
+mod replay;
 mod reply;
+mod retried;
 mod retry;
 pub mod rewrite;
 pub mod route;
@@ -66,6 +69,7 @@ use rand::rngs::SmallRng;
 use slab::Slab;
 
 use self::age::Age;
+pub(crate) use self::attempt::refused_by;
 use self::call::Call;
 use self::cluster::WorkerCluster;
 use self::conn::{Conn, ConnPhase, Downstream, Side};
@@ -73,7 +77,9 @@ pub use self::conn::{ConnId, PeerName, TransportEnd};
 pub use self::control::{ClusterView, EndpointView};
 pub use self::explain::{ClusterPreview, Decision, Inquiry, KeyFound, decide, preview_of_reachable};
 use self::extras::Extras;
-pub use self::inspect::Usage;
+pub(crate) use self::fault::ABORT_TEXT;
+pub use self::fault::FaultSeen;
+pub use self::inspect::{RunningAttempt, Usage};
 pub(crate) use self::load::probe_answer;
 use self::mirror::Shadow;
 pub use self::observe::Observer;
@@ -525,7 +531,9 @@ impl Drop for Worker {
         for (_, call) in &mut self.calls {
             call.request.clear(&mut self.fields.store);
             let held = call.take_extra(|extras| &mut extras.held);
-            for mut block in held.into_iter().chain(call.take_last_answer()) {
+            let retried = call.take_extra(|extras| &mut extras.retried);
+            let retried = retried.into_iter().flat_map(|answer| answer.into_blocks());
+            for mut block in held.into_iter().chain(call.take_last_answer()).chain(retried) {
                 block.clear(&mut self.fields.store);
             }
         }

@@ -4,12 +4,14 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::Slot;
+use evenkeel_balance::retry::Replay;
 use evenkeel_grpc::{Code, Path};
 use evenkeel_http2::field::Name;
 use evenkeel_http2::{ConnectionError, Violation};
 use evenkeel_telemetry::access_log::{AccessLog, Entry};
 use evenkeel_telemetry::{
-    CallEnd, EndpointStats, Event, MethodId, ResponseFlag, ResponseFlags, Telemetry, WorkerStats,
+    CallEnd, ClusterEvent, EndpointStats, Event, MethodId, ResponseFlag, ResponseFlags, RouteEvent,
+    Telemetry, WorkerStats,
 };
 use hashbrown::HashMap;
 
@@ -130,10 +132,28 @@ impl Worker {
         }
     }
 
+    /// Counts what happened in a cluster, named by its place among the worker's.
+    pub(super) fn count_in(&self, cluster: u32, event: ClusterEvent) {
+        self.count_many_in(cluster, event, 1);
+    }
+
     /// Counts so many at once.
-    pub(super) fn count_many(&self, event: Event, count: u64) {
-        if let Some(observer) = &self.observer {
-            observer.stats.add(event, count);
+    pub(super) fn count_many_in(&self, cluster: u32, event: ClusterEvent, count: u64) {
+        if let Some(stats) = &self.clusters[cluster as usize].stats {
+            stats.add(event, count);
+        }
+    }
+
+    /// Counts what happened to a call in the cluster that it goes to.
+    pub(super) fn count_of_call(&self, id: u32, event: ClusterEvent) {
+        self.count_in(self.calls[id as usize].cluster, event);
+    }
+
+    /// Counts what a call's route did to it.
+    pub(super) fn count_of_route(&self, id: u32, event: RouteEvent) {
+        let actions = self.calls[id as usize].actions.as_ref();
+        if let Some(counts) = actions.and_then(|actions| actions.counts.as_ref()) {
+            counts.count(event);
         }
     }
 
@@ -212,7 +232,8 @@ impl Worker {
     pub(super) fn on_messages(&mut self, now: Duration, id: u32) {
         let call = &mut self.calls[id as usize];
         let seen = call.messages();
-        if seen == call.reported || call.replayable || seen.request.max(seen.response) < 2 {
+        let may_be_again = call.replay == Replay::Possible;
+        if seen == call.reported || may_be_again || seen.request.max(seen.response) < 2 {
             return;
         }
         let fresh = seen.since(call.reported);
@@ -255,8 +276,10 @@ impl Worker {
         let end =
             CallEnd::new(code, now.saturating_sub(call.started_at), call.messages()).after(call.reported);
         observer.stats.call_finished(observer.methods[usize::from(call.method)], &end);
-        if let Some(flag) = call.flag {
-            observer.stats.count(Event::LocalReply(flag));
+        match call.flag {
+            Some(flag) if call.method == UNKNOWN => observer.stats.count(Event::LocalReply(flag)),
+            Some(flag) => self.count_in(call.cluster, ClusterEvent::LocalReply(flag)),
+            None => {}
         }
         self.log_call(now, id, Some(code));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::PanicChange;
 use evenkeel_balance::outlier::{EjectionReason, OutlierChange};
-use evenkeel_telemetry::{Ejected, Event};
+use evenkeel_telemetry::{ClusterEvent, Ejected};
 
 use super::Worker;
 
@@ -38,10 +38,10 @@ impl Worker {
         let place = cluster as usize;
         while let Some((endpoint, change)) = self.clusters[place].balancer.poll_outlier_change() {
             let event = match change {
-                OutlierChange::Ejected { reason, .. } => Event::OutlierEjected(label(reason)),
-                OutlierChange::Returned => Event::OutlierReturned,
+                OutlierChange::Ejected { reason, .. } => ClusterEvent::OutlierEjected(label(reason)),
+                OutlierChange::Returned => ClusterEvent::OutlierReturned,
             };
-            self.count(event);
+            self.count_in(cluster, event);
             if self.outlier_changes.len() < CHANGES_MAX {
                 let cluster = Arc::clone(&self.clusters[place].settings.name);
                 self.outlier_changes.push_back(EndpointChange { cluster, endpoint, change });
@@ -54,7 +54,8 @@ impl Worker {
     pub(super) fn note_panics(&mut self, cluster: u32) {
         let place = cluster as usize;
         while let Some(change) = self.clusters[place].balancer.poll_panic_change() {
-            self.count(if change.began { Event::PanicBegan } else { Event::PanicEnded });
+            let event = if change.began { ClusterEvent::PanicBegan } else { ClusterEvent::PanicEnded };
+            self.count_in(cluster, event);
             if self.panics.len() < CHANGES_MAX {
                 let cluster = Arc::clone(&self.clusters[place].settings.name);
                 self.panics.push_back(ClusterPanic { cluster, change });

@@ -15,7 +15,7 @@ use evenkeel_balance::retry::{Decision, Moment, Replay, RetryOn, RetryPolicy, Re
 use evenkeel_balance::{AttemptEnd, Slot};
 use evenkeel_grpc::{Code, Pushback};
 use evenkeel_http2::field::{FieldBlock, Name};
-use evenkeel_telemetry::{Event, ResponseFlag, RetryDenied, RetryReason, TransparentRetry};
+use evenkeel_telemetry::{ClusterEvent, ResponseFlag, RetryDenied, RetryReason, TransparentRetry};
 
 use super::Worker;
 use super::call::{Call, CallPhase};
@@ -101,11 +101,6 @@ impl Worker {
             answer.ended(&end);
             return false;
         }
-        let replay = match call.phase {
-            CallPhase::Waiting | CallPhase::Sent if call.replayable => Replay::Possible,
-            CallPhase::Waiting | CallPhase::Sent => Replay::RequestTooLarge,
-            CallPhase::Answering | CallPhase::Draining => Replay::ResponseStarted,
-        };
         let (policy, gates, is_idempotent) =
             match call.extras.as_deref().and_then(|extras| extras.retrying.as_ref()) {
                 Some(retrying) => {
@@ -113,16 +108,16 @@ impl Worker {
                 }
                 None => (&TRANSPARENT_ONLY, &*self.no_gates, false),
             };
-        let moment = Moment { now, deadline: call.deadline, replay, is_idempotent };
+        let moment = Moment { now, deadline: call.deadline, replay: call.replay, is_idempotent };
         match call.retry.attempt_ended(policy, gates.gates(), &end, &moment, &mut self.rng) {
             Decision::Stop(reason) => {
                 if let (true, Some(denied)) = (call.retrying().is_some(), denied(reason)) {
-                    self.count(Event::RetryDenied(denied));
+                    self.count_of_call(id, ClusterEvent::RetryDenied(denied));
                 }
                 false
             }
             Decision::Retry { is_transparent: false, .. } if !self.take_retry(id) => {
-                self.count(Event::RetryDenied(RetryDenied::BreakerOpen));
+                self.count_of_call(id, ClusterEvent::RetryDenied(RetryDenied::BreakerOpen));
                 false
             }
             Decision::Retry { at, is_transparent } => {
@@ -133,8 +128,11 @@ impl Worker {
                     self.drop_clients_count(id);
                 }
                 self.remember_tried(id, slot);
+                if !is_transparent {
+                    self.keep_answer(id, &end);
+                }
                 self.release_upstream(now, id, Some(end));
-                self.count(event(&end, is_transparent));
+                self.count_of_call(id, event(&end, is_transparent));
                 if at <= now {
                     self.attempt(now, id);
                 } else {
@@ -153,10 +151,14 @@ impl Worker {
         request.retain_fields(&mut self.fields.store, |field| field.name_token != of_client);
     }
 
-    /// Notes that an attempt on this endpoint failed: the next one is made elsewhere, if it can be.
+    /// Notes that an attempt on this endpoint failed: the next one is made elsewhere, if it can be. Of more than are remembered
+    /// another one is forgotten for each.
     pub(super) fn remember_tried(&mut self, id: u32, slot: Option<Slot>) {
-        let attempt = usize::from(self.calls[id as usize].attempts.saturating_sub(1));
-        self.extras(id).tried[attempt % TRIED_MAX] = slot;
+        let attempt = usize::from(self.calls[id as usize].attempts);
+        let tried = &mut self.extras(id).tried;
+        // Not by the attempt's number: of several that ran at once, as many may fail before the next one is sent.
+        let place = tried.iter().position(|one| one.is_none() || *one == slot);
+        tried[place.unwrap_or(attempt % TRIED_MAX)] = slot;
     }
 
     /// The backend's status, in the header list that was just read, with what it says about trying again.
@@ -175,7 +177,7 @@ impl Worker {
     pub(super) fn holds_back(&self, id: u32) -> bool {
         let call = &self.calls[id as usize];
         call.request_ended
-            && call.replayable
+            && call.replay == Replay::Possible
             && call.retrying().is_some_and(|retrying| !retrying.settings.policy.retry_on.codes.is_empty())
     }
 
@@ -212,7 +214,7 @@ impl Worker {
         }
     }
 
-    fn forward_held(&mut self, now: Duration, id: u32, block: FieldBlock) {
+    pub(super) fn forward_held(&mut self, now: Duration, id: u32, block: FieldBlock) {
         // They are where headers that were read just now would be.
         let read = core::mem::replace(&mut self.fields.block, block);
         self.forward_headers(now, id, false);
@@ -246,15 +248,15 @@ impl Worker {
 }
 
 /// What an end that is followed by another attempt counts as.
-pub(super) fn event(end: &AttemptEnd, is_transparent: bool) -> Event {
+pub(super) fn event(end: &AttemptEnd, is_transparent: bool) -> ClusterEvent {
     if is_transparent {
-        return Event::TransparentRetry(match end {
+        return ClusterEvent::TransparentRetry(match end {
             AttemptEnd::RefusedStream => TransparentRetry::RefusedStream,
             AttemptEnd::GoAway { .. } => TransparentRetry::GoAway,
             _ => TransparentRetry::ConnectFailure,
         });
     }
-    Event::Retry(match end {
+    ClusterEvent::Retry(match end {
         AttemptEnd::Status { .. } => RetryReason::Status,
         AttemptEnd::AttemptTimeout => RetryReason::AttemptTimeout,
         AttemptEnd::RefusedStream | AttemptEnd::GoAway { .. } => RetryReason::RefusedStream,
@@ -262,6 +264,8 @@ pub(super) fn event(end: &AttemptEnd, is_transparent: bool) -> Event {
         AttemptEnd::Reset
         | AttemptEnd::DeadlineExceeded
         | AttemptEnd::Cancelled
+        | AttemptEnd::CutOff
+        | AttemptEnd::Served { .. }
         | AttemptEnd::Overtaken { .. } => RetryReason::Reset,
     })
 }
@@ -272,6 +276,7 @@ pub(super) fn denied(reason: StopReason) -> Option<RetryDenied> {
         StopReason::Succeeded | StopReason::NotRetryable | StopReason::Cancelled => return None,
         StopReason::ResponseStarted => RetryDenied::ResponseStarted,
         StopReason::RequestTooLarge => RetryDenied::RequestTooLarge,
+        StopReason::BuffersFull => RetryDenied::BuffersFull,
         StopReason::Pushback => RetryDenied::Pushback,
         StopReason::AttemptsUsed => RetryDenied::AttemptsUsed,
         StopReason::Throttled => RetryDenied::Throttled,

@@ -18,6 +18,7 @@ use super::affinity::HashPlan;
 pub use super::age::MaxAge;
 use super::limit::ClusterLimits;
 use super::metadata::MetadataRules;
+pub use super::replay::ReplayBounds;
 use super::route::RouteTable;
 
 /// Everything that a worker is configured with.
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// The clusters, which routes name by position.
     pub clusters: Vec<Arc<Cluster>>,
+    /// How much of requests is kept for further attempts.
+    pub replay: ReplayBounds,
 }
 
 /// What a worker knows of a listener.

@@ -3,11 +3,12 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::retry::Replay;
 use evenkeel_balance::{AttemptEnd, Connectivity, Slot};
 use evenkeel_grpc::{Code, ContentType, code_from_http_status, decode_message};
 use evenkeel_http2::field::Name;
 use evenkeel_http2::{Connection, ErrorCode, Event, Limits, ListSize, Role, StreamFailure, Violation};
-use evenkeel_telemetry::{Event as Counted, ResponseFlag};
+use evenkeel_telemetry::{ClusterEvent, ResponseFlag};
 
 use super::affinity::SET_COOKIE;
 use super::call::{CallPhase, Leg};
@@ -89,7 +90,7 @@ impl Worker {
         let is_first = self.clusters[cluster_id as usize].endpoint_conns(slot).in_use().is_empty();
         match self.count_connection(cluster_id, slot, is_first) {
             Ok(counted) => self.connect(now, cluster_id, slot, counted),
-            Err(_) => self.count(Counted::ConnectionOverflow),
+            Err(_) => self.count_in(cluster_id, ClusterEvent::ConnectionOverflow),
         }
     }
 
@@ -352,7 +353,6 @@ impl Worker {
         call.headers_at = Some(now);
         call.note_active(now);
         call.phase = CallPhase::Answering;
-        call.replayable = false;
         call.take_extra(|extras| &mut extras.attempt_deadline);
         if call.extras.is_some() {
             self.end_retry(id);
@@ -361,11 +361,9 @@ impl Worker {
             }
         }
         let call = &mut self.calls[id as usize];
-        let (block, replay) = (core::mem::take(&mut call.request), core::mem::take(&mut call.replay));
-        let down = call.down;
+        let (block, down) = (core::mem::take(&mut call.request), call.down);
         self.give_block(block);
-        self.give_buffer(replay);
-        self.charge_call(id);
+        self.drop_kept(id, Replay::ResponseStarted);
         self.touch(down.conn);
         self.rewrite_received(id, if end { AnswerPart::TrailersOnly } else { AnswerPart::Headers });
         let cookie = self.write_cookie(id).then_some([(SET_COOKIE, self.cookie.as_bytes())]);
@@ -399,8 +397,12 @@ impl Worker {
         self.release_held(now, id);
         let call = &mut self.calls[id as usize];
         call.note_active(now);
+        let is_first = call.received.messages == 0;
         call.received.scan(bytes);
         let down = call.down;
+        if is_first && call.received.messages > 0 {
+            self.on_first_message(now, id);
+        }
         self.on_messages(now, id);
         self.touch(down.conn);
         let http2 = &mut self.conns[down.conn.index()].http2;
@@ -433,9 +435,13 @@ impl Worker {
             return;
         }
         self.release_held(now, id);
-        let call = &mut self.calls[id as usize];
-        call.code = Some(code);
-        let down = call.down;
+        self.calls[id as usize].code = Some(code);
+        self.forward_trailers(now, id);
+    }
+
+    /// Forwards the trailers that were just read.
+    pub(super) fn forward_trailers(&mut self, now: Duration, id: u32) {
+        let down = self.calls[id as usize].down;
         self.touch(down.conn);
         self.rewrite_received(id, AnswerPart::Trailers);
         let http2 = &mut self.conns[down.conn.index()].http2;

@@ -14,7 +14,7 @@ use evenkeel_http2::{Connection, ErrorCode, Event, Fields, Half, Limits, Role, S
 use evenkeel_proxy::worker::limit::ClusterLimits;
 use evenkeel_proxy::worker::overload::{Accountant, Level};
 use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable, Split};
-use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
+use evenkeel_proxy::worker::snapshot::{Cluster, Listener, ReplayBounds, Snapshot};
 use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, TransportEnd, Worker, WorkerConfig};
 use evenkeel_telemetry::{Event as Counted, Options, Shed, Telemetry};
 
@@ -136,10 +136,11 @@ impl Peer {
                 continue;
             };
             match event {
-                Event::Request { stream, .. } => {
+                Event::Request { stream, end, .. } => {
                     self.asked_with = self.received();
                     begun.push(stream);
                     self.begun.push(stream);
+                    ended.extend(end.then_some(stream));
                 }
                 Event::Response { end: false, .. } => self.answered_with = self.received(),
                 Event::Data { stream, bytes, end, .. } => {
@@ -244,6 +245,32 @@ impl Peer {
         self.answered.push(stream);
     }
 
+    /// Begins to answer a request, with headers and a message.
+    pub(crate) fn begin_answer(&mut self, now: Duration, stream: StreamKey) {
+        self.http2.send_headers(&mut self.fields.store, stream, &self.headers, &[], false).unwrap();
+        self.deliver(now, stream);
+    }
+
+    /// Sends one more message of an answer that was begun.
+    pub(crate) fn deliver(&mut self, now: Duration, stream: StreamKey) {
+        self.http2.send_data(now, stream, &message(b'r', 2), false).unwrap();
+    }
+
+    /// Ends an answer that was begun, with this status.
+    pub(crate) fn end_answer(&mut self, stream: StreamKey, code: Code) {
+        let mut trailers = FieldBlock::new();
+        trailers.push_literal(b"grpc-status", (code as u8).to_string().as_bytes(), false);
+        self.http2.send_trailers(&mut self.fields.store, stream, &trailers).unwrap();
+        trailers.clear(&mut self.fields.store);
+        self.http2.credit_completed();
+        self.answered.push(stream);
+    }
+
+    /// Breaks an answer off that was begun.
+    pub(crate) fn break_off(&mut self, stream: StreamKey) {
+        self.http2.reset(&mut self.fields, stream, ErrorCode::INTERNAL_ERROR);
+    }
+
     /// Makes a call with one message of this size.
     pub(crate) fn call(&mut self, now: Duration, first: u8, size: usize) {
         let stream = self.begin(now, &[]);
@@ -328,21 +355,14 @@ impl World {
             max_connections_per_endpoint: 1,
             ..Cluster::new("test", Policy::RoundRobin, endpoints)
         };
-        let mut route = Route {
-            name: "test".into(),
-            conditions: RouteMatch::default(),
-            destination: Split::to(0),
-            timeout: None,
-            retry: None,
-            hedge: None,
-            actions: None,
-        };
+        let mut route = Route::new("test", Split::to(0));
         adjust(&mut cluster, &mut route);
         let listener = Listener::new("test", limits, RouteTable::new(vec![route]));
         let snapshot = Arc::new(Snapshot {
             generation: 1,
             listeners: vec![Arc::new(listener)],
             clusters: vec![Arc::new(cluster)],
+            ..Snapshot::default()
         });
         let config = WorkerConfig { index: 0, count: 1, seed: 7 };
         let mut worker = Worker::new(config, &snapshot, Duration::ZERO);
@@ -374,7 +394,7 @@ impl World {
         self.snapshot = Arc::new(Snapshot {
             generation: self.snapshot.generation + 1,
             listeners: vec![Arc::new(listener)],
-            clusters: self.snapshot.clusters.clone(),
+            ..(*self.snapshot).clone()
         });
         self.worker.apply(&self.snapshot, self.now);
     }
@@ -385,9 +405,16 @@ impl World {
         change(&mut cluster);
         self.snapshot = Arc::new(Snapshot {
             generation: self.snapshot.generation + 1,
-            listeners: self.snapshot.listeners.clone(),
             clusters: vec![Arc::new(cluster)],
+            ..(*self.snapshot).clone()
         });
+        self.worker.apply(&self.snapshot, self.now);
+    }
+
+    /// Changes how much of requests is kept.
+    pub(crate) fn bound_replay(&mut self, replay: ReplayBounds) {
+        let generation = self.snapshot.generation + 1;
+        self.snapshot = Arc::new(Snapshot { generation, replay, ..(*self.snapshot).clone() });
         self.worker.apply(&self.snapshot, self.now);
     }
 
@@ -422,6 +449,11 @@ impl World {
     pub(crate) fn in_flight(&self) -> u32 {
         let endpoints = self.snapshot.clusters[0].endpoints.as_ref().unwrap();
         endpoints.endpoints().iter().map(|endpoint| endpoint.in_flight()).sum()
+    }
+
+    /// What the first endpoint took on average to answer.
+    pub(crate) fn mean_latency(&self) -> Option<Duration> {
+        self.snapshot.clusters[0].endpoints.as_ref().unwrap().endpoints()[0].mean_latency()
     }
 
     pub(crate) fn client(&mut self) -> usize {
@@ -572,5 +604,6 @@ impl World {
         }
         assert_eq!(self.worker.conn_count(), 0);
         assert_eq!(self.worker.held_memory(), 0, "what was charged is given back");
+        assert_eq!(self.worker.usage().kept_bytes, 0, "what was kept of requests is forgotten");
     }
 }

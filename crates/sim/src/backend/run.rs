@@ -101,7 +101,8 @@ impl Run {
 
     /// Sends the responses that are due, and the end behind the last.
     fn respond(&mut self, stage: &mut Stage<'_>, call: u32) -> Next {
-        let plan = stage.ledger.plan(call).clone();
+        let plans = stage.ledger.plans();
+        let plan = &plans[call as usize];
         let all = plan.responses.len() as u32;
         let most = match plan.behaviour {
             Behaviour::Silent(count) | Behaviour::Reset(Some(count), _) => count.min(all),

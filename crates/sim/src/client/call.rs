@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use evenkeel_grpc::Code;
+use evenkeel_grpc::{Code, Pushback};
 use evenkeel_http2::field::{FieldBlock, Name};
 use evenkeel_http2::{Fields, StreamKey};
 
@@ -72,12 +72,26 @@ pub(super) fn request_block(call: u32, plan: &CallPlan, timeout: Option<&[u8]>) 
     if let Some(timeout) = timeout {
         block.push_literal(b"grpc-timeout", timeout, false);
     }
+    block.push_literal(SESSION_FIELD, format!("session-{}", plan.session).as_bytes(), false);
+    block.push_literal(b"cookie", format!("theme=dark; {SESSION_COOKIE}={}", plan.session).as_bytes(), false);
     block.push_literal(CALL_FIELD, call.to_string().as_bytes(), false);
     block
 }
 
 /// The field that names a call on its way: in its request, and in what ends the backend's answer.
 pub(crate) const CALL_FIELD: &[u8] = b"x-call";
+
+/// The field that tells a call's session.
+pub(crate) const SESSION_FIELD: &[u8] = b"x-session";
+
+/// The cookie that tells it as well.
+pub(crate) const SESSION_COOKIE: &str = "sid";
+
+/// When to come again, if that is said.
+pub(super) fn pushback(fields: &Fields) -> Option<Pushback> {
+    let position = fields.index.position(Name::GrpcRetryPushbackMs)?;
+    Some(Pushback::parse(fields.block.get(&fields.store, position).value))
+}
 
 /// The gRPC status in the header list of the newest event.
 pub(super) fn status(fields: &Fields) -> Option<Code> {

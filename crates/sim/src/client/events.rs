@@ -2,7 +2,7 @@
 
 use evenkeel_http2::{Event, Fields, StreamFailure};
 
-use super::call::{echo, message, status};
+use super::call::{echo, message, pushback, status};
 use super::{Book, Client};
 use crate::event::{ClientTimer, Event as WorldEvent};
 use crate::ledger::{CallEnd, Ledger};
@@ -133,6 +133,7 @@ impl Book {
         if matches!(event, Event::Response { .. } | Event::Trailers { .. }) {
             record.message = message(fields);
             record.echo = echo(fields);
+            record.pushback = pushback(fields);
         }
         self.calls.remove(&token);
         peer.http2.release(fields, stream);

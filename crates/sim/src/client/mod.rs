@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use evenkeel_grpc::print_timeout;
 use evenkeel_http2::{ErrorCode, Fields, Limits, OpenError, Role};
 
-pub(crate) use self::call::CALL_FIELD;
+pub(crate) use self::call::{CALL_FIELD, SESSION_COOKIE, SESSION_FIELD};
 use self::call::{ClientCall, request_block};
 use crate::event::{ClientTimer, Event};
 use crate::ledger::{CallEnd, Ledger};
@@ -182,12 +182,13 @@ impl Client {
     }
 
     fn open(&mut self, net: &mut Net, ledger: &mut Ledger, at: usize, call: u32) {
-        let plan = ledger.plan(call).clone();
+        let plans = ledger.plans();
+        let plan = &plans[call as usize];
         let peer = &mut self.conns[at].peer;
         let is_prompt = peer.is_flushed() && net.is_idle(peer.link);
         let Ok(stream) = peer.http2.open(net.now, call) else { return };
         let timeout = plan.timeout.map(print_timeout);
-        let mut block = request_block(call, &plan, timeout.as_ref().map(|text| text.as_bytes()));
+        let mut block = request_block(call, plan, timeout.as_ref().map(|text| text.as_bytes()));
         let end = plan.requests.is_empty() && !plan.lone_end;
         let sent = peer.http2.send_headers(&mut self.fields.store, stream, &block, &[], end);
         debug_assert!(sent.is_ok(), "a stream that was opened just now takes headers");
@@ -217,13 +218,14 @@ impl Client {
 
     /// Sends the next message of a request, or its end.
     fn send_next(&mut self, net: &mut Net, ledger: &mut Ledger, call: u32) {
-        let plan = ledger.plan(call).clone();
+        let plans = ledger.plans();
+        let plan = &plans[call as usize];
         loop {
             let Some(record) = self.book.calls.get_mut(&call) else { return };
             if record.request_ended {
                 return;
             }
-            let (bytes, end) = record.next_message(call, &plan);
+            let (bytes, end) = record.next_message(call, plan);
             let stream = record.stream;
             ledger.calls[call as usize].request = Some(record.request.summary());
             let http2 = &mut self.conns[record.conn].peer.http2;

@@ -12,6 +12,7 @@
 //! out and frees their places. Endpoints come and go with each deploy; series that stay would fill memory
 //! (linkerd/linkerd2#12916).
 
+mod counts;
 mod stats;
 
 use std::collections::BTreeMap;
@@ -24,12 +25,14 @@ use crate::counter::{Counter, SharedCounter};
 use crate::event::{HealthCheckResult, LoadReported, LoadStreamEnded};
 use crate::shards::{Shards, lock};
 
+pub use self::counts::ClusterCounts;
+use self::counts::ClusterRow;
 pub use self::stats::{ClusterStats, EndpointStats};
 
 /// Endpoints with series of their own, over all clusters; up to 40 lines of metrics each.
 pub const MAX_ENDPOINT_SERIES: usize = 1000;
 
-/// Clusters with series of their own.
+/// Clusters with series of their own; up to 90 lines of metrics each, and 640 bytes for each worker.
 pub const MAX_CLUSTER_SERIES: usize = 256;
 
 /// Label of what has no series of its own.
@@ -139,8 +142,8 @@ pub struct ClusterTelemetry {
     places: Arc<Places>,
     endpoints: Mutex<Endpoints>,
     resolver: Mutex<ResolverTotals>,
-    /// Calls that wait, of each worker.
-    pending: Shards<SharedCounter>,
+    /// What each worker counts.
+    rows: Shards<ClusterRow>,
     /// By [`HealthCheckResult`].
     health_checks: [SharedCounter; HEALTH_RESULTS],
     /// Of reports apart from calls, by [`LoadReported`].
@@ -200,7 +203,7 @@ impl ClusterTelemetry {
             places,
             endpoints: Mutex::default(),
             resolver: Mutex::default(),
-            pending: Shards::default(),
+            rows: Shards::default(),
             health_checks: Default::default(),
             load_reports: Default::default(),
             load_streams: Default::default(),
@@ -223,16 +226,24 @@ impl ClusterTelemetry {
         endpoint
     }
 
-    /// A handle for one worker to tell how many of its calls wait.
+    /// A handle for one worker to count with. Allocates a row unless a worker before gave its own back.
     #[must_use]
     pub fn attach(self: &Arc<Self>) -> ClusterStats {
-        ClusterStats { pending: self.pending.attach(SharedCounter::default), _cluster: Arc::clone(self) }
+        ClusterStats { row: self.rows.attach(ClusterRow::default), _cluster: Arc::clone(self) }
+    }
+
+    /// The cluster's counts, summed over the workers; of one beyond the bound those of all such together.
+    #[must_use]
+    pub fn counts(&self) -> ClusterCounts {
+        let mut counts = ClusterCounts::default();
+        self.rows.for_each(|row| counts.add(row));
+        counts
     }
 
     /// Calls that wait now, over all workers.
     fn pending(&self) -> u64 {
         let mut calls = 0;
-        self.pending.for_each(|of_worker| calls += of_worker.get());
+        self.rows.for_each(|row| calls += row.pending.get());
         calls
     }
 
@@ -295,6 +306,7 @@ impl ClusterTelemetry {
             name: name.into(),
             resolver: self.resolver(),
             pending: self.pending(),
+            events: self.counts(),
             health_checks: self.health_checks.each_ref().map(SharedCounter::get),
             load_reports: self.load_reports.each_ref().map(SharedCounter::get),
             load_streams: self.load_streams.each_ref().map(SharedCounter::get),
@@ -312,6 +324,8 @@ pub struct ClusterSample {
     pub resolver: ResolverTotals,
     /// Calls that wait for an endpoint or a place, over all workers.
     pub pending: u64,
+    /// What its workers counted.
+    pub events: ClusterCounts,
     /// Results of its endpoints' active checks, by [`HealthCheckResult`].
     pub health_checks: [u64; HEALTH_RESULTS],
     /// Load reports that came apart from calls, by [`LoadReported`].

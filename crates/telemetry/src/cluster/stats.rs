@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::counts::ClusterRow;
 use super::{ClusterTelemetry, EndpointRow, EndpointTelemetry};
 use crate::call::{CallEnd, Messages};
-use crate::counter::SharedCounter;
+use crate::event::ClusterEvent;
 use crate::shards::Attached;
 
 /// A worker's handle to count what it does with one endpoint: neither `Clone` nor `Sync`.
@@ -56,24 +57,36 @@ impl EndpointStats {
     }
 }
 
-/// A worker's handle to tell of its calls to one cluster.
+/// A worker's handle to count what happens in one cluster: neither `Clone` nor `Sync`.
 #[derive(Debug)]
 pub struct ClusterStats {
-    pub(super) pending: Attached<SharedCounter>,
-    /// Keeps the series alive while calls wait, also after the cluster left the configuration.
+    pub(super) row: Attached<ClusterRow>,
+    /// Keeps the series alive while the cluster has calls, also after it left the configuration.
     pub(super) _cluster: Arc<ClusterTelemetry>,
 }
 
 impl ClusterStats {
+    /// Counts one event.
+    #[inline]
+    pub fn count(&self, event: ClusterEvent) {
+        self.add(event, 1);
+    }
+
+    /// Counts `n` events.
+    #[inline]
+    pub fn add(&self, event: ClusterEvent, n: u64) {
+        self.row.events[event.slot()].add(n);
+    }
+
     /// Tells how many of the worker's calls wait now.
     pub fn set_pending(&self, calls: usize) {
-        self.pending.set(calls as u64);
+        self.row.pending.set(calls as u64);
     }
 }
 
 impl Drop for ClusterStats {
     /// What this worker told is over; the number's next writer begins without it.
     fn drop(&mut self) {
-        self.pending.set(0);
+        self.row.pending.set(0);
     }
 }

@@ -2,6 +2,7 @@ use evenkeel_grpc::Code;
 
 use super::*;
 use crate::call::{CallEnd, Messages};
+use crate::event::{ClusterEvent, RetryReason};
 
 fn end() -> CallEnd {
     CallEnd::new(Code::Ok, Duration::from_millis(1), Messages { request: 1, response: 1 })
@@ -60,6 +61,40 @@ fn waiting_calls_are_the_sum_of_the_workers_that_are_there() {
     assert_eq!(pending(), 1);
     drop((a, successor, cluster));
     assert!(clusters.samples().is_empty());
+}
+
+#[test]
+fn events_are_the_sum_of_a_clusters_workers_and_of_no_other() {
+    let clusters = Clusters::default();
+    let [orders, billing] = ["orders", "billing"].map(|name| clusters.cluster(name));
+    let (a, b, other) = (orders.attach(), orders.attach(), billing.attach());
+    let retried = ClusterEvent::Retry(RetryReason::Status);
+    a.count(retried);
+    b.add(retried, 2);
+    other.count(ClusterEvent::PendingOverflow);
+    assert_eq!((orders.counts().get(retried), billing.counts().get(retried)), (3, 0));
+    assert_eq!(billing.counts().get(ClusterEvent::PendingOverflow), 1);
+    drop(a);
+    orders.attach().count(retried);
+    assert_eq!(orders.counts().get(retried), 4, "a worker's successor goes on from its counts");
+}
+
+#[test]
+fn a_cluster_that_everyone_forgot_begins_anew_and_those_beyond_the_bound_keep_their_sum() {
+    let clusters = Clusters::default();
+    let retried = ClusterEvent::Retry(RetryReason::Reset);
+    let held: Vec<_> = (0..MAX_CLUSTER_SERIES).map(|n| clusters.cluster(&n.to_string())).collect();
+    clusters.cluster("x").attach().count(retried);
+    clusters.cluster("y").attach().count(retried);
+    assert_eq!(
+        clusters.samples().last().map(|last| (&*last.name, last.events.get(retried))),
+        Some(("other", 2))
+    );
+    held[0].attach().count(retried);
+    assert_eq!(clusters.samples()[0].events.get(retried), 1);
+    drop(held);
+    assert_eq!(clusters.samples().len(), 1, "of all the series those of other are left");
+    assert_eq!(clusters.cluster("0").counts().get(retried), 0);
 }
 
 #[test]

@@ -84,6 +84,8 @@ labels! {
         ResponseStarted = "response_started",
         /// The request is larger than what is kept of it.
         RequestTooLarge = "request_too_large",
+        /// What is kept of other calls' requests leaves no room for this one's.
+        BuffersFull = "buffers_full",
         /// The backend forbade it.
         Pushback = "pushback",
         /// It had all its attempts.
@@ -94,8 +96,21 @@ labels! {
         OverBudget = "over_budget",
         /// The deadline comes first.
         Deadline = "deadline",
-        /// The cluster has as many retries under way as its circuit breaker allows.
+        /// The cluster has as many retries under way as its circuit breaker allows, or another limit had no place for the attempt
+        /// when its time had come: that of every endpoint, or of the queue.
         BreakerOpen = "breaker_open",
+    }
+}
+
+labels! {
+    /// The bound because of which a request is not kept for further attempts any more.
+    ReplayDropped {
+        /// What is kept of one call (`replay.per_call`).
+        PerCall = "per_call",
+        /// What is kept of all calls (`replay.per_process`).
+        PerProcess = "per_process",
+        /// All memory that peers make the process hold (`overload.memory`).
+        Memory = "memory",
     }
 }
 
@@ -116,6 +131,16 @@ labels! {
         RouteRate = "route_rate",
         /// The rate limit of one client.
         ClientRate = "client_rate",
+    }
+}
+
+labels! {
+    /// The rate limit of a route that turned a call away.
+    RateLimited {
+        /// That of all its calls together.
+        Route = "route_rate",
+        /// That of one client's calls.
+        Client = "client_rate",
     }
 }
 

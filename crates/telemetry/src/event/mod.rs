@@ -1,16 +1,12 @@
-//! The table of events: what a worker counts besides calls.
+//! The tables of events: what a worker counts besides calls.
 //!
 //! One definition makes the enum, the counter's slot, the metric's name, its help text and its label. A variant's
 //! payload is its label: the payload's name is the label's name, its type the label's values, so that no label can grow.
 //! Adding a metric is adding a line.
-
-mod label;
-
-pub(crate) use label::Label;
-pub use label::{
-    Ejected, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored, Probed,
-    Refused, Reload, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed, Side, TransparentRetry,
-};
+//!
+//! There is a table for each thing that events are told apart by, and each is its own type, so that none can be counted
+//! without saying where it happened: [`Event`] for the process, [`ClusterEvent`] for a cluster, [`RouteEvent`] for a route. A
+//! family may be in the first two: what belongs to no cluster then has no label `cluster`.
 
 /// A metric made of events.
 pub(crate) struct Family {
@@ -46,12 +42,16 @@ macro_rules! label_of {
     };
 }
 
-/// Defines [`Event`] and its tables: variant, payload, name, help.
+/// Defines the type of a table's events, and the table as `FAMILIES` of `SLOTS` counters: variant, payload, name, help.
 macro_rules! events {
-    ($( $(#[$doc:meta])* $variant:ident $( ($label:ident : $values:ty) )? = $name:literal, $help:literal; )*) => {
-        /// Something that a worker counts.
+    (
+        $(#[$type_doc:meta])*
+        pub enum $type:ident;
+        $( $(#[$doc:meta])* $variant:ident $( ($label:ident : $values:ty) )? = $name:literal, $help:literal; )*
+    ) => {
+        $(#[$type_doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Event { $( $(#[$doc])* $variant $( ($values) )?, )* }
+        pub enum $type { $( $(#[$doc])* $variant $( ($values) )?, )* }
 
         /// The variants without their payloads: the index of each family.
         #[derive(Clone, Copy)]
@@ -67,7 +67,10 @@ macro_rules! events {
             slot: slots_before(LABELS, Index::$variant as usize),
         }, )*];
 
-        impl Event {
+        /// Counters of one writer.
+        pub(crate) const SLOTS: usize = slots_before(LABELS, LABELS.len());
+
+        impl $type {
             /// The counter of this event and label.
             #[inline]
             pub(crate) fn slot(self) -> usize {
@@ -80,77 +83,21 @@ macro_rules! events {
     };
 }
 
-events! {
-    /// A client's connection was accepted.
-    ConnectionOpened = "evenkeel_downstream_connections_opened", "Connections accepted from clients.";
-    /// A client's connection ended, for whatever reason.
-    ConnectionClosed = "evenkeel_downstream_connections_closed", "Connections of clients that ended.";
-    /// A client's connection was closed at once because of a limit.
-    ConnectionRefused(reason: Refused) = "evenkeel_downstream_connections_refused",
-        "Connections of clients that a limit closed at once, by limit.";
-    /// A client was asked to go because its connection reached `max_connection_age`.
-    ConnectionAged = "evenkeel_downstream_connections_aged",
-        "Connections whose clients were asked to go because of max_connection_age.";
-    /// A client spoke HTTP/1 and was told so.
-    Http1Request = "evenkeel_http1_requests", "Connections that began with HTTP/1 instead of HTTP/2.";
-    /// A request was not gRPC by its content-type.
-    NonGrpcRequest = "evenkeel_non_grpc_requests", "Requests whose content-type is not gRPC.";
-    /// A fault was injected on purpose.
-    FaultInjected(fault: Injected) = "evenkeel_faults_injected", "Faults injected on purpose, by kind.";
-    /// A copy of a call was begun, or not, or given up.
-    Mirrored(outcome: Mirrored) = "evenkeel_mirrored_calls", "Copies of calls for another cluster, by what became of them.";
-    /// A call ended otherwise than by the backend's answer: the proxy answered it, or the client was gone.
-    LocalReply(response_flag: ResponseFlag) = "evenkeel_local_replies",
-        "Calls that ended otherwise than by the backend's answer, by response flag.";
-    /// A call was sent again because no backend had seen it.
-    TransparentRetry(reason: TransparentRetry) = "evenkeel_transparent_retries",
-        "Attempts repeated because no backend had processed them, by reason.";
-    /// A call was tried again by its route's policy.
-    Retry(reason: RetryReason) = "evenkeel_retries",
-        "Attempts that followed another by a route's retry policy, by how that one ended.";
-    /// A call was not tried again although its route's policy retries such an end.
-    RetryDenied(reason: RetryDenied) = "evenkeel_retries_denied",
-        "Calls that were not tried again although the policy retries such an end, by reason.";
-    /// A further attempt of a call was due while others ran, or decided it.
-    Hedged(outcome: Hedged) = "evenkeel_hedges",
-        "Further attempts of hedged calls: sent while others ran, after a failure, not sent for want of an endpoint, and won.";
-    /// Outlier detection took an endpoint out of rotation.
-    OutlierEjected(reason: Ejected) = "evenkeel_outlier_ejections",
-        "Endpoints that outlier detection took out of rotation, by reason.";
-    /// An endpoint that was ejected is back in rotation.
-    OutlierReturned = "evenkeel_outlier_returns", "Ejected endpoints that came back into rotation.";
-    /// Too few endpoints of a cluster's priority are available to believe it: health is disregarded.
-    PanicBegan = "evenkeel_panics_begun", "Times that health came to be disregarded, as too few endpoints were available.";
-    /// Enough endpoints are available again.
-    PanicEnded = "evenkeel_panics_ended", "Times that health came to be regarded again.";
-    /// A call found the cluster's queue of waiting calls full.
-    PendingOverflow = "evenkeel_pending_overflow", "Calls refused because too many waited for a connection.";
-    /// A limit turned a call away.
-    Limited(limit: Limited) = "evenkeel_limited_calls", "Calls that a limit turned away, by limit.";
-    /// A circuit breaker kept a worker from a further connection to an endpoint.
-    ConnectionOverflow = "evenkeel_upstream_connections_overflow",
-        "Further connections to endpoints that a circuit breaker did not allow.";
-    /// A backend reported its load with an answer.
-    LoadReport(outcome: LoadReported) = "evenkeel_load_reports",
-        "Load reports in answers of backends whose cluster asks for them, by what became of them.";
-    /// An endpoint was asked for its load, by prequal.
-    Probe(outcome: Probed) = "evenkeel_probes", "Questions for endpoints' load, under prequal, by what became of them.";
-    /// Something was given up because the process was short of memory.
-    Shed(action: Shed) = "evenkeel_shed", "What was given up for want of memory, by action.";
-    /// The end of the drain cut a stream.
-    DrainAbortedStream = "evenkeel_drain_aborted_streams", "Streams cut when the drain period ended.";
-    /// Bytes read from sockets; add with [`crate::WorkerStats::add`].
-    BytesRead(side: Side) = "evenkeel_read_bytes", "Bytes read from sockets, by side.";
-    /// Bytes written to sockets; add with [`crate::WorkerStats::add`].
-    BytesWritten(side: Side) = "evenkeel_written_bytes", "Bytes written to sockets, by side.";
-    /// One write call to a socket.
-    Flush(side: Side) = "evenkeel_flushes", "Write calls to sockets, by side.";
-    /// The driver woke up with something to do.
-    Wakeup = "evenkeel_wakeups", "Wake-ups of the workers.";
-}
+// Behind the macros that they use.
+pub(crate) mod cluster;
+mod label;
+pub(crate) mod process;
+pub(crate) mod route;
 
-/// Counters per worker.
-pub(crate) const SLOTS: usize = slots_before(LABELS, LABELS.len());
+pub use cluster::ClusterEvent;
+pub(crate) use label::Label;
+pub use label::{
+    Ejected, HealthCheckResult, Hedged, Injected, Limited, LoadReported, LoadStreamEnded, Mirrored, Probed,
+    RateLimited, Refused, Reload, ReplayDropped, ResponseFlag, ResponseFlags, RetryDenied, RetryReason, Shed,
+    Side, TransparentRetry,
+};
+pub use process::Event;
+pub use route::RouteEvent;
 
 #[cfg(test)]
 mod tests {
@@ -158,39 +105,63 @@ mod tests {
 
     use super::*;
 
+    const TABLES: [(&[Family], usize); 3] = [
+        (process::FAMILIES, process::SLOTS),
+        (cluster::FAMILIES, cluster::SLOTS),
+        (route::FAMILIES, route::SLOTS),
+    ];
+
     #[test]
     fn slots_follow_each_other_without_gap_or_overlap() {
-        let mut next = 0;
-        for family in FAMILIES {
-            assert_eq!(family.slot, next, "{}", family.name);
-            next += family.label.map_or(1, |(_, values)| values.len());
+        for (families, slots) in TABLES {
+            let mut next = 0;
+            for family in families {
+                assert_eq!(family.slot, next, "{}", family.name);
+                next += family.label.map_or(1, |(_, values)| values.len());
+            }
+            assert_eq!(next, slots);
         }
-        assert_eq!(next, SLOTS);
     }
 
     #[test]
     fn the_slot_of_a_labelled_event_is_that_of_its_value() {
-        let family = FAMILIES.iter().find(|family| family.name == "evenkeel_local_replies").unwrap();
-        let (label, values) = family.label.unwrap();
-        assert_eq!(label, "response_flag");
         for flag in ResponseFlag::ALL {
-            let slot = Event::LocalReply(*flag).slot();
-            assert_eq!(values[slot - family.slot], flag.as_str());
+            let (own, in_cluster) = (Event::LocalReply(*flag), ClusterEvent::LocalReply(*flag));
+            for (families, slot) in [(process::FAMILIES, own.slot()), (cluster::FAMILIES, in_cluster.slot())]
+            {
+                let family = families.iter().find(|family| family.name == "evenkeel_local_replies").unwrap();
+                let (label, values) = family.label.unwrap();
+                assert_eq!((label, values[slot - family.slot]), ("response_flag", flag.as_str()));
+            }
         }
-        assert_eq!(Event::Wakeup.slot(), SLOTS - 1);
+        assert_eq!(Event::Wakeup.slot(), process::SLOTS - 1);
+        assert_eq!(ClusterEvent::Probe(Probed::Unanswered).slot(), cluster::SLOTS - 1);
     }
 
     #[test]
     fn names_are_prefixed_once_each_and_helps_are_sentences() {
-        let names: BTreeSet<_> = FAMILIES.iter().map(|family| family.name).collect();
-        assert_eq!(names.len(), FAMILIES.len());
-        for family in FAMILIES {
-            assert!(
-                family.name.starts_with("evenkeel_") && !family.name.ends_with("_total"),
-                "{}",
-                family.name
-            );
-            assert!(family.help.ends_with('.'), "{}", family.help);
+        for (families, _) in TABLES {
+            let names: BTreeSet<_> = families.iter().map(|family| family.name).collect();
+            assert_eq!(names.len(), families.len());
+            for family in families {
+                let name = family.name;
+                assert!(name.starts_with("evenkeel_") && !name.ends_with("_total"), "{name}");
+                assert!(family.help.ends_with('.'), "{}", family.help);
+            }
         }
+    }
+
+    #[test]
+    fn a_family_of_two_tables_says_the_same_in_both() {
+        let same = |family: &&Family| process::FAMILIES.iter().find(|other| other.name == family.name);
+        let shared = cluster::FAMILIES.iter().filter_map(|family| Some((family, same(&family)?)));
+        let shared: Vec<_> = shared
+            .map(|(one, other)| {
+                assert!(one.label.is_some(), "its series must be told apart: {}", one.name);
+                assert_eq!((one.help, one.label), (other.help, other.label), "{}", one.name);
+                one.name
+            })
+            .collect();
+        assert_eq!(shared, ["evenkeel_local_replies"]);
     }
 }

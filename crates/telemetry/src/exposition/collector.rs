@@ -14,7 +14,9 @@ use prometheus_client::registry::Unit;
 use super::{ClusterGauge, GaugeSample, Scrape};
 use crate::call::CallTotals;
 use crate::cluster::{ClusterSample, EndpointTotals, MAX_CLUSTER_SERIES, OTHER};
-use crate::event::{FAMILIES, HealthCheckResult, LoadReported, LoadStreamEnded, Reload};
+use crate::event::{
+    Family, HealthCheckResult, LoadReported, LoadStreamEnded, Reload, cluster, process, route,
+};
 use crate::histogram::{LATENCY_BOUNDS, LatencyTotals};
 use crate::method::MethodId;
 use crate::telemetry::Snapshot;
@@ -32,6 +34,8 @@ impl Collector for Metrics {
         self.encode_attempts(families)?;
         self.encode_upstream(families)?;
         self.encode_clusters(families)?;
+        self.encode_cluster_events(families)?;
+        self.encode_route_events(families)?;
         self.encode_workers(families)?;
         self.encode_canaries(families)?;
         self.encode_control(families)?;
@@ -207,19 +211,47 @@ impl Metrics {
         families.counters("evenkeel_load_streams_ended", help, ends)
     }
 
-    /// The table of events, protocol errors, and the gauges that follow from them.
+    /// The series of one family of events in every cluster.
+    fn of_clusters<'a>(&'a self, family: &'a Family) -> impl Iterator<Item = (EventLabels<'a>, u64)> {
+        self.snapshot.clusters.iter().flat_map(|cluster| {
+            let counts = &cluster.events;
+            series(family, &[("cluster", &cluster.name)], |slot| counts.slot(slot))
+        })
+    }
+
+    /// The table of clusters' events, but for families that the process has as well.
+    fn encode_cluster_events(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let is_shared = |family: &&Family| process::FAMILIES.iter().any(|other| other.name == family.name);
+        for family in cluster::FAMILIES.iter().filter(|family| !is_shared(family)) {
+            families.counters(family.name, family.help, self.of_clusters(family))?;
+        }
+        Ok(())
+    }
+
+    /// The table of routes' events.
+    fn encode_route_events(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        for family in route::FAMILIES {
+            let of_routes = self.snapshot.routes.iter().flat_map(|route| {
+                let place = [("listener", &*route.listener), ("route", &*route.route)];
+                series(family, &place, |slot| route.slot(slot))
+            });
+            families.counters(family.name, family.help, of_routes)?;
+        }
+        Ok(())
+    }
+
+    /// The table of the process's events, protocol errors, and the gauges that follow from them.
     fn encode_workers(&self, families: &mut Families<'_, '_>) -> fmt::Result {
         let snapshot = &self.snapshot;
-        for family in FAMILIES {
-            let count = |index: usize| snapshot.events[family.slot + index];
-            match family.label {
-                None => families.counter(family.name, family.help, count(0))?,
-                Some((label, values)) => {
-                    let series =
-                        values.iter().enumerate().map(|(index, value)| ([(label, *value)], count(index)));
-                    families.counters(family.name, family.help, series)?;
-                }
+        for family in process::FAMILIES {
+            if family.label.is_none() {
+                families.counter(family.name, family.help, snapshot.events[family.slot])?;
+                continue;
             }
+            let own = series(family, &[], |slot| snapshot.events[slot]);
+            let in_clusters = cluster::FAMILIES.iter().filter(|other| other.name == family.name);
+            let in_clusters = in_clusters.flat_map(|family| self.of_clusters(family));
+            families.counters(family.name, family.help, own.into_iter().chain(in_clusters))?;
         }
         let errors = snapshot.protocol_errors.iter().map(|(rule, count)| ([("rule", *rule)], *count));
         families.counters("evenkeel_protocol_errors", "Broken rules of the protocol, by rule.", errors)?;
@@ -229,6 +261,8 @@ impl Metrics {
         families.gauge("evenkeel_downstream_streams_active", help, snapshot.calls().in_flight())?;
         let help = "Memory that connections, calls and spare buffers hold.";
         families.gauge("evenkeel_buffered_bytes", help, self.scrape.buffered.bytes)?;
+        let help = "Requests that are kept for further attempts, a part of evenkeel_buffered_bytes.";
+        families.gauge("evenkeel_replay_bytes", help, self.scrape.buffered.replay)?;
         let Some(limit) = self.scrape.buffered.limit else { return Ok(()) };
         let help = "The limit of evenkeel_buffered_bytes, near which calls and connections are given up.";
         families.gauge("evenkeel_buffered_limit_bytes", help, limit)
@@ -300,6 +334,25 @@ fn sums(samples: &[GaugeSample], family: ClusterGauge) -> BTreeMap<(&str, &'stat
         *sums.entry((cluster, sample.label)).or_default() += sample.value;
     }
     sums
+}
+
+/// Labels of an event's series: those of where it happened, and the family's own, if it has one.
+type EventLabels<'a> = Vec<(&'static str, &'a str)>;
+
+/// The series of one family in one table, whose slots `count` reads.
+fn series<'a>(
+    family: &Family,
+    place: &[(&'static str, &'a str)],
+    count: impl Fn(usize) -> u64,
+) -> Vec<(EventLabels<'a>, u64)> {
+    let labels = |own| place.iter().copied().chain(own).collect();
+    match family.label {
+        None => vec![(labels(None), count(family.slot))],
+        Some((label, values)) => (family.slot..)
+            .zip(values)
+            .map(|(slot, value)| (labels(Some((label, *value))), count(slot)))
+            .collect(),
+    }
 }
 
 /// The codes that were seen, and OK.

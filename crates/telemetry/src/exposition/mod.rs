@@ -6,7 +6,7 @@
 //! attempts to backends. The rest is called `evenkeel_*`.
 //!
 //! Each label has a bounded set of values: [`crate::MAX_METHODS`], [`crate::MAX_ENDPOINT_SERIES`],
-//! [`crate::MAX_CLUSTER_SERIES`], [`crate::MAX_PROTOCOL_RULES`] and enums. Of a method's or endpoint's status codes those
+//! [`crate::MAX_CLUSTER_SERIES`], [`crate::MAX_ROUTE_SERIES`], [`crate::MAX_PROTOCOL_RULES`] and enums. Of a method's or endpoint's status codes those
 //! seen so far are printed, and OK always, so that a rate exists from the first scrape on.
 
 mod collector;
@@ -56,6 +56,8 @@ pub struct BufferedSample {
     pub bytes: u64,
     /// `evenkeel_buffered_limit_bytes`; `None` if there is none.
     pub limit: Option<u64>,
+    /// `evenkeel_replay_bytes`: the part of `bytes` that is requests kept for further attempts.
+    pub replay: u64,
 }
 
 /// What the system says about the process, under the names that all client libraries of Prometheus use.

@@ -2,9 +2,9 @@ use evenkeel_grpc::Code;
 
 use super::*;
 use crate::{
-    CallEnd, ClusterStats, EndpointStats, Event, HealthCheckResult, LoadReported, LoadStreamEnded,
-    MAX_CLUSTER_SERIES, MAX_METHODS, Messages, MethodId, Options, Refused, Reload, ResponseFlag, Shed, Side,
-    Telemetry, TransparentRetry, WorkerStats,
+    CallEnd, ClusterEvent, ClusterStats, EndpointStats, Event, HealthCheckResult, LoadReported,
+    LoadStreamEnded, MAX_CLUSTER_SERIES, MAX_METHODS, Messages, MethodId, Options, RateLimited, Refused,
+    Reload, ResponseFlag, RetryReason, RouteEvent, Shed, Side, Telemetry, TransparentRetry, WorkerStats,
 };
 
 const RULES: &[&str] = &["stream_id", "abuse", "stream_id"];
@@ -41,9 +41,6 @@ fn busy() -> Busy {
     a.count(Event::Http1Request);
     b.count(Event::NonGrpcRequest);
     a.count(Event::LocalReply(ResponseFlag::NoRoute));
-    b.count(Event::LocalReply(ResponseFlag::UpstreamConnectFailure));
-    a.count(Event::TransparentRetry(TransparentRetry::GoAway));
-    b.count(Event::PendingOverflow);
     a.add(Event::Shed(Shed::ResetStream), 3);
     a.count(Event::DrainAbortedStream);
     a.add(Event::BytesRead(Side::Downstream), 1_000);
@@ -88,6 +85,9 @@ fn busy() -> Busy {
     telemetry.access_log().dropped.add(1);
     let of_worker = cluster.attach();
     of_worker.set_pending(5);
+    of_worker.count(ClusterEvent::TransparentRetry(TransparentRetry::GoAway));
+    of_worker.count(ClusterEvent::PendingOverflow);
+    of_worker.count(ClusterEvent::LocalReply(ResponseFlag::UpstreamConnectFailure));
     Busy { telemetry, _cluster: of_worker, _endpoints: [one_by_a, one_by_b, two_by_b] }
 }
 
@@ -114,7 +114,7 @@ fn scrape() -> Scrape {
         start_time_seconds: 1_795_000_000.5,
         threads: 4,
     };
-    let buffered = BufferedSample { bytes: 123_456, limit: Some(4_000_000_000) };
+    let buffered = BufferedSample { bytes: 123_456, limit: Some(4_000_000_000), replay: 65_536 };
     Scrape {
         now: Duration::from_millis(12_500),
         clusters: clusters.into(),
@@ -152,6 +152,41 @@ fn the_counts_of_a_worker_that_ended_stay_and_the_next_worker_adds_to_them() {
     assert_eq!(snapshot.event(Event::Wakeup), 3);
     assert_eq!(snapshot.methods[0].totals.started, 3);
     assert_eq!(snapshot.calls().ended(), 3);
+}
+
+#[test]
+fn what_happens_in_one_cluster_is_not_counted_in_another() {
+    let telemetry = telemetry();
+    let worker = telemetry.add_worker();
+    let clusters = ["billing", "orders"].map(|name| telemetry.cluster(name).attach());
+    let [_, orders] = &clusters;
+    orders.add(ClusterEvent::Retry(RetryReason::Status), 3);
+    orders.count(ClusterEvent::OutlierReturned);
+    orders.count(ClusterEvent::LocalReply(ResponseFlag::UpstreamTimeout));
+    worker.count(Event::LocalReply(ResponseFlag::NoRoute));
+    let routes = [0, 1].map(|place| telemetry.route("127.0.0.1:1", place));
+    routes[1].count(RouteEvent::RateLimited(RateLimited::Client));
+    let text = render(telemetry.snapshot(), Scrape::default(), Format::ClassicText);
+    let of = |family: &str, cluster: &str, label: &str| {
+        values(&text, &format!("{family}_total{{cluster=\"{cluster}\"{label}}}"))
+    };
+    let status = ",reason=\"status\"";
+    assert_eq!(of("evenkeel_retries", "orders", status), [3]);
+    assert_eq!(of("evenkeel_retries", "billing", status), [0], "there before the first");
+    assert_eq!(of("evenkeel_retries", "orders", ",reason=\"reset\""), [0]);
+    assert_eq!(of("evenkeel_outlier_returns", "orders", ""), [1]);
+    assert_eq!(of("evenkeel_outlier_returns", "billing", ""), [0]);
+    let late = ",response_flag=\"UT\"";
+    assert_eq!(of("evenkeel_local_replies", "orders", late), [1]);
+    assert_eq!(of("evenkeel_local_replies", "billing", late), [0]);
+    let of_route = |place: usize| {
+        let labels = format!("{{listener=\"127.0.0.1:1\",route=\"{place}\",limit=\"client_rate\"}}");
+        values(&text, &format!("evenkeel_rate_limited_calls_total{labels}"))
+    };
+    assert_eq!((of_route(0), of_route(1)), (vec![0], vec![1]));
+    // Those that no route took are of no cluster.
+    assert_eq!(values(&text, "evenkeel_local_replies_total{response_flag=\"NR\"}"), [1]);
+    assert_eq!(of("evenkeel_local_replies", "orders", ",response_flag=\"NR\""), [0]);
 }
 
 #[test]

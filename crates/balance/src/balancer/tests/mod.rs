@@ -3,6 +3,7 @@
 mod connecting;
 pub(crate) mod fixture;
 mod health;
+mod heeding;
 mod model;
 mod outliers;
 mod preview;

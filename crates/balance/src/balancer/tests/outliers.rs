@@ -176,6 +176,59 @@ fn when_all_others_are_gone_the_ejected_one_is_better_than_none() {
     assert_eq!((0..20).map(|_| fixture.pick()).collect::<Vec<_>>(), [2; 20]);
 }
 
+/// A call of another key would fail for an endpoint that is none of its business.
+#[test]
+fn an_ejected_endpoint_is_tried_by_calls_whose_key_belongs_there_and_no_others() {
+    for policy in hashing(Affinity::Rehash) {
+        let mut fixture = Fixture::ready(policy, &[1, 1, 1], 7);
+        let keys = || (0..200_u64).map(|key| key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let ask = |key, now| Ask { now, hash: Some(key) };
+        let homes: Vec<Pick> = keys().map(|key| fixture.balancer.pick(&ask(key, ASK.now))).collect();
+        let slot = fixture.slot(1);
+        fixture.balancer.detect_outliers(Some(detector(3)));
+        for _ in 0..5 {
+            fixture.balancer.observe(slot, &FAILED, false, ASK.now);
+        }
+        let now = time_is_up(&fixture);
+        for (key, home) in keys().zip(homes) {
+            let expected = if home == Pick::Endpoint(slot) { Pick::Trial(slot) } else { home };
+            assert_eq!(fixture.balancer.pick(&ask(key, now)), expected, "{policy:?}");
+            if expected == Pick::Trial(slot) {
+                fixture.balancer.drop_trial(slot);
+            }
+        }
+    }
+}
+
+/// As no call belongs there while its priority stands back, and it would be out for ever.
+#[test]
+fn an_ejected_endpoint_of_a_priority_without_calls_is_tried_by_any() {
+    for policy in hashing(Affinity::Rehash).into_iter().chain(hashing(Affinity::Fail)) {
+        let spec = |number: u32| crate::EndpointSpec {
+            priority: u8::from(number > 0),
+            ..crate::EndpointSpec::from((super::fixture::address(number), 1))
+        };
+        let listed: Vec<_> = (0..3).map(spec).collect();
+        let mut fixture = Fixture::idle(policy, &[], 7);
+        fixture.set = Arc::new(fixture.set.followed_by(&listed, &Arc::default()));
+        let _ = fixture.balancer.update(&fixture.set);
+        fixture.connect();
+        let config = OutlierConfig { max_ejected_percent: 100, ..OutlierConfig::default() };
+        fixture.balancer.detect_outliers(Some(Arc::new(OutlierDetector::new(config, 3, ASK.now))));
+        let slot = fixture.slot(0);
+        for _ in 0..5 {
+            fixture.balancer.observe(slot, &FAILED, false, ASK.now);
+        }
+        let until = match fixture.endpoint(0).outlier().status(ASK.now) {
+            OutlierStatus::Ejected { until, .. } => until,
+            other => panic!("the endpoint is {other:?}"),
+        };
+        let ask = |now| Ask { now, hash: Some(5) };
+        assert!(matches!(fixture.balancer.pick(&ask(ASK.now)), Pick::Endpoint(other) if other != slot));
+        assert_eq!(fixture.balancer.pick(&ask(until)), Pick::Trial(slot), "{policy:?}");
+    }
+}
+
 #[test]
 fn keys_that_may_go_nowhere_else_wait_for_the_ejections_end_and_then_try() {
     for policy in hashing(Affinity::Fail) {

@@ -1,7 +1,9 @@
 //! Previews pick as their balancers do, and change nothing.
 
 use super::fixture::{ASK, Fixture, address, hashing, sample};
-use crate::{Affinity, Ask, Connectivity, Endpoint, PeakEwmaConfig, Pick, Policy, PrequalConfig, Withheld};
+use crate::{
+    Affinity, Ask, Connectivity, Endpoint, PeakEwmaConfig, Pick, Policy, PrequalConfig, RefusedBy, Withheld,
+};
 
 #[test]
 fn a_keys_preview_is_the_endpoint_that_its_calls_get() {
@@ -17,6 +19,26 @@ fn a_keys_preview_is_the_endpoint_that_its_calls_get() {
             assert_eq!((shares.endpoints.as_slice(), shares.picks()), (&[(slot, 1)][..], 1), "{policy:?}");
         }
     }
+}
+
+#[test]
+fn a_key_has_the_same_owner_whatever_its_state_and_who_refuses_its_calls_is_told() {
+    for (rehash, fail) in hashing(Affinity::Rehash).into_iter().zip(hashing(Affinity::Fail)) {
+        for (policy, refusal) in [(rehash, None), (fail, Some(RefusedBy::Affinity))] {
+            let mut fixture = Fixture::ready(policy, &[1, 1, 1], 7);
+            let ask = Ask { hash: Some(crate::hash_bytes(b"anna")), ..ASK };
+            let owner = fixture.balancer.pick(&ask).slot().unwrap();
+            assert_eq!(fixture.balancer.preview(1).owner(&ask), Some(owner), "{policy:?}");
+            assert_eq!(fixture.balancer.preview(1).owner(&ASK), None, "without a key");
+            fixture.set(fixture.number(owner), Connectivity::TransientFailure);
+            let mut preview = fixture.balancer.preview(1);
+            assert_eq!((preview.owner(&ask), preview.refusal()), (Some(owner), refusal), "{policy:?}");
+            let got = preview.pick(&ask).slot();
+            assert_eq!((got == Some(owner), got.is_none()), (false, refusal.is_some()), "{policy:?}");
+        }
+    }
+    let ask = Ask { hash: Some(1), ..ASK };
+    assert_eq!(Fixture::ready(Policy::RoundRobin, &[1, 1], 7).balancer.preview(1).owner(&ask), None);
 }
 
 #[test]

@@ -87,7 +87,18 @@ pub(crate) struct Queueing {
 impl Queueing {
     /// `rate` is the number of calls a second.
     pub(crate) fn new(policy: Policy, servers: &[Server], rate: f64, seed: u64) -> Self {
-        let fixture = Fixture::ready(policy, &vec![1; servers.len()], seed);
+        Self::weighted(policy, servers, &vec![1; servers.len()], rate, seed)
+    }
+
+    /// The same with these weights of the servers.
+    pub(crate) fn weighted(
+        policy: Policy,
+        servers: &[Server],
+        weights: &[u32],
+        rate: f64,
+        seed: u64,
+    ) -> Self {
+        let fixture = Fixture::ready(policy, weights, seed);
         let now = fixture.now;
         let mut queueing = Self {
             fixture,

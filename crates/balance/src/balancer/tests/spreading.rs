@@ -11,9 +11,10 @@ use rand::rngs::SmallRng;
 use super::fixture::{ASK, Fixture, address, hashing, sample};
 use crate::outlier::{OutlierConfig, OutlierDetector};
 use crate::{
-    Affinity, Ask, AttemptEnd, Balancer, BoundedLoad, CallReport, Connectivity, EndpointSet, EndpointSpec,
-    Ineligible, LoadWeightConfig, Localities, Locality, Outcome, PanicChange, PanicMode, PeakEwmaConfig,
-    Pick, Policy, PrequalConfig, RefusedBy, SpreadConfig, Withheld, ZoneAware,
+    Affinity, Ask, AttemptEnd, Balancer, BoundedLoad, CallReport, Choice, Connectivity, EndpointSet,
+    EndpointSpec, Ineligible, LeastRequestConfig, LoadWeightConfig, Localities, Locality, Outcome,
+    PanicChange, PanicMode, PeakEwmaConfig, Pick, Policy, PrequalConfig, RefusedBy, SpreadConfig, Withheld,
+    ZoneAware,
 };
 
 fn policies() -> Vec<Policy> {
@@ -180,6 +181,28 @@ fn a_retry_leaves_a_priority_whose_endpoints_were_all_tried() {
 }
 
 #[test]
+fn a_retry_stays_in_its_locality_while_one_there_was_not_tried() {
+    let mut all = policies();
+    all.push(Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan)));
+    for policy in all {
+        let mut fixture = spread(policy, &[(0, "a"), (0, "b"), (0, "b"), (0, "b")], zone_aware("b"));
+        let slots = [0, 1, 2, 3].map(|number| fixture.slot(number));
+        for tried in [&slots[1..2], &slots[1..3]] {
+            for key in 0..100 {
+                let ask = Ask { hash: Some(crate::hash_bytes(&[key])), ..ASK };
+                let pick = fixture.balancer.pick_excluding(&ask, tried).slot().expect("others are ready");
+                assert!(pick != slots[0] && !tried.contains(&pick), "{policy:?}: {:?}", fixture.number(pick));
+            }
+        }
+        assert_eq!(
+            fixture.balancer.pick_excluding(&ASK, &slots[1..]),
+            Pick::Endpoint(slots[0]),
+            "{policy:?}"
+        );
+    }
+}
+
+#[test]
 fn panic_begins_and_ends_with_the_numbers_and_disregards_health_meanwhile() {
     for policy in policies() {
         let mut fixture = spread(policy, &[(0, "a"); 5], panic_below(50));
@@ -206,6 +229,53 @@ fn panic_begins_and_ends_with_the_numbers_and_disregards_health_meanwhile() {
         assert_eq!(fixture.set.workers_in_panic(0), 0);
         counts(&mut fixture, 5, 200);
         assert_eq!(counts(&mut fixture, 5, 100)[..2], [0, 0], "{policy:?}");
+    }
+}
+
+#[test]
+fn a_priority_that_was_in_panic_has_its_calls_again_once_it_is_healthy() {
+    let places = [(0, "a"), (1, "b"), (2, "c")];
+    for policy in policies() {
+        let mut fixture = spread(policy, &places, panic_below(50));
+        let withhold = |fixture: &Fixture, numbers: &[u32], is_withheld: bool| {
+            for number in numbers {
+                fixture.endpoint(*number).set_withheld(Withheld::Unhealthy, is_withheld);
+            }
+        };
+        // All are unhealthy, and health is disregarded; then the last priority is back, and bears all.
+        withhold(&fixture, &[0, 1, 2], true);
+        counts(&mut fixture, 3, 50);
+        assert!((0..3).all(|priority| fixture.balancer.loads.is_panicking(priority)), "{policy:?}");
+        withhold(&fixture, &[2], false);
+        counts(&mut fixture, 3, 50);
+        assert_eq!(counts(&mut fixture, 3, 100), [0, 0, 100], "{policy:?}");
+        // Nothing but a pick tells that an endpoint is healthy again.
+        withhold(&fixture, &[1], false);
+        counts(&mut fixture, 3, 10);
+        assert_eq!(counts(&mut fixture, 3, 100), [0, 100, 0], "{policy:?}");
+        withhold(&fixture, &[0], false);
+        counts(&mut fixture, 3, 10);
+        assert_eq!(counts(&mut fixture, 3, 100), [100, 0, 0], "{policy:?}");
+    }
+}
+
+#[test]
+fn what_is_withheld_when_a_panic_ends_has_no_share_of_the_calls() {
+    for policy in policies() {
+        let config = SpreadConfig { panic: panic_below(50).panic, ..zone_aware("c") };
+        let mut fixture = spread(policy, &[(0, "a"), (0, "b"), (0, "b")], config);
+        let withhold = |fixture: &Fixture, number, is_withheld| {
+            fixture.endpoint(number).set_withheld(Withheld::Unhealthy, is_withheld);
+        };
+        [0, 1].into_iter().for_each(|number| withhold(&fixture, number, true));
+        counts(&mut fixture, 3, 50);
+        assert!(fixture.balancer.loads.is_panicking(0), "{policy:?}");
+        withhold(&fixture, 1, false);
+        counts(&mut fixture, 3, 50);
+        assert!(!fixture.balancer.loads.is_panicking(0), "{policy:?}");
+        let loads: Vec<f64> = fixture.balancer.group_loads().iter().map(|group| group.load).collect();
+        assert_eq!(loads, [0.0, 1.0], "{policy:?}");
+        assert_eq!(counts(&mut fixture, 3, 100)[0], 0, "{policy:?}");
     }
 }
 
@@ -306,6 +376,22 @@ fn endpoints_that_change_their_group_are_others_and_calls_end_where_they_began()
         let changes = fixture.balancer.update(&fixture.set);
         assert_eq!((changes.removed.len(), changes.added.len()), (3, 3), "{policy:?}");
         assert_eq!(fixture.balancer.group_loads().len(), 1);
+    }
+}
+
+#[test]
+fn the_only_group_has_all_calls_or_none_if_nothing_in_it_takes_them() {
+    let loads = |fixture: &Fixture| -> Vec<(u32, f64)> {
+        fixture.balancer.group_loads().iter().map(|group| (group.endpoints, group.load)).collect()
+    };
+    for policy in policies() {
+        for threshold in [0, 50] {
+            let mut fixture = spread(policy, &[(0, "a"); 2], panic_below(threshold));
+            assert_eq!(loads(&fixture), [(2, 1.0)], "{policy:?}");
+            fixture.set = Arc::new(fixture.set.followed_by(&[], &Arc::new(panic_below(threshold))));
+            assert_eq!(fixture.balancer.update(&fixture.set).removed.len(), 2);
+            assert_eq!(loads(&fixture), [(0, 0.0)], "{policy:?}");
+        }
     }
 }
 

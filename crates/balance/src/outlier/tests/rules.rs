@@ -107,6 +107,19 @@ fn is_half_open_after_its_time_and_returns_after_three_trials_one_at_a_time() {
 }
 
 #[test]
+fn a_trial_without_an_end_holds_back_the_next_one_for_the_trials_timeout() {
+    for timeout in [seconds(2), seconds(10)] {
+        let mut world = World::new(OutlierConfig { trial_timeout: timeout, ..without_jitter() }, 3);
+        world.fails(0, 5, START);
+        let now = START + seconds(30);
+        assert!(world.detector.claim_trial(&world.records[0], now));
+        let just_before = now + timeout - Duration::from_micros(1);
+        assert!(!world.detector.claim_trial(&world.records[0], just_before));
+        assert!(world.detector.claim_trial(&world.records[0], now + timeout));
+    }
+}
+
+#[test]
 fn a_trial_that_was_not_sent_is_due_again_at_once() {
     let mut world = World::new(without_jitter(), 3);
     world.fails(0, 5, START);
@@ -256,13 +269,52 @@ fn without_the_bound_of_chance_the_success_rate_rule_is_grpcs() {
     assert_eq!(world.sweep(START + seconds(10)).len(), 1);
 }
 
+/// How many of a thousand seeds have an endpoint of five ejected that fails all its calls.
+fn ejected_of_1000(config: OutlierConfig, calls: u32, fail: impl Fn(&mut World, u32)) -> usize {
+    let is_ejected = |seed: &u64| {
+        let mut world = World::new(config, 5);
+        world.rng = SmallRng::seed_from_u64(*seed);
+        fail(&mut world, calls);
+        world.sweep(START + seconds(10));
+        !world.records[0].is_in_service()
+    };
+    (0..1_000).filter(is_ejected).count()
+}
+
 #[test]
-fn enforcement_is_a_chance() {
-    let rule = FailurePercentage { enforcement_percent: 0, ..FailurePercentage::default() };
-    let config = OutlierConfig { failure_percentage: Some(rule), success_rate: None, ..without_rows() };
-    let mut world = World::new(config, 3);
-    interval(&mut world, 100, &[0, 100, 0]);
-    assert!(world.sweep(START + seconds(10)).is_empty());
+fn enforcement_is_a_chance_of_each_rule() {
+    let all_fail = |world: &mut World, calls| interval(world, calls, &[calls, 0, 0, 0, 0]);
+    for (percent, expected) in [(0, 0..=0), (30, 255..=345), (100, 1_000..=1_000)] {
+        let rule = FailurePercentage { enforcement_percent: percent, ..FailurePercentage::default() };
+        let config = OutlierConfig { failure_percentage: Some(rule), success_rate: None, ..without_rows() };
+        let by_percentage = ejected_of_1000(config, 100, all_fail);
+        let rule = SuccessRate { enforcement_percent: percent, ..SuccessRate::default() };
+        let config = OutlierConfig { failure_percentage: None, success_rate: Some(rule), ..without_rows() };
+        let by_rate = ejected_of_1000(config, 100, all_fail);
+        let rows = OutlierConfig {
+            consecutive_enforcement_percent: percent,
+            success_rate: None,
+            failure_percentage: None,
+            ..without_jitter()
+        };
+        let by_row = ejected_of_1000(rows, 9, |world, calls| {
+            world.fails(0, calls, START);
+        });
+        let all = [by_percentage, by_rate, by_row];
+        assert!(all.iter().all(|count| expected.contains(count)), "{percent} %: {all:?}");
+    }
+}
+
+#[test]
+fn a_row_that_was_let_off_begins_anew() {
+    let rows = OutlierConfig { consecutive_enforcement_percent: 30, ..without_jitter() };
+    // The chance comes with every fifth failure: 0.3 after nine, 0.51 from the tenth on.
+    for (failures, expected) in [(4, 0..=0), (5, 255..=345), (9, 255..=345), (10, 462..=558)] {
+        let count = ejected_of_1000(rows, failures, |world, calls| {
+            world.fails(0, calls, START);
+        });
+        assert!(expected.contains(&count), "{failures} failures: {count}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The comparison, and drawing distinct candidates without allocating.
 
+use core::hint::select_unpredictable;
 use core::time::Duration;
 
 use rand::RngExt;
@@ -8,7 +9,7 @@ use rand::rngs::SmallRng;
 use super::{Choice, LeastRequestConfig, SampleSize};
 use crate::call::Ask;
 use crate::candidates::Candidates;
-use crate::policy::weighted_round_robin::WeightedRoundRobin;
+use crate::policy::turns::Turns;
 use crate::policy::{Picker, Verdict, two_distinct};
 use crate::slow_start::SlowStart;
 
@@ -16,21 +17,19 @@ use crate::slow_start::SlowStart;
 const DRAWS_MAX: u32 = 4;
 
 /// Room for a sample's positions.
-type Sample = [usize; SampleSize::MAX as usize];
+type Sample = [u32; SampleSize::MAX as usize];
 
 #[derive(Clone, Debug)]
 pub(crate) struct LeastRequest {
     config: LeastRequestConfig,
     slow_start: Option<SlowStart>,
-    /// Who is the first of a sample where weights differ; boxed, as its classes make it a hundred times as large as the rest.
-    turns: Box<WeightedRoundRobin>,
-    /// Whether all weigh the same; beside the turns, so that picks that need none do not wait for them.
-    is_even: bool,
+    /// Who is the first of a sample where weights differ.
+    turns: Turns,
 }
 
 impl LeastRequest {
     pub(crate) fn new(config: LeastRequestConfig, slow_start: Option<SlowStart>) -> Self {
-        Self { config, slow_start, turns: Box::default(), is_even: true }
+        Self { config, slow_start, turns: Turns::default() }
     }
 
     /// The best of this many where weights differ or endpoints warm up.
@@ -41,23 +40,44 @@ impl LeastRequest {
         now: Duration,
         rng: &mut SmallRng,
     ) -> usize {
-        let first = self.draw_first(candidates, now, rng);
-        let bias = self.config.active_request_bias.get();
-        if bias == 0.0 {
-            return first;
-        }
-        let slow_start = self.slow_start.as_ref();
-        let mut contest = Contest::of(candidates, bias, first, rng);
-        let mut enter = |position: usize, rng: &mut SmallRng| {
-            if candidates.takes_part(position, slow_start, now, rng) {
-                contest.enter(position, rng);
-            }
-        };
         if size < candidates.len() {
-            let drawn = draw_distinct(candidates.len(), size, Some(first), rng);
-            drawn[1..size].iter().for_each(|position| enter(*position, rng));
-        } else {
-            (0..size).filter(|position| *position != first).for_each(|position| enter(position, rng));
+            return self.best_of_sample_by_weight(candidates, size, now, rng);
+        }
+        let first = see(candidates, self.draw_first(candidates, now, rng));
+        let mut contest = Contest::of(&first, self.config.active_request_bias.get(), rng);
+        for position in (0..size).filter(|position| *position != first.position) {
+            if candidates.takes_part(position, self.slow_start.as_ref(), now, rng) {
+                contest.enter(&see(candidates, position), rng);
+            }
+        }
+        contest.winner()
+    }
+
+    /// As [`Self::best_by_weight`], of a sample. All are read before any is reckoned with, so that the reads overlap.
+    fn best_of_sample_by_weight(
+        &mut self,
+        candidates: &Candidates,
+        size: usize,
+        now: Duration,
+        rng: &mut SmallRng,
+    ) -> usize {
+        let last = candidates.len() - 1;
+        let others = draw_distinct(last, size - 1, rng);
+        let mut seen = [Seen::default(); SampleSize::MAX as usize - 1];
+        for (seen, position) in seen[..size - 1].iter_mut().zip(others) {
+            *seen = see(candidates, position as usize);
+        }
+        let first = see(candidates, self.draw_first(candidates, now, rng));
+        self.turns.look_ahead();
+        let mut contest = Contest::of(&first, self.config.active_request_bias.get(), rng);
+        for other in &mut seen[..size - 1] {
+            // The last was not drawn, and stands in for the first: all but the first are equally likely.
+            if other.position == first.position {
+                *other = see(candidates, last);
+            }
+            if candidates.takes_part(other.position, self.slow_start.as_ref(), now, rng) {
+                contest.enter(other, rng);
+            }
         }
         contest.winner()
     }
@@ -65,7 +85,7 @@ impl LeastRequest {
     /// The candidate whose turn it is, or that after it, if it does not take part.
     fn draw_first(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> usize {
         let mut draw = |rng: &mut SmallRng| {
-            if self.is_even {
+            if self.turns.is_even() {
                 return rng.random_range(0..candidates.len());
             }
             self.turns.next(candidates)
@@ -81,9 +101,21 @@ impl LeastRequest {
     }
 }
 
+/// What there is of a candidate.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    position: usize,
+    calls: u32,
+    weight: u32,
+}
+
+fn see(candidates: &Candidates, position: usize) -> Seen {
+    let candidate = candidates.get(position);
+    Seen { position, calls: candidate.endpoint.in_flight(), weight: candidate.weight }
+}
+
 /// The comparison where weights differ, see the module above.
-struct Contest<'a> {
-    candidates: &'a Candidates,
+struct Contest {
     bias: f64,
     first: usize,
     best: usize,
@@ -92,25 +124,26 @@ struct Contest<'a> {
     is_busy: bool,
 }
 
-impl<'a> Contest<'a> {
-    fn of(candidates: &'a Candidates, bias: f64, first: usize, rng: &mut SmallRng) -> Self {
-        let mut contest = Self { candidates, bias, first, best: first, least: f64::INFINITY, is_busy: false };
+impl Contest {
+    fn of(first: &Seen, bias: f64, rng: &mut SmallRng) -> Self {
+        let position = first.position;
+        let mut contest =
+            Self { bias, first: position, best: position, least: f64::INFINITY, is_busy: false };
         contest.enter(first, rng);
         contest
     }
 
-    fn enter(&mut self, position: usize, rng: &mut SmallRng) {
-        let candidate = self.candidates.get(position);
-        let calls = candidate.endpoint.in_flight();
-        self.is_busy |= calls > 0;
-        let load = (self.bias * f64::from(calls) + rng.random::<f64>()) / f64::from(candidate.weight);
-        if load < self.least {
-            (self.best, self.least) = (position, load);
-        }
+    fn enter(&mut self, seen: &Seen, rng: &mut SmallRng) {
+        self.is_busy |= seen.calls > 0;
+        let load = (self.bias * f64::from(seen.calls) + rng.random::<f64>()) / f64::from(seen.weight);
+        // No branch, as nobody can guess which is less.
+        self.best = select_unpredictable(load < self.least, seen.position, self.best);
+        self.least = self.least.min(load);
     }
 
     fn winner(&self) -> usize {
-        if self.is_busy { self.best } else { self.first }
+        // With no bias calls follow the weights alone.
+        select_unpredictable(self.is_busy && self.bias > 0.0, self.best, self.first)
     }
 }
 
@@ -121,18 +154,14 @@ impl Picker for LeastRequest {
 
     fn added(&mut self, candidates: &mut Candidates, position: usize, rng: &mut SmallRng) {
         self.turns.added(candidates, position, rng);
-        self.is_even = self.turns.is_even();
     }
 
     fn removing(&mut self, candidates: &mut Candidates, position: usize) -> usize {
-        let position = self.turns.removing(candidates, position);
-        self.is_even = self.turns.is_even();
-        position
+        self.turns.removing(candidates, position)
     }
 
     fn reweighed(&mut self, candidates: &Candidates, position: usize, rng: &mut SmallRng) {
         self.turns.reweighed(candidates, position, rng);
-        self.is_even = self.turns.is_even();
     }
 
     fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict {
@@ -140,7 +169,7 @@ impl Picker for LeastRequest {
             Choice::Sample(size) => (size.get() as usize).min(candidates.len()),
             Choice::FullScan => candidates.len(),
         };
-        Verdict::At(if !self.is_even || self.slow_start.is_some() {
+        Verdict::At(if !self.turns.is_even() || self.slow_start.is_some() {
             self.best_by_weight(candidates, size, ask.now, rng)
         } else if size == candidates.len() {
             best_of_all(candidates, rng)
@@ -166,22 +195,22 @@ fn best_of_two(candidates: &Candidates, rng: &mut SmallRng) -> usize {
 /// most of them cache misses when there are thousands of endpoints, overlap; and no step depends on which is less, as a wrong
 /// guess of the processor would end that.
 fn best_of_sample(candidates: &Candidates, size: usize, rng: &mut SmallRng) -> usize {
-    let drawn = draw_distinct(candidates.len(), size, None, rng);
-    let indexed = |(index, position): (u64, &usize)| (u64::from(calls(candidates, *position)) << 32) | index;
+    let drawn = draw_distinct(candidates.len(), size, rng);
+    let indexed =
+        |(index, position): (u64, &u32)| (u64::from(calls(candidates, *position as usize)) << 32) | index;
     let best = (0..).zip(&drawn[..size]).map(indexed).min().unwrap_or(0);
-    drawn[(best & u64::from(u32::MAX)) as usize]
+    drawn[(best & u64::from(u32::MAX)) as usize] as usize
 }
 
-/// Draws `size` distinct positions below `len`, which is larger, the first of which may be given; those beyond `size` in the
-/// answer mean nothing.
+/// Draws `size` distinct positions below `len`, which is not smaller; those beyond `size` in the answer mean nothing.
 ///
 /// A position drawn before gives way to the next one not drawn, going round. That turns with the ring of positions, so
 /// each is as likely to be in the sample as any other, and as likely to be its first: keeping the first on a tie is fair.
 /// Unlike drawing until it fits, it ends after at most `size` steps.
-fn draw_distinct(len: usize, size: usize, first: Option<usize>, rng: &mut SmallRng) -> Sample {
+fn draw_distinct(len: usize, size: usize, rng: &mut SmallRng) -> Sample {
+    let len = u32::try_from(len).expect("slots are numbered by u32");
     let mut drawn = Sample::default();
-    drawn[0] = first.unwrap_or_else(|| rng.random_range(0..len));
-    for count in 1..size {
+    for count in 0..size {
         let mut position = rng.random_range(0..len);
         while drawn[..count].contains(&position) {
             position = if position + 1 == len { 0 } else { position + 1 };

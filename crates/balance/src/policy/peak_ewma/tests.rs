@@ -48,7 +48,73 @@ fn weights_divide_the_cost() {
     let mut fixture = Fixture::ready(peak_ewma(), &[1, 3], 1);
     observe(&mut fixture, 0, SECOND, 10 * MS, Outcome::Success);
     observe(&mut fixture, 1, SECOND, 29 * MS, Outcome::Success);
-    assert_eq!(counts(&mut fixture, 2 * SECOND), [0, 100]);
+    let [slot, busy] = [1, 0].map(|number| fixture.slot(number));
+    for _ in 0..20 {
+        fixture.balancer.call_started(slot, SECOND);
+        fixture.balancer.call_started(busy, SECOND);
+    }
+    assert!(counts(&mut fixture, 2 * SECOND)[1] > 50, "200 against 193, and what chance adds");
+    for _ in 0..20 {
+        fixture.balancer.call_started(busy, SECOND);
+    }
+    assert_eq!(counts(&mut fixture, 2 * SECOND), [0, 100], "400 against 193");
+}
+
+/// The share of each of these endpoints of 100,000 picks, none of which is a call; all were seen with their latency.
+fn shares(weights: &[u32], latencies: &[u64]) -> Vec<f64> {
+    const PICKS: u32 = 100_000;
+    let mut fixture = Fixture::ready(peak_ewma(), weights, 3);
+    for (number, latency) in latencies.iter().enumerate() {
+        observe(&mut fixture, number as u32, SECOND, MS * *latency as u32, Outcome::Success);
+    }
+    let mut counts = vec![0_u32; weights.len()];
+    for _ in 0..PICKS {
+        let Pick::Endpoint(slot) = fixture.balancer.pick(&Ask { now: SECOND, hash: None }) else {
+            panic!("all are ready")
+        };
+        counts[fixture.number(slot) as usize] += 1;
+    }
+    counts.iter().map(|count| f64::from(*count) / f64::from(PICKS)).collect()
+}
+
+#[test]
+fn idle_endpoints_of_one_latency_get_calls_by_their_weights() {
+    for weights in [&[1, 3][..], &[40, 60], &[10, 10, 10, 30], &[1, 1, 1, 5], &[1, 1, 1, 1, 96]] {
+        let sum: u32 = weights.iter().sum();
+        let shares = shares(weights, &vec![10; weights.len()]);
+        for (share, weight) in shares.iter().zip(weights) {
+            let expected = f64::from(*weight) / f64::from(sum);
+            assert!((share - expected).abs() < 0.006, "{weights:?}: {shares:?}");
+        }
+    }
+}
+
+#[test]
+fn of_two_idle_endpoints_the_call_goes_by_weight_over_latency() {
+    for (latencies, expected) in [([10, 30], 0.5), ([10, 10], 0.25), ([30, 10], 0.1)] {
+        let shares = shares(&[1, 3], &latencies);
+        assert!((shares[0] - expected).abs() < 0.006, "{latencies:?}: {shares:?}");
+    }
+}
+
+/// Latencies are not all alike here: who has more calls meets more of the long ones, and a peak is remembered.
+#[test]
+fn where_calls_are_few_they_follow_the_weights_more_or_less() {
+    for weights in [&[1, 1, 1, 5][..], &[1, 3]] {
+        let servers = vec![Server::of_ms(10); weights.len()];
+        for seed in 0..3 {
+            let mut queueing = Queueing::weighted(peak_ewma(), &servers, weights, 20.0, seed);
+            queueing.run_for(10 * SECOND);
+            let counts = queueing.run_for(300 * SECOND).counts;
+            let (all, sum): (usize, u32) = (counts.iter().sum(), weights.iter().sum());
+            for (count, weight) in counts.iter().zip(weights) {
+                let part = *count as f64 / all as f64 / (f64::from(*weight) / f64::from(sum));
+                let expected = if *weight > 1 { 0.87..=1.0 } else { 1.0..=1.35 };
+                println!("seed {seed}: {part:.2} of the part that a weight of {weight} asks for");
+                assert!(expected.contains(&part), "seed {seed}: {counts:?} by {weights:?}");
+            }
+        }
+    }
 }
 
 #[test]

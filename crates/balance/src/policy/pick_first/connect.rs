@@ -5,7 +5,7 @@ use core::time::Duration;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use crate::address::Address;
+use crate::address::Family;
 use crate::balancer::Slot;
 
 /// How long an attempt is alone: gRFC A61's and RFC 8305's connection attempt delay. Long enough for an answer from most of
@@ -197,12 +197,7 @@ impl Sequence {
 
 /// The slots so that the families of their addresses take turns, beginning with the first one's (gRFC A61, RFC 8305 section
 /// 4): where one family leads nowhere, the second attempt already is of another.
-pub(crate) fn interleaved<'a>(order: &[Slot], address: impl Fn(Slot) -> &'a Address) -> Vec<Slot> {
-    let family = |slot: Slot| match address(slot) {
-        Address::Tcp(address) if address.is_ipv4() => Family::V4,
-        Address::Tcp(_) => Family::V6,
-        Address::Unix(_) => Family::Unix,
-    };
+pub(crate) fn interleaved(order: &[Slot], family: impl Fn(Slot) -> Family) -> Vec<Slot> {
     let mut queues: Vec<(Family, Vec<Slot>)> = Vec::new();
     for slot in order {
         let family = family(*slot);
@@ -214,14 +209,6 @@ pub(crate) fn interleaved<'a>(order: &[Slot], address: impl Fn(Slot) -> &'a Addr
     let longest = queues.iter().map(|(_, queue)| queue.len()).max().unwrap_or(0);
     let row = |index: usize| queues.iter().filter_map(move |(_, queue)| queue.get(index).copied());
     (0..longest).flat_map(row).collect()
-}
-
-/// What takes turns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Family {
-    V4,
-    V6,
-    Unix,
 }
 
 /// The slots in a random order in which heavier ones tend to come first (gRFC A113).

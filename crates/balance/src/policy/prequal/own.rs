@@ -29,23 +29,22 @@ impl Remembered {
     /// How many are remembered.
     pub(super) const MAX: usize = 2;
 
-    /// Where those that are still candidates stand, if they are none of these.
-    pub(super) fn positions(&self, candidates: &Candidates, but: [usize; 2]) -> [Option<usize>; Self::MAX] {
-        let position = |slot| candidates.position(slot).filter(|position| !but.contains(position));
-        self.slots.map(|slot| slot.and_then(position))
+    /// Where those that are still candidates stand, if they are none of these. The others have the first of these instead, and
+    /// are told apart: to look at one in vain takes less time than to guess wrong whether there is one.
+    pub(super) fn positions(&self, candidates: &Candidates, but: [usize; 2]) -> [(usize, bool); Self::MAX] {
+        self.slots.map(|slot| {
+            let position = slot.and_then(|slot| candidates.position(slot)).unwrap_or(but[0]);
+            (position, position != but[0] && position != but[1])
+        })
     }
 
-    /// Looks at these, the first two at least, remembers the best, and returns the position of the very best.
-    pub(super) fn keep_best(&mut self, first: [Look; 2], others: [Option<Look>; Self::MAX]) -> usize {
-        let looks = [first[0], first[1], others[0].unwrap_or(first[0]), others[1].unwrap_or(first[0])];
-        // Each as one number, so that no step depends on a guess which is better: a wrong guess costs as much as the rest. Those
-        // that are not there come last, and never second, as there are two others.
-        let key = |index: usize| indexed(looks[index].rank, index);
-        let absent = |index: usize| if others[index - 2].is_some() { key(index) } else { u64::MAX };
-        let [a, b, c, d] = [key(0), key(1), absent(2), absent(3)];
-        let (low, high) = (a.min(b).min(c.min(d)), a.min(b).max(c.min(d)));
-        let second = high.min(a.max(b).min(c.max(d)));
-        let [best, second] = [low, second].map(|key| looks[index_of(key)]);
+    /// Of looks at four, the first two of which were drawn, remembers the best two, and returns the position of the very best.
+    pub(super) fn keep_best(&mut self, looks: &[Look; 2 + Self::MAX]) -> usize {
+        // Each as one number, so that no step depends on a guess which is better: a wrong guess costs as much as the rest.
+        let [a, b, c, d] = core::array::from_fn(|index| indexed(looks[index].rank, index));
+        let low = a.min(b).min(c.min(d));
+        let second = a.min(b).max(c.min(d)).min(a.max(b).min(c.max(d)));
+        let [best, second] = [low, second].map(|key| &looks[index_of(key)]);
         self.slots = [Some(best.slot), Some(second.slot)];
         best.position
     }

@@ -180,24 +180,21 @@ impl Prequal {
         let Some(drawn) = two_distinct(candidates.len(), rng) else { return 0 };
         let slow_start = self.slow_start.as_ref();
         let mut takes_part = |position: usize| candidates.takes_part(position, slow_start, now, rng);
-        let stands_back = drawn.map(|position| !takes_part(position));
-        let remembered = self.remembered.positions(candidates, drawn);
-        let remembered = remembered.map(|position| position.filter(|position| takes_part(*position)));
-        let seen = drawn.map(|position| self.see(candidates, position));
-        let remembered = remembered.map(|position| position.map(|position| self.see(candidates, position)));
-        let look = |seen: &Seen| {
-            let answer = self.own(seen, now);
-            let look = Look { rank: answer.rank(&self.threshold), position: seen.position, slot: seen.slot };
-            (look, answer.plain_load())
-        };
-        let [(mut first, usual), (mut second, _)] = seen.each_ref().map(look);
-        for (look, stands_back) in [&mut first, &mut second].into_iter().zip(stands_back) {
-            look.rank |= u64::from(stands_back).wrapping_neg();
-        }
-        let remembered = remembered.map(|seen| seen.map(|seen| look(&seen).0));
+        // One that warms up and is not drawn comes last: it is chosen where all do.
+        let drawn = drawn.map(|position| (position, takes_part(position)));
+        let [first, second] = self.remembered.positions(candidates, drawn.map(|(position, _)| position));
+        let mut remembered = |(position, is_another)| (position, is_another && takes_part(position));
+        let all = [drawn[0], drawn[1], remembered(first), remembered(second)];
+        let seen = all.map(|(position, _)| self.see(candidates, position));
+        let answers = seen.each_ref().map(|seen| self.own(seen, now));
+        let looks = core::array::from_fn(|index| {
+            let stands_back = u64::from(!all[index].1).wrapping_neg();
+            let rank = answers[index].rank(&self.threshold) | stands_back;
+            Look { rank, position: seen[index].position, slot: seen[index].slot }
+        });
         // One drawn at random tells what is usual; those remembered are better than that.
-        self.threshold.observe(usual);
-        self.remembered.keep_best([first, second], remembered)
+        self.threshold.observe(answers[0].plain_load());
+        self.remembered.keep_best(&looks)
     }
 
     /// Draws what this call triggers, without replacement, and probes it; or, where it does not answer, looks at what the

@@ -48,7 +48,8 @@ impl LoadTracker {
         self.in_flight
     }
 
-    /// Notes a call's end. `met` is what [`LoadTracker::started`] returned. `latency` is `None` for a call that was
+    /// Notes a call's end. `met` is what [`LoadTracker::started`] returned. `latency` is the time until its first response
+    /// message, as in [`CallReport`](crate::CallReport::latency), and `None` for a call that was
     /// cancelled or failed, and whose time says nothing about the work.
     pub fn finished(&mut self, met: u32, latency: Option<Duration>, now: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);

@@ -3,6 +3,7 @@
 use rand::rngs::SmallRng;
 
 use super::Rotation;
+use crate::balancer::Slot;
 use crate::call::Ask;
 use crate::candidates::Candidates;
 use crate::policy::{Picker, Verdict};
@@ -13,9 +14,9 @@ pub(crate) struct WeightedRoundRobin {
 }
 
 impl WeightedRoundRobin {
-    /// The position of the candidate whose turn it is; there is at least one.
-    pub(crate) fn next(&mut self, candidates: &Candidates) -> usize {
-        candidates.position(self.rotation.next()).expect("the rotation holds candidates only")
+    /// The candidate whose turn it is; there is at least one.
+    pub(crate) fn next(&mut self) -> Slot {
+        self.rotation.next()
     }
 
     /// Whether all candidates weigh the same.
@@ -45,6 +46,6 @@ impl Picker for WeightedRoundRobin {
     }
 
     fn pick(&mut self, candidates: &Candidates, _ask: &Ask, _rng: &mut SmallRng) -> Verdict {
-        Verdict::At(self.next(candidates))
+        Verdict::At(candidates.position(self.next()).expect("the rotation holds candidates only"))
     }
 }

@@ -193,6 +193,7 @@ fn a_committed_or_too_large_call_and_one_without_time_are_not_retried() {
     for (moment, expected) in [
         (at(Replay::ResponseStarted, None), StopReason::ResponseStarted),
         (at(Replay::RequestTooLarge, None), StopReason::RequestTooLarge),
+        (at(Replay::BuffersFull, None), StopReason::BuffersFull),
         (at(Replay::Possible, Some(START + MS * 20)), StopReason::Deadline),
         (at(Replay::Possible, Some(START)), StopReason::Deadline),
     ] {

@@ -186,6 +186,7 @@ fn no_hedge_follows_the_first_bytes_of_a_response() {
     for (replay, reason) in [
         (Replay::ResponseStarted, StopReason::ResponseStarted),
         (Replay::RequestTooLarge, StopReason::RequestTooLarge),
+        (Replay::BuffersFull, StopReason::BuffersFull),
     ] {
         let mut call = Call::new(true);
         let at = |now| Moment { replay, ..moment(now) };

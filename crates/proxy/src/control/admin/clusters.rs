@@ -18,6 +18,7 @@ use super::health::{HealthBody, describe_health};
 use super::limits::{AdaptiveBody, BreakerBody, adaptive, breakers};
 use super::load::{LoadBody, describe_load};
 use super::removed::{RemovedBody, removed};
+use super::retries::{FurtherBody, Uses, further};
 use super::{Admin, pretty};
 use crate::control::clusters::ClusterRuntime;
 use crate::control::state::State;
@@ -43,6 +44,9 @@ struct ClusterBody {
     circuit_breakers: Vec<BreakerBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     adaptive_concurrency: Option<AdaptiveBody>,
+    /// Retries, hedges and copies.
+    #[serde(flatten)]
+    further: FurtherBody,
     /// Prequal's probes; absent under other policies.
     #[serde(skip_serializing_if = "Option::is_none")]
     probes: Option<ProbesBody>,
@@ -177,7 +181,7 @@ pub(super) async fn clusters(Shared(admin): Shared<Admin>) -> Response {
 
 fn describe(state: &State) -> Clusters {
     let views = state.view();
-    let clusters = state.clusters.load();
+    let (config, clusters) = (state.config.load(), state.clusters.load());
     let describe_one = |runtime: &Arc<ClusterRuntime>| {
         let name = runtime.config.name.as_str();
         let of_workers: Vec<_> =
@@ -208,6 +212,7 @@ fn describe(state: &State) -> Clusters {
                 .and_then(|limits| limits.breaker.as_deref())
                 .map_or_else(Vec::new, breakers),
             adaptive_concurrency: limits.and_then(|limits| limits.adaptive.as_deref()).map(adaptive),
+            further: further(runtime, Uses::of(&config, name), state.now()),
             probes: describe_probes(&of_workers),
             resolver: ResolverBody {
                 last_success_age_seconds: resolver.last_success.map(|at| at.elapsed().as_secs_f64()),
@@ -249,7 +254,7 @@ fn describe_endpoint(
         in_flight: endpoint.in_flight(),
         circuit_breakers: breakers(endpoint.breaker()),
         outcomes: outcomes.map(|(code, count)| (code.metric_name(), count)).collect(),
-        latency_mean_ms: totals.calls.latency.mean().map(|mean| mean.as_secs_f64() * 1e3),
+        latency_mean_ms: endpoint.mean_latency().map(|mean| mean.as_secs_f64() * 1e3),
         connects_failed: totals.connects_failed,
         disconnections: totals.disconnections,
         resets: totals.resets,

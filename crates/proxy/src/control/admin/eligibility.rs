@@ -73,6 +73,13 @@ pub(in crate::control) struct EligibilityBody {
     pub(super) slow_start: Option<SlowStartBody>,
 }
 
+impl EligibilityBody {
+    /// What keeps calls from it, in words; empty if nothing does.
+    pub(in crate::control) fn reasons(&self) -> String {
+        self.why.iter().map(|why| why.text).collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// One reason.
 #[derive(Debug, PartialEq, Serialize)]
 pub(in crate::control) struct WhyBody {

@@ -16,7 +16,8 @@ pub(super) async fn metrics(Shared(admin): Shared<Admin>, headers: HeaderMap) ->
     // Reading /proc blocks; a task that was lost leaves its metrics out.
     let process = tokio::task::spawn_blocking(process::sample).await.ok().flatten();
     let accountant = &admin.state.accountant;
-    let buffered = BufferedSample { bytes: accountant.total(), limit: accountant.limit() };
+    let buffered =
+        BufferedSample { bytes: accountant.total(), limit: accountant.limit(), replay: accountant.kept() };
     let canaries = super::canary::samples(&admin.state);
     let scrape = Scrape { now: admin.state.now(), clusters, process, buffered, canaries };
     let text = render(admin.state.telemetry.snapshot(), scrape, format);

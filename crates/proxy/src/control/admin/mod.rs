@@ -19,6 +19,7 @@ mod load;
 mod metrics;
 mod process;
 mod removed;
+mod retries;
 
 use std::io;
 use std::net::SocketAddr;

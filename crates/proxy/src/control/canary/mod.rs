@@ -261,9 +261,8 @@ fn weights(
             .find(|share| share.cluster.position == position)
             .map_or(0, |share| share.weight)
     };
+    // A configuration in which both are 0 is refused.
     let both = of(settings.stable.position) + of(settings.canary.position);
-    // Two clusters without a weight would stay without one, whatever the canary's share.
-    let both = if both == 0 { 1 } else { both };
     let (stable, canary) = (settings.stable.position, settings.canary.position);
     destination.shares.iter().map(move |entry| {
         let position = entry.cluster.position;

@@ -53,16 +53,6 @@ fn a_canary_shares_what_its_two_clusters_get_and_a_third_keeps_its_own() {
 }
 
 #[test]
-fn two_clusters_without_a_weight_share_all_the_same() {
-    let config = config("{cluster: a, weight: 0}, {cluster: b, weight: 0}, {cluster: c, weight: 1}", "");
-    let mut canaries = placed(&config);
-    assert_eq!(shares(&canaries, &config), [0, 0, 100]);
-    canaries.command("next", Command::Set(50), NOW).unwrap();
-    let [stable, canary, _] = shares(&canaries, &config);
-    assert_eq!(stable + canary, 50);
-}
-
-#[test]
 fn a_worse_version_is_taken_back_by_a_tick() {
     let config = config(TWO, "");
     let mut canaries = placed(&config);

@@ -4,13 +4,14 @@ use core::time::Duration;
 
 use evenkeel_balance::canary::Version;
 use evenkeel_balance::limit::Rejection;
+use evenkeel_grpc::Code;
 use serde::Serialize;
 
 use super::groups::ExplainedGroup;
 use super::limits::LimitBody;
 use crate::control::admin::{BreakerBody, EligibilityBody};
 use crate::worker::snapshot::Listener;
-use crate::worker::{Decision, Inquiry};
+use crate::worker::{ABORT_TEXT, Decision, FaultSeen, Inquiry};
 
 /// What a call would meet, and why. Serializes to the answer of `GET /explain`.
 #[derive(Debug, Serialize)]
@@ -29,6 +30,9 @@ pub struct Explanation {
     refused: Option<RefusedBody>,
     /// Every route that was looked at, in order.
     routes: Vec<RouteBody>,
+    /// The faults that the route injects into such calls; absent without any.
+    #[serde(skip_serializing_if = "FaultsBody::is_empty")]
+    faults: FaultsBody,
     /// The rate limits of the route, in the order in which the call meets them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     limits: Vec<LimitBody>,
@@ -47,6 +51,48 @@ pub struct Explanation {
 pub(super) struct RefusedBody {
     status: &'static str,
     message: String,
+}
+
+/// Faults that are injected on purpose.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct FaultsBody {
+    /// Calls that wait before they go to a backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay: Option<DelayBody>,
+    /// Calls that are answered without a backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    abort: Option<AbortBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct DelayBody {
+    millis: u64,
+    percent: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct AbortBody {
+    status: &'static str,
+    percent: f64,
+}
+
+impl FaultsBody {
+    fn of(seen: &FaultSeen) -> Self {
+        let percent = |part: u32| f64::from(part) / 10_000.0;
+        Self {
+            // An hour at most.
+            delay: seen
+                .delay
+                .map(|(delay, part)| DelayBody { millis: delay.as_millis() as u64, percent: percent(part) }),
+            abort: seen
+                .abort
+                .map(|(code, part)| AbortBody { status: code.metric_name(), percent: percent(part) }),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.delay.is_none() && self.abort.is_none()
+    }
 }
 
 /// A route that was looked at.
@@ -104,6 +150,13 @@ pub(super) struct ClusterBody {
     pub(super) key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) key_hash: Option<String>,
+    /// The endpoint that the key belongs to, whether or not it can take the call; absent where workers differ, as their calls
+    /// land in different priorities or localities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key_endpoint: Option<String>,
+    /// What becomes of the call if that endpoint cannot take it, under a policy that hashes: `rehash` or `fail`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) when_unavailable: Option<&'static str>,
     /// The endpoint that gets the call, where nothing is left to chance.
     pub(super) endpoint: Option<String>,
     /// The outcome in a sentence.
@@ -167,6 +220,7 @@ impl Explanation {
             other_listeners: Vec::new(),
             refused: refused.map(|(code, message)| RefusedBody { status: code.metric_name(), message }),
             routes: routes.collect(),
+            faults: FaultsBody::of(&decision.fault),
             limits: Vec::new(),
             split: route.and_then(|route| split(&route.destination, decision, &name)),
             mirror: mirror.map(|mirror| MirrorBody {
@@ -185,6 +239,12 @@ impl Explanation {
             self.refused = Some(RefusedBody { status, message });
         }
         self.limits = limits;
+    }
+
+    /// Adds that each such call is answered with this status on purpose. A limit that does not let it through comes first.
+    pub(super) fn is_answered_with(&mut self, code: Code) {
+        let refused = RefusedBody { status: code.metric_name(), message: ABORT_TEXT.to_owned() };
+        self.refused.get_or_insert(refused);
     }
 }
 

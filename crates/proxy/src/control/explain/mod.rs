@@ -15,6 +15,8 @@ mod inquiry;
 mod limits;
 mod offline;
 mod pick;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 
@@ -86,6 +88,11 @@ fn explain_with(
         decision.route.and_then(|at| listener.routes.get(at)?.actions.as_ref()?.rate_limit.as_ref());
     if let Some(limit) = rate_limit {
         explanation.meets(limits::of_route(&decision, limit, now));
+    }
+    if let Some(code) = decision.fault.answer() {
+        // No endpoint is chosen for a call that is answered on purpose.
+        explanation.is_answered_with(code);
+        return Ok(explanation);
     }
     let shares = chosen(listener, &decision);
     explanation.clusters = shares

@@ -44,7 +44,7 @@ impl Look for AllReachable {
 /// [`InquiryError`]: what is wrong with the question.
 pub fn explain_file(config: &Config, asked: &InquiryFields) -> Result<Explanation, InquiryError> {
     let clusters = config.clusters.iter().map(|cluster| Arc::new(as_written(cluster))).collect();
-    let snapshot = build(config, clusters, &Canaries::default(), &mut RateLimits::default(), 1);
+    let snapshot = build(config, clusters, &Canaries::default(), &mut RateLimits::default(), None, 1);
     explain_with(&snapshot, asked, &AllReachable, ("the configuration file", NOW))
 }
 

@@ -26,7 +26,7 @@ mod probe;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::health_check::{HealthCheckConfig, HealthStatus};
@@ -99,12 +99,12 @@ impl HealthChecks {
 
     /// What is known of an endpoint; `None` if it is not checked.
     pub(super) fn report(&self, address: &Address) -> Option<HealthReport> {
-        self.ledger.open().reports.get(address).cloned()
+        self.ledger.0.borrow().reports.get(address).cloned()
     }
 
     /// Ends all checks; from here on they change nothing about any endpoint.
     pub(super) fn stop(&self) {
-        self.ledger.open().is_closed = true;
+        self.ledger.0.send_modify(|entries| entries.is_closed = true);
         self.task.abort();
     }
 }
@@ -131,9 +131,9 @@ pub(super) struct LastResult {
     pub(super) detail: Option<Box<str>>,
 }
 
-/// What the checker tells and others read. Bound: one report for each endpoint of the set.
+/// What the checker tells and others read, or wait for. Bound: one report for each endpoint of the set.
 #[derive(Debug, Default)]
-struct Ledger(Mutex<Entries>);
+struct Ledger(watch::Sender<Entries>);
 
 #[derive(Debug, Default)]
 struct Entries {
@@ -142,39 +142,36 @@ struct Entries {
 }
 
 impl Ledger {
-    /// Held for a moment only, never over an await.
-    fn open(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes that an endpoint is checked from now on.
     fn enter(&self, address: &Address, now: Duration) {
         let report = HealthReport { status: HealthStatus::Unknown, since: now, last: None };
-        self.open().reports.insert(address.clone(), report);
+        self.0.send_modify(|entries| _ = entries.reports.insert(address.clone(), report));
     }
 
     /// Forgets an endpoint.
     fn strike(&self, address: &Address) {
-        self.open().reports.remove(address);
+        self.0.send_modify(|entries| _ = entries.reports.remove(address));
     }
 
     /// Notes a result and the status that follows from it, and lets the endpoint's picks heed it where that changed. Nothing
     /// once the checks were stopped.
     fn note(&self, endpoint: &Endpoint, status: HealthStatus, is_change: bool, last: LastResult) {
-        let mut entries = self.open();
-        if entries.is_closed {
-            return;
-        }
-        let now = last.at;
-        if is_change {
-            endpoint.note_health(status, now);
-        }
-        if let Some(report) = entries.reports.get_mut(endpoint.address()) {
-            if is_change {
-                report.since = now;
+        self.0.send_if_modified(|entries| {
+            if entries.is_closed {
+                return false;
             }
-            report.status = status;
-            report.last = Some(last);
-        }
+            let now = last.at;
+            if is_change {
+                endpoint.note_health(status, now);
+            }
+            if let Some(report) = entries.reports.get_mut(endpoint.address()) {
+                if is_change {
+                    report.since = now;
+                }
+                report.status = status;
+                report.last = Some(last);
+            }
+            true
+        });
     }
 }

@@ -39,7 +39,7 @@ use evenkeel_telemetry::{ClusterTelemetry, LogLimiter};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use super::clock::Clock;
@@ -130,14 +130,14 @@ struct Followed {
 /// The stream to one endpoint; it is cut off when this is dropped.
 struct Running {
     endpoint: Arc<Endpoint>,
-    status: Arc<Mutex<LoadStatus>>,
+    status: Arc<watch::Sender<LoadStatus>>,
     task: AbortHandle,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         // The status is locked while a report is taken: what comes after this changes nothing.
-        lock(&self.status).is_over = true;
+        self.status.send_modify(|status| status.is_over = true);
         self.task.abort();
     }
 }
@@ -184,7 +184,7 @@ impl LoadStreams {
     }
 
     fn open(&self, endpoint: &Arc<Endpoint>, seed: u64) -> Running {
-        let status = Arc::new(Mutex::new(LoadStatus::default()));
+        let status = Arc::new(watch::Sender::new(LoadStatus::default()));
         let follower = Follower {
             shared: Arc::clone(&self.shared),
             origin: origin(self.target.as_ref(), endpoint.address()),
@@ -198,7 +198,7 @@ impl LoadStreams {
 
     /// What is known of an endpoint; `None` if it is not asked.
     pub(super) fn status(&self, address: &Address) -> Option<LoadStatus> {
-        lock(&self.followed).streams.get(address).map(|running| lock(&running.status).clone())
+        lock(&self.followed).streams.get(address).map(|running| running.status.borrow().clone())
     }
 
     /// Ends all streams; from here on they change nothing about any endpoint.

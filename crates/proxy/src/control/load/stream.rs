@@ -1,6 +1,6 @@
 //! The stream to one endpoint: opened, read, and opened again.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
@@ -11,6 +11,7 @@ use evenkeel_telemetry::{LoadReported, LoadStreamEnded};
 use http::Uri;
 use http::uri::PathAndQuery;
 use rand::rngs::SmallRng;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status, Streaming};
@@ -35,7 +36,7 @@ pub(super) struct Follower {
     pub(super) endpoint: Arc<Endpoint>,
     /// The scheme and authority of the request.
     pub(super) origin: Uri,
-    pub(super) status: Arc<Mutex<LoadStatus>>,
+    pub(super) status: Arc<watch::Sender<LoadStatus>>,
     pub(super) rng: SmallRng,
 }
 
@@ -149,46 +150,48 @@ impl Follower {
 
     /// Takes a report, for all workers.
     fn take(&self, read: &Read) {
-        let outcome = match read {
-            Ok(metrics) => {
-                let load = LoadReport {
-                    utilization: metrics.utilization(),
-                    requests_per_second: metrics.requests_per_second,
-                    errors_per_second: metrics.errors_per_second,
-                };
-                let at = self.shared.clock.now();
-                let mut status = lock(&self.status);
-                if status.is_over {
-                    return;
-                }
-                let meaning = match &self.shared.purpose {
-                    Purpose::Weight(weights) => Meaning::Weight(self.endpoint.note_load(&load, weights, at)),
-                    Purpose::Answer => {
-                        let answer = probe_answer(metrics);
-                        answer.iter().for_each(|answer| self.endpoint.report(answer, at));
-                        Meaning::Answer(answer)
-                    }
-                };
-                (status.state, status.detail) = (StreamState::Open, None);
-                status.last = Some(LastReport { load, meaning, at });
-                if meaning.is_none() { LoadReported::Ignored } else { LoadReported::Taken }
-            }
-            Err(_) => LoadReported::Malformed,
+        let Ok(metrics) = read else { return self.shared.telemetry.load_reported(LoadReported::Malformed) };
+        let load = LoadReport {
+            utilization: metrics.utilization(),
+            requests_per_second: metrics.requests_per_second,
+            errors_per_second: metrics.errors_per_second,
         };
-        self.shared.telemetry.load_reported(outcome);
+        let at = self.shared.clock.now();
+        self.status.send_if_modified(|status| {
+            if status.is_over {
+                return false;
+            }
+            let meaning = match &self.shared.purpose {
+                Purpose::Weight(weights) => Meaning::Weight(self.endpoint.note_load(&load, weights, at)),
+                Purpose::Answer => {
+                    let answer = probe_answer(metrics);
+                    answer.iter().for_each(|answer| self.endpoint.report(answer, at));
+                    Meaning::Answer(answer)
+                }
+            };
+            let outcome = if meaning.is_none() { LoadReported::Ignored } else { LoadReported::Taken };
+            self.shared.telemetry.load_reported(outcome);
+            (status.state, status.detail) = (StreamState::Open, None);
+            status.last = Some(LastReport { load, meaning, at });
+            true
+        });
     }
 
     /// Counts an end and tells it: in the log once if the endpoint has no such service, and when a stream ends that had reports.
     fn note_end(&self, end: &End, had_reports: bool, has_told: &mut bool) {
-        let mut status = lock(&self.status);
-        if status.is_over {
+        let is_unimplemented = end.reason == LoadStreamEnded::Unimplemented;
+        let is_noted = self.status.send_if_modified(|status| {
+            if status.is_over {
+                return false;
+            }
+            self.shared.telemetry.load_stream_ended(end.reason);
+            status.state = if is_unimplemented { StreamState::Unimplemented } else { StreamState::Failed };
+            status.detail = Some(end.detail.clone());
+            true
+        });
+        if !is_noted {
             return;
         }
-        let is_unimplemented = end.reason == LoadStreamEnded::Unimplemented;
-        status.state = if is_unimplemented { StreamState::Unimplemented } else { StreamState::Failed };
-        status.detail = Some(end.detail.clone());
-        drop(status);
-        self.shared.telemetry.load_stream_ended(end.reason);
         if (is_unimplemented && !*has_told) || (!is_unimplemented && had_reports) {
             self.log(end);
         }

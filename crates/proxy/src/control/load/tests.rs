@@ -12,6 +12,8 @@ use evenkeel_telemetry::{LoadReported, LoadStreamEnded, Options, Telemetry};
 use http::{Request as HttpRequest, Response as HttpResponse};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
@@ -128,19 +130,20 @@ impl Decoder for Plain {
 /// A server, until it is dropped.
 struct Server {
     address: SocketAddr,
-    _stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
 
-/// Listens there as soon as nobody else does.
+impl Server {
+    /// Stops it; then nobody listens there any more.
+    async fn end(self) {
+        drop(self.stop);
+        self.task.await.unwrap();
+    }
+}
+
 async fn listen(address: SocketAddr) -> (SocketAddr, TcpListenerStream) {
-    let began = Instant::now();
-    let listener = loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => break listener,
-            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    };
+    let listener = TcpListener::bind(address).await.unwrap();
     (listener.local_addr().unwrap(), TcpListenerStream::new(listener))
 }
 
@@ -154,10 +157,11 @@ async fn serve(script: Option<Script>, address: SocketAddr) -> Server {
         Some(script) => builder.add_service(script),
         None => builder.add_service(health),
     };
-    tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
-        let _ = stopped.await;
-    }));
-    Server { address, _stop: stop }
+    let task = tokio::spawn(async move {
+        let is_stopped = async { _ = stopped.await };
+        router.serve_with_incoming_shutdown(incoming, is_stopped).await.unwrap();
+    });
+    Server { address, stop, task }
 }
 
 fn any_port() -> SocketAddr {
@@ -217,13 +221,21 @@ impl World {
         self.telemetry.snapshot().clusters[0].load_streams[reason as usize]
     }
 
-    /// Waits until this holds.
-    async fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
-        let began = Instant::now();
-        while !holds(self) {
-            assert!(began.elapsed() < PATIENCE, "{what}: {:?}", self.status());
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+    /// Waits until this holds, which can change with each report and each end of the first endpoint's streams.
+    async fn until(&self, what: &str, holds: impl FnMut(&Self) -> bool) {
+        self.until_of(0, what, holds).await;
+    }
+
+    /// The same of another endpoint.
+    async fn until_of(&self, place: usize, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let address = self.set.endpoints()[place].address();
+        let mut changes = lock(&self.streams.followed).streams[address].status.subscribe();
+        let waiting = async {
+            while !holds(self) {
+                changes.changed().await.unwrap();
+            }
+        };
+        assert!(timeout(PATIENCE, waiting).await.is_ok(), "{what}: {:?}", self.status());
     }
 }
 
@@ -298,9 +310,9 @@ async fn an_endpoint_without_the_service_is_asked_again_on_its_next_connection_o
     let world = World::start(&[], &[address, nobody]);
     world.until("the answer", |world| world.status().state == StreamState::Unimplemented).await;
     // In the time that this takes, the other one would have been asked as often.
-    world.until("six attempts elsewhere", |world| world.ends(LoadStreamEnded::Failed) >= 6).await;
+    world.until_of(1, "six attempts elsewhere", |world| world.ends(LoadStreamEnded::Failed) >= 6).await;
     assert_eq!(world.ends(LoadStreamEnded::Unimplemented), 1);
-    drop(server);
+    server.end().await;
     let upgraded = serve(Some(Script::of([report(0.5, 100.0, 0.0)])), address).await;
     world.until("a report", |world| world.weight() == Some(200.0)).await;
     assert_eq!(world.ends(LoadStreamEnded::Unimplemented), 1);

@@ -203,10 +203,12 @@ impl EventLoop {
                 self.stop_at = Some(self.epoch + now + grace);
             }
             Command::View(answer) => {
+                self.worker.heed_health(now);
                 // The one who asked may have given up waiting.
                 let _ = answer.try_send(self.view(now));
             }
             Command::Preview(cluster, answer) => {
+                self.worker.heed_health(now);
                 if let Some(preview) = self.worker.preview(&cluster, now) {
                     // Likewise.
                     let _ = answer.try_send(preview);

@@ -102,6 +102,7 @@ fn start(listener: UnixListener, backend: &Path) -> EventLoop {
         generation: 1,
         listeners: vec![Arc::new(Listener::new("a", Limits::mesh(), RouteTable::to_cluster(0)))],
         clusters: vec![Arc::new(Cluster::new("orders", Policy::RoundRobin, endpoint(backend)))],
+        ..Snapshot::default()
     });
     let worker = Worker::new(WorkerConfig { index: 0, count: 1, seed: 1 }, &snapshot, Duration::ZERO);
     let listen = |registry: &Registry, token: fn(usize) -> Token| {

@@ -26,7 +26,7 @@ use evenkeel_balance::limit::{
 };
 use evenkeel_balance::{AttemptEnd, Endpoint, Slot};
 use evenkeel_grpc::Code;
-use evenkeel_telemetry::{Event, Limited, ResponseFlag};
+use evenkeel_telemetry::{ClusterEvent, Limited, ResponseFlag};
 use rand::rngs::SmallRng;
 
 use super::Worker;
@@ -359,9 +359,9 @@ impl Worker {
         counted.0.release(endpoint, Resource::Connections);
     }
 
-    /// Answers a call that a limit turned away.
+    /// Answers a call that a limit turned away. One that was to be tried again ends as its attempt did.
     pub(super) fn turn_away(&mut self, now: Duration, id: u32, limited: Limited, rejection: Rejection) {
-        self.count(Event::Limited(limited));
+        self.count_of_call(id, ClusterEvent::Limited(limited));
         let flag = match rejection {
             Rejection::RateLimited { .. } => ResponseFlag::RateLimited,
             _ => ResponseFlag::UpstreamOverflow,
@@ -371,6 +371,9 @@ impl Worker {
             Rejection::RateLimited { .. } => rejection.to_string(),
             _ => format!("{rejection}: cluster {}", cluster.settings.name),
         };
+        if self.end_as_answered(now, id, &text) {
+            return;
+        }
         let ending = Ending::local(rejection.code(), flag, &text).with_pushback(rejection.pushback());
         self.end_call(now, id, &ending);
     }
@@ -425,7 +428,10 @@ fn sample_of(end: &AttemptEnd, latency: Duration) -> Sample {
             ..
         } => Sample::Nothing,
         AttemptEnd::Status { .. } => Sample::Answered(latency),
+        // A stream tells nothing by its length.
         AttemptEnd::Cancelled
+        | AttemptEnd::CutOff
+        | AttemptEnd::Served { .. }
         | AttemptEnd::RefusedStream
         | AttemptEnd::GoAway { .. }
         | AttemptEnd::NotSent

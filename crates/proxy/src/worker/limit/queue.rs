@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::limit::{Dropped, PendingKey, Refused, Rejection, Resource};
 use evenkeel_grpc::Code;
-use evenkeel_telemetry::{Event, Limited, ResponseFlag};
+use evenkeel_telemetry::{ClusterEvent, Limited, ResponseFlag};
 
 use super::super::Worker;
 use super::super::call::CallPhase;
@@ -80,19 +80,18 @@ impl Worker {
     }
 
     fn refuse_overflow(&mut self, now: Duration, id: u32, cluster: u32) {
-        self.count(Event::PendingOverflow);
-        self.count(Event::Limited(Limited::MaxPending));
+        self.count_in(cluster, ClusterEvent::PendingOverflow);
+        self.count_in(cluster, ClusterEvent::Limited(Limited::MaxPending));
         let cluster = &self.clusters[cluster as usize];
-        let refusal = Refusal::grpc(
-            Code::Unavailable,
-            ResponseFlag::UpstreamOverflow,
-            &format!(
-                "upstream overflow: max_pending ({}) calls of cluster {} wait already",
-                cluster.pending.len(),
-                cluster.settings.name
-            ),
+        let text = format!(
+            "upstream overflow: max_pending ({}) calls of cluster {} wait already",
+            cluster.pending.len(),
+            cluster.settings.name
         );
-        self.refuse(now, id, refusal);
+        if !self.end_as_answered(now, id, &text) {
+            let refusal = Refusal::grpc(Code::Unavailable, ResponseFlag::UpstreamOverflow, &text);
+            self.refuse(now, id, refusal);
+        }
     }
 
     /// What an attempt at a cluster takes, as far as known.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use evenkeel_balance::cookie_value;
 use evenkeel_balance::limit::{BucketLevel, KeyedRateLimiter, RateLimit, RateLimiter, Rejection};
 use evenkeel_http2::field::{FieldBlock, FieldStore};
-use evenkeel_telemetry::Limited;
+use evenkeel_telemetry::{Limited, RateLimited, RouteEvent};
 
 use super::super::Worker;
 use super::super::affinity::{KeySource, each};
@@ -170,6 +170,9 @@ impl Worker {
         match checked {
             Ok(()) => false,
             Err((limited, rejection)) => {
+                let of_route =
+                    if limited == Limited::ClientRate { RateLimited::Client } else { RateLimited::Route };
+                self.count_of_route(id, RouteEvent::RateLimited(of_route));
                 self.turn_away(now, id, limited, rejection);
                 true
             }

@@ -13,7 +13,7 @@
 //! | 85 % | `Shrink` | buffers kept for reuse are freed; new connections get a quarter of the streams and smaller windows |
 //! | 92 % | `Drain` | and the client's connection that holds the most is asked to go (GOAWAY), ten a second for each worker |
 //! | 95 % | `Refuse` | and no connection is accepted; a connection that holds more than [`FAIR_BYTES`] may not open streams |
-//! | 98 %, or 95 % for 5 s | `Shed` | and calls, and connections whose client does not read, are ended, largest first, until 92 % is reached; if that is out of reach, no stream is opened at all |
+//! | 98 %, or 95 % for 5 s | `Shed` | and requests that are kept for another attempt are forgotten; where that is not enough, calls, and connections whose client does not read, are ended, largest first, until 92 % is reached; if that is out of reach, no stream is opened at all |
 //!
 //! The four shares are those of the reference on reliability, A.4 (Envoy's example stops at 92 and 95, or 95 and 98).
 //! `Refuse` spares connections that hold little, so that who behaves is not refused because of who does not; and it does
@@ -127,6 +127,8 @@ fn to_shed(held: u64, total: u64, limit: u64) -> u64 {
 #[derive(Debug)]
 pub struct Accountant {
     total: AtomicU64,
+    /// What is kept of requests for further attempts, which is a part of the total.
+    kept: AtomicU64,
     limit: u64,
     /// The sum from which anything is done.
     begins: u64,
@@ -137,13 +139,19 @@ impl Accountant {
     #[must_use]
     pub fn new(limit: u64) -> Arc<Self> {
         let begins = if limit == u64::MAX { limit } else { share(limit, 85).max(1) };
-        Arc::new(Self { total: AtomicU64::new(0), limit, begins })
+        Arc::new(Self { total: AtomicU64::new(0), kept: AtomicU64::new(0), limit, begins })
     }
 
     /// What all workers hold, exact to [`PUBLISH_BYTES`] for each.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// What all workers keep of requests for further attempts, exact to [`PUBLISH_BYTES`] for each.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.kept.load(Ordering::Relaxed)
     }
 
     /// The limit; `None` if there is none.
@@ -180,6 +188,9 @@ pub(super) struct Account {
     held: u64,
     /// Bytes of buffers kept for reuse.
     spare: u64,
+    /// Bytes of requests that are kept for further attempts, and what of them is published.
+    kept: u64,
+    kept_published: u64,
     published: u64,
     level: Level,
     patience: Patience,
@@ -198,6 +209,8 @@ impl Account {
             shared,
             held: 0,
             spare: 0,
+            kept: 0,
+            kept_published: 0,
             published: 0,
             level: Level::Calm,
             patience: Patience::default(),
@@ -227,6 +240,35 @@ impl Account {
         self.spare -= bytes as u64;
     }
 
+    /// A call keeps so much more of its request for further attempts.
+    #[inline]
+    pub(super) fn keep(&mut self, bytes: usize) {
+        self.kept += bytes as u64;
+        if self.kept.abs_diff(self.kept_published) >= PUBLISH_BYTES {
+            self.publish_kept();
+        }
+    }
+
+    /// A call keeps so much less.
+    #[inline]
+    pub(super) fn forget_kept(&mut self, bytes: usize) {
+        self.kept -= bytes as u64;
+        if self.kept.abs_diff(self.kept_published) >= PUBLISH_BYTES {
+            self.publish_kept();
+        }
+    }
+
+    /// What this worker's calls keep of their requests.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept
+    }
+
+    /// What the calls of all workers keep of their requests: this one's exactly.
+    #[inline]
+    pub(super) fn kept_by_all(&self) -> u64 {
+        self.shared.kept() - self.kept_published + self.kept
+    }
+
     pub(super) fn level(&self) -> Level {
         self.level
     }
@@ -253,6 +295,12 @@ impl Account {
         self.published = own;
     }
 
+    fn publish_kept(&mut self) {
+        let change = self.kept.wrapping_sub(self.kept_published);
+        self.shared.kept.fetch_add(change, Ordering::Relaxed);
+        self.kept_published = self.kept;
+    }
+
     /// When to look again although nothing happens.
     fn deadline(&self) -> Option<Duration> {
         let matters =
@@ -264,5 +312,7 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         self.publish(0);
+        self.kept = 0;
+        self.publish_kept();
     }
 }

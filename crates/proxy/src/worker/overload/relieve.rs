@@ -28,6 +28,7 @@ impl Worker {
     pub fn account(&mut self, accountant: &Arc<Accountant>) {
         let before = core::mem::replace(&mut self.memory, Account::new(Arc::clone(accountant)));
         (self.memory.held, self.memory.spare) = (before.held, before.spare);
+        self.memory.keep(before.kept as usize);
     }
 
     /// Bytes that the connections and calls of this worker hold.
@@ -65,7 +66,7 @@ impl Worker {
     pub(in crate::worker) fn charge_call(&mut self, id: u32) {
         let call = &mut self.calls[id as usize];
         let extras = call.extras.as_ref().map_or(0, |_| size_of::<Extras>());
-        let bytes = size_of::<Call>() + extras + call.request.size() + call.replay.capacity();
+        let bytes = size_of::<Call>() + extras + call.request.size() + call.kept.capacity();
         self.memory.charge(call.charged, bytes);
         call.charged = bytes;
     }
@@ -136,9 +137,13 @@ impl Worker {
         self.conns[largest].http2.start_drain(now, b"overload");
     }
 
-    /// Ends what holds the most until `goal` bytes are freed. Returns how many are, more or less: a call whose connection is
-    /// ended too counts twice.
+    /// Forgets requests that are kept for another attempt, then ends what holds the most, until `goal` bytes are freed. Returns how
+    /// many are, more or less: a call whose connection is ended too counts twice.
     fn shed(&mut self, now: Duration, goal: u64) -> u64 {
+        let mut freed = self.shed_kept(goal);
+        if freed >= goal {
+            return freed;
+        }
         let stuck = self.conns.iter().filter(|(_, conn)| {
             let in_use = matches!(conn.phase, ConnPhase::Live | ConnPhase::Flushing);
             matches!(conn.side, Side::Downstream(_)) && in_use && conn.blocked_since.is_some()
@@ -147,7 +152,6 @@ impl Worker {
             stuck.map(|(id, conn)| (conn.charged, Victim::Conn(id as u32))).collect();
         victims.extend(self.calls.iter().map(|(id, call)| (self.memory_of(call), Victim::Call(id as u32))));
         victims.sort_unstable_by(|one, other| other.cmp(one));
-        let mut freed = 0;
         for (bytes, victim) in victims {
             if freed >= goal {
                 break;

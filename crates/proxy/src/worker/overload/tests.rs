@@ -94,3 +94,24 @@ fn a_worker_that_holds_something_looks_again_although_nothing_happens() {
     account.charge(0, 1);
     assert_eq!(account.deadline(), Some(T0 + LOOK_PERIOD));
 }
+
+#[test]
+fn what_requests_take_counts_exactly_for_their_worker_and_once_it_is_much_for_the_others() {
+    let accountant = Accountant::new(LIMIT);
+    let mut account = Account::new(Arc::clone(&accountant));
+    let mut other = Account::new(Arc::clone(&accountant));
+    let much = PUBLISH_BYTES as usize;
+    account.keep(much - 1);
+    other.keep(10);
+    assert_eq!((account.kept_by_all(), other.kept_by_all()), (PUBLISH_BYTES - 1, 10));
+    account.keep(1);
+    assert_eq!((account.kept_by_all(), other.kept_by_all()), (PUBLISH_BYTES, PUBLISH_BYTES + 10));
+    other.keep(much);
+    assert_eq!(accountant.kept(), 2 * PUBLISH_BYTES + 10);
+    account.forget_kept(much - 1);
+    assert_eq!((account.kept_by_all(), other.kept_by_all()), (PUBLISH_BYTES + 11, 2 * PUBLISH_BYTES + 10));
+    account.forget_kept(1);
+    assert_eq!(other.kept_by_all(), PUBLISH_BYTES + 10);
+    drop(other);
+    assert_eq!((account.kept(), account.kept_by_all(), accountant.kept()), (0, 0, 0));
+}

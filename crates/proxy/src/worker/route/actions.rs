@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_telemetry::RouteTelemetry;
+
 use crate::worker::fault::Fault;
 use crate::worker::limit::rate::RouteRateLimit;
 use crate::worker::mirror::Mirror;
@@ -19,6 +21,8 @@ pub struct RouteActions {
     pub fault: Option<Fault>,
     /// How often its calls are let through. `None`: as often as they come.
     pub rate_limit: Option<Arc<RouteRateLimit>>,
+    /// Where its faults and rate limits are counted; `None`: nowhere.
+    pub counts: Option<Arc<RouteTelemetry>>,
     /// How long a call may go on before it ends with UNAVAILABLE, less up to a tenth. `None`: as long as it likes.
     pub max_stream_duration: Option<Duration>,
     /// How long it may go on without data in either direction. `None`: as long as it likes.

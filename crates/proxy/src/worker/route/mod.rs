@@ -54,6 +54,22 @@ pub struct Route {
     pub actions: Option<Arc<RouteActions>>,
 }
 
+impl Route {
+    /// A route of every call to this destination, which does nothing else.
+    #[must_use]
+    pub fn new(name: &str, destination: Split) -> Self {
+        Self {
+            name: name.into(),
+            conditions: RouteMatch::default(),
+            destination,
+            timeout: None,
+            retry: None,
+            hedge: None,
+            actions: None,
+        }
+    }
+}
+
 /// Conditions of a route; all must hold.
 #[derive(Clone, Debug, Default)]
 pub struct RouteMatch {
@@ -142,15 +158,7 @@ impl RouteTable {
     /// A table that sends every call to one cluster.
     #[must_use]
     pub fn to_cluster(cluster: usize) -> Self {
-        Self::new(vec![Route {
-            name: "default".into(),
-            conditions: RouteMatch::default(),
-            destination: Split::to(cluster),
-            timeout: None,
-            retry: None,
-            hedge: None,
-            actions: None,
-        }])
+        Self::new(vec![Route::new("default", Split::to(cluster))])
     }
 
     /// The position of the route that takes a call.
@@ -196,15 +204,7 @@ mod tests {
     fn route(cluster: usize, authorities: &[&str], path: PathMatch) -> Route {
         let authorities = authorities.iter().map(|authority| Box::from(*authority)).collect();
         let conditions = RouteMatch { authorities, path, metadata: Vec::new() };
-        Route {
-            name: "r".into(),
-            conditions,
-            destination: Split::to(cluster),
-            timeout: None,
-            retry: None,
-            hedge: None,
-            actions: None,
-        }
+        Route { conditions, ..Route::new("r", Split::to(cluster)) }
     }
 
     fn found(table: &RouteTable, authority: &str, path: &str) -> Option<usize> {

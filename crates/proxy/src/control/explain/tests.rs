@@ -1,0 +1,82 @@
+//! What is told of a configuration file.
+
+use serde_json::{Value, json};
+
+use super::{InquiryFields, explain_file};
+
+/// What a call with these header fields would get from the only route, to a cluster of three endpoints.
+fn explained(route: &str, cluster: &str, headers: &[&str]) -> Value {
+    let target = "ipv4:127.0.0.1:1,127.0.0.1:2,127.0.0.1:3";
+    let text = format!(
+        "listeners: [{{address: '127.0.0.1:50051', routes: [{{cluster: orders, {route}}}]}}]\n\
+         clusters: [{{name: orders, target: '{target}', {cluster}}}]\n"
+    );
+    let config =
+        evenkeel_config::parse("text", &text).unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+    let asked = InquiryFields {
+        method: "/a.B/C".into(),
+        headers: headers.iter().map(|&header| header.into()).collect(),
+        ..InquiryFields::default()
+    };
+    serde_json::to_value(explain_file(&config, &asked).unwrap()).unwrap()
+}
+
+#[test]
+fn a_call_that_is_answered_on_purpose_is_told_its_answer_and_no_endpoint() {
+    let told = explained("fault: {abort: {code: INTERNAL}}", "", &[]);
+    assert_eq!(told["refused"], json!({ "status": "Internal", "message": "fault filter abort" }));
+    assert_eq!(told["faults"], json!({ "abort": { "status": "Internal", "percent": 100.0 } }));
+    assert_eq!(told["clusters"], json!([]));
+}
+
+#[test]
+fn faults_of_a_part_of_the_calls_are_told_with_the_part_and_the_endpoints_as_well() {
+    let route = "fault: {delay: {fixed: 1500ms, percent: 10}, abort: {code: INTERNAL, percent: 99.9999}}";
+    let told = explained(route, "", &[]);
+    let faults = json!({
+        "delay": { "millis": 1500, "percent": 10.0 },
+        "abort": { "status": "Internal", "percent": 99.9999 },
+    });
+    assert_eq!((&told["faults"], &told["refused"]), (&faults, &Value::Null));
+    assert_eq!(told["clusters"][0]["endpoints"].as_array().map(Vec::len), Some(3));
+    assert_eq!(explained("", "", &[])["faults"], Value::Null);
+}
+
+#[test]
+fn a_fault_that_the_call_asks_for_is_told_where_the_route_allows_it() {
+    let header = ["x-evenkeel-fault-abort=14", "x-evenkeel-fault-delay-ms=7"];
+    let told = explained("fault: {by_header: true}", "", &header);
+    assert_eq!(told["refused"]["status"], "Unavailable");
+    assert_eq!(told["faults"]["delay"], json!({ "millis": 7, "percent": 100.0 }));
+    let told = explained("fault: {by_header: true}", "", &[]);
+    assert_eq!((&told["refused"], &told["faults"]), (&Value::Null, &Value::Null));
+    let told = explained("fault: {abort: {code: INTERNAL, percent: 1}}", "", &header);
+    assert_eq!((&told["refused"], &told["faults"]["abort"]["status"]), (&Value::Null, &json!("Internal")));
+}
+
+#[test]
+fn a_key_that_insists_on_an_endpoint_with_an_open_breaker_is_told_which() {
+    let cluster = |affinity: &str| {
+        format!(
+            "policy: {{maglev: {{{affinity}}}}}, hash_by: [{{metadata: x-user}}], \
+             circuit_breakers: {{per_endpoint: {{max_requests: 0}}}}"
+        )
+    };
+    let outcome = |affinity: &str, headers: &[&str]| {
+        let told = explained("", &cluster(affinity), headers);
+        let cluster = &told["clusters"][0];
+        (cluster["outcome"].as_str().unwrap().to_owned(), cluster["key_endpoint"].as_str().map(str::to_owned))
+    };
+    let (told, own) = outcome("when_unavailable: fail", &["x-user=anna"]);
+    let own = own.unwrap();
+    assert_eq!(
+        told,
+        format!(
+            "it fails with UNAVAILABLE: the circuit breaker of {own}, the endpoint of the call's key, is open, and with \
+             `when_unavailable: fail` no other may take it"
+        )
+    );
+    let of_each = "it fails with UNAVAILABLE: the circuit breaker of each endpoint is open";
+    assert_eq!(outcome("", &["x-user=anna"]).0, of_each);
+    assert_eq!(outcome("when_unavailable: fail", &[]).0, of_each, "a call without a key insists on nothing");
+}
