@@ -56,6 +56,7 @@ use crate::subset::WorkerShare;
 
 use groups::Group;
 pub use groups::{GroupLoad, RefusedBy};
+use outliers::TrialLooks;
 pub use pick::Pick;
 pub use preview::{Preview, Shares};
 pub use slots::Slot;
@@ -112,6 +113,7 @@ pub struct Balancer {
     last_resort: Candidates,
     /// Where the next look at `last_resort` begins.
     last_resort_cursor: usize,
+    trial_looks: TrialLooks,
     /// pick_first's order of attempts; `None` where all endpoints are connected to.
     sequence: Option<Sequence>,
     /// Attempts to come: (when, which). At most one per slot, equal to its `scheduled_at`.
@@ -156,6 +158,7 @@ impl Balancer {
             panic_changes: VecDeque::new(),
             last_resort: Candidates::default(),
             last_resort_cursor: 0,
+            trial_looks: TrialLooks::default(),
             sequence: matches!(config.policy, Policy::PickFirst { .. }).then(Sequence::new),
             schedule: BTreeSet::new(),
             surplus: Vec::new(),

@@ -15,6 +15,42 @@ use crate::policy::{Affinity, Policy};
 /// Changes that wait to be asked for; more are dropped, the detector's counters have them all. A change is a log line.
 const CHANGES_MAX: usize = 64;
 
+/// After a look at each of n ready but withheld endpoints, none of them due to be tried, there is no other for n times this, unless
+/// one is due sooner. So of many calls one in ten looks, and what other workers do to an endpoint that is tried is seen so much later.
+const TRIAL_LOOK_PERIOD: Duration = Duration::from_micros(100);
+
+/// No pause is longer.
+const TRIAL_LOOK_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// When picks look for ejected endpoints whose time is up: at one with each pick, with a pause after all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TrialLooks {
+    /// Looks since the last pause.
+    in_vain: usize,
+    /// The earliest that they found to be due.
+    due_at: Option<Duration>,
+    next_at: Duration,
+}
+
+impl TrialLooks {
+    pub(super) fn are_due(&self, now: Duration) -> bool {
+        now >= self.next_at
+    }
+
+    /// Notes a look, at one of so many, that found one to be due at this time, or never.
+    pub(super) fn found_none(&mut self, due_at: Option<Duration>, endpoints: usize, now: Duration) {
+        self.in_vain += 1;
+        self.due_at = self.due_at.into_iter().chain(due_at).min();
+        if self.in_vain >= endpoints {
+            let number = u32::try_from(endpoints).expect("slots are numbered by u32");
+            let pause = TRIAL_LOOK_PAUSE_MAX.min(TRIAL_LOOK_PERIOD * number);
+            let pause_end = now.saturating_add(pause);
+            let next_at = self.due_at.map_or(pause_end, |due_at| due_at.min(pause_end));
+            *self = Self { next_at, ..Self::default() };
+        }
+    }
+}
+
 impl Balancer {
     /// Joins the cluster's detector, which all workers share, or leaves it. Default: none, nothing is ejected.
     pub fn detect_outliers(&mut self, detector: Option<Arc<OutlierDetector>>) {
@@ -31,6 +67,10 @@ impl Balancer {
         let Some(detector) = &self.outliers else { return };
         let endpoint = self.slots.endpoint(slot);
         let observation = detector.config().observe(end);
+        if is_trial {
+            // The next call may be one, too.
+            self.trial_looks = TrialLooks::default();
+        }
         let change = detector.record(endpoint.outlier(), observation, is_trial, now, &mut self.rng);
         if let Some(change) = change {
             endpoint.note_ejection();
@@ -55,6 +95,7 @@ impl Balancer {
     pub fn drop_trial(&mut self, slot: Slot) {
         if let Some(detector) = &self.outliers {
             detector.drop_trial(self.slots.endpoint(slot).outlier());
+            self.trial_looks = TrialLooks::default();
         }
     }
 
@@ -111,12 +152,12 @@ impl Balancer {
         )
     }
 
-    /// Whether an ejected endpoint's time is up, and no call tries it.
-    pub(super) fn is_trial_due(&self, slot: Slot, now: Duration) -> bool {
-        let (Some(detector), endpoint) = (&self.outliers, self.slots.endpoint(slot)) else { return false };
+    /// When an ejected endpoint's time is up, or a call's that tries it.
+    pub(super) fn trial_due_at(&self, slot: Slot) -> Option<Duration> {
+        let endpoint = self.slots.endpoint(slot);
         // A worker that is slow to say what it changed must not withhold an endpoint for ever.
         endpoint.note_ejection();
-        detector.is_trial_due(endpoint.outlier(), now)
+        self.outliers.as_ref()?.trial_due_at(endpoint.outlier())
     }
 
     /// Whether this call is to try an ejected endpoint: one that nothing else withholds, or the call would say nothing about

@@ -5,6 +5,7 @@ use core::time::Duration;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use super::outliers::TrialLooks;
 use super::{Balancer, Slot};
 use crate::call::{Ask, CallReport};
 use crate::candidates::{Candidate, Candidates};
@@ -217,10 +218,16 @@ impl Balancer {
     /// trial that is none of its business. Unless no call belongs there, as the endpoint's group gets none: it would be out for ever.
     fn due_trial(&mut self, ask: &Ask) -> Option<Slot> {
         self.outliers.as_ref()?;
-        let slot = self.next_last_resort()?;
-        if !self.is_trial_due(slot, ask.now) {
+        if !self.trial_looks.are_due(ask.now) {
             return None;
         }
+        let slot = self.next_last_resort()?;
+        let due_at = self.trial_due_at(slot);
+        if due_at.is_none_or(|due_at| ask.now < due_at) {
+            self.trial_looks.found_none(due_at, self.last_resort.len(), ask.now);
+            return None;
+        }
+        self.trial_looks = TrialLooks::default();
         let home = ask.hash.and_then(|hash| {
             let group = self.choose_group(ask);
             self.groups[group].picker.home(hash)

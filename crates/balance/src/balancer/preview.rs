@@ -107,6 +107,7 @@ impl Balancer {
             panic_changes: VecDeque::new(),
             last_resort: self.last_resort.clone(),
             last_resort_cursor: self.last_resort_cursor,
+            trial_looks: self.trial_looks,
             sequence: self.sequence.clone(),
             schedule: BTreeSet::new(),
             surplus: Vec::new(),

@@ -99,9 +99,9 @@ impl OutlierDetector {
         self.held_back.load(Relaxed)
     }
 
-    /// Whether [`OutlierDetector::claim_trial`] would give a right.
-    pub(crate) fn is_trial_due(&self, record: &OutlierRecord, now: Duration) -> bool {
-        Phase::decode(record.phase.load(Relaxed)).is_trial_due(now)
+    /// From when on [`OutlierDetector::claim_trial`] gives a right, if nothing happens until then.
+    pub(crate) fn trial_due_at(&self, record: &OutlierRecord) -> Option<Duration> {
+        Phase::decode(record.phase.load(Relaxed)).trial_due_at()
     }
 
     /// Claims the right to send one call as a trial to an endpoint that is half-open. Its end must be told to
@@ -109,7 +109,7 @@ impl OutlierDetector {
     /// other call gets the right. A trial that ends in nothing leaves it to the timeout.
     pub fn claim_trial(&self, record: &OutlierRecord, now: Duration) -> bool {
         let bits = record.phase.load(Relaxed);
-        let is_due = Phase::decode(bits).is_trial_due(now);
+        let is_due = Phase::decode(bits).trial_due_at().is_some_and(|due| now >= due);
         let until = now.saturating_add(self.config.trial_timeout);
         is_due && record.change(bits, Phase::OnTrial { until })
     }

@@ -97,12 +97,12 @@ pub(super) enum Phase {
 const REMOVED: u64 = (1 << 2) | 2;
 
 impl Phase {
-    /// Whether the next call may be a trial.
-    pub(super) fn is_trial_due(self, now: Duration) -> bool {
+    /// From when on a call may be a trial.
+    pub(super) fn trial_due_at(self) -> Option<Duration> {
         match self {
-            Self::InService | Self::Removed => false,
-            Self::Free => true,
-            Self::Ejected { until } | Self::OnTrial { until } => now >= until,
+            Self::InService | Self::Removed => None,
+            Self::Free => Some(Duration::ZERO),
+            Self::Ejected { until } | Self::OnTrial { until } => Some(until),
         }
     }
 

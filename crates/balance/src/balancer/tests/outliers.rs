@@ -25,8 +25,12 @@ fn detector(endpoints: u32) -> Arc<OutlierDetector> {
 
 /// Three endpoints of which number 1 has failed five calls in a row.
 fn one_ejected(policy: Policy) -> Fixture {
+    one_ejected_by(&detector(3), policy)
+}
+
+fn one_ejected_by(detector: &Arc<OutlierDetector>, policy: Policy) -> Fixture {
     let mut fixture = Fixture::ready(policy, &[1, 1, 1], 7);
-    fixture.balancer.detect_outliers(Some(detector(3)));
+    fixture.balancer.detect_outliers(Some(Arc::clone(detector)));
     let slot = fixture.slot(1);
     for _ in 0..5 {
         assert_eq!(fixture.balancer.poll_outlier_change(), None);
@@ -149,6 +153,20 @@ fn a_trial_that_is_not_sent_leaves_the_next_call_the_right() {
     assert_eq!(fixture.balancer.pick(&at(now)), Pick::Trial(slot));
     fixture.balancer.drop_trial(slot);
     assert_eq!(fixture.balancer.pick(&at(now)), Pick::Trial(slot));
+}
+
+#[test]
+fn that_another_workers_trial_is_over_is_seen_a_tenth_of_a_millisecond_later_at_most() {
+    let shared = detector(3);
+    let mut fixture = one_ejected_by(&shared, Policy::RoundRobin);
+    let now = time_is_up(&fixture);
+    let slot = fixture.slot(1);
+    assert!(shared.claim_trial(fixture.endpoint(1).outlier(), now), "the other worker's");
+    assert!(matches!(fixture.balancer.pick(&at(now)), Pick::Endpoint(_)));
+    shared.drop_trial(fixture.endpoint(1).outlier());
+    let seen = now + Duration::from_micros(100);
+    assert!(matches!(fixture.balancer.pick(&at(seen - Duration::from_nanos(1))), Pick::Endpoint(_)));
+    assert_eq!(fixture.balancer.pick(&at(seen)), Pick::Trial(slot));
 }
 
 #[test]

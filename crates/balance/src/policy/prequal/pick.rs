@@ -147,7 +147,7 @@ impl Prequal {
     }
 
     /// Takes note of a call: of how many answers came since the last.
-    fn note_call(&mut self, candidates: usize, now: Duration) {
+    fn note_call(&mut self, candidates: usize) {
         let answers = f64::from(core::mem::take(&mut self.answers));
         self.answered_per_call += (answers - self.answered_per_call) * ANSWERED_GAIN;
         if self.calls_until_uses == 0 {
@@ -155,18 +155,10 @@ impl Prequal {
             self.mean_uses = mean_uses(&self.config, candidates, self.answered_per_call);
         }
         self.calls_until_uses -= 1;
-        self.probing.called(now);
     }
 
-    fn choose(
-        &mut self,
-        candidates: &Candidates,
-        are_silent: bool,
-        now: Duration,
-        rng: &mut SmallRng,
-    ) -> usize {
-        if !are_silent
-            && self.pool.len() >= 2
+    fn choose(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> usize {
+        if self.pool.len() >= 2
             && let Some((index, slot)) = self.pool.best(&self.threshold)
         {
             self.pool.used(index);
@@ -199,16 +191,11 @@ impl Prequal {
 
     /// Draws what this call triggers, without replacement, and probes it; or, where it does not answer, looks at what the
     /// proxy knows.
-    fn trigger(&mut self, candidates: &Candidates, are_silent: bool, now: Duration, rng: &mut SmallRng) {
-        let len = u32::try_from(candidates.len()).expect("slots are numbered by u32");
-        let most = f64::from(len).min(self.config.pool_size() as f64);
-        self.probes_due = (self.probes_due + self.config.probes_per_call.get()).min(most + 0.999);
+    fn trigger(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) {
+        let len = self.add_probes_due(candidates, self.config.probes_per_call.get());
         let mut count = 0;
         while self.probes_due >= 1.0 {
             self.probes_due -= 1.0;
-            if are_silent && !self.is_asked_anyway() {
-                continue;
-            }
             // What was drawn before gives way to the next. Ends, as there are more candidates.
             let mut position = rng.random_range(0..len);
             while self.drawn[..count].contains(&position) {
@@ -220,13 +207,35 @@ impl Prequal {
             if self.probing.is_silent(slot) {
                 let seen = self.see(candidates, position as usize);
                 self.take(candidates, &seen, &self.own(&seen, now), now, rng);
-                // If all are silent, this one was just chosen to be asked.
-                if !are_silent && !self.is_asked_anyway() {
+                if !self.is_asked_anyway() {
                     continue;
                 }
             }
             self.probing.want(slot, now);
         }
+    }
+
+    /// While no endpoint answers, one of every so many probes is sent none the less.
+    fn ask_silent(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) {
+        let asked_per_call = self.config.probes_per_call.get() * (1.0 / f64::from(ASK_SILENT));
+        let len = self.add_probes_due(candidates, asked_per_call);
+        while self.probes_due >= 1.0 {
+            self.probes_due -= 1.0;
+            // Where nobody sends probes, no candidate is read in vain.
+            if self.probing.has_room() {
+                let position = rng.random_range(0..len);
+                self.probing.want(candidates.get(position as usize).slot, now);
+            }
+        }
+    }
+
+    /// Adds to the probes due, of which no more are due at once than there are candidates, or than a pool holds. Returns the number of
+    /// candidates.
+    fn add_probes_due(&mut self, candidates: &Candidates, number: f64) -> u32 {
+        let len = u32::try_from(candidates.len()).expect("slots are numbered by u32");
+        let most = f64::from(len).min(self.config.pool_size() as f64);
+        self.probes_due = (self.probes_due + number).min(most + 0.999);
+        len
     }
 
     /// Whether a silent endpoint is asked none the less.
@@ -274,11 +283,16 @@ impl Picker for Prequal {
         if self.config.source == ProbeSource::Own {
             return Verdict::At(self.choose_by_own(candidates, now, rng));
         }
-        self.note_call(candidates.len(), now);
+        self.probing.called(now);
         self.pool.expire(now.saturating_sub(self.config.max_age));
-        let are_silent = self.probing.are_silent(now, self.config.max_age);
-        let position = self.choose(candidates, are_silent, now, rng);
-        self.trigger(candidates, are_silent, now, rng);
+        if self.probing.are_silent(now, self.config.max_age) {
+            let position = self.choose_by_own(candidates, now, rng);
+            self.ask_silent(candidates, now, rng);
+            return Verdict::At(position);
+        }
+        self.note_call(candidates.len());
+        let position = self.choose(candidates, now, rng);
+        self.trigger(candidates, now, rng);
         Verdict::At(position)
     }
 

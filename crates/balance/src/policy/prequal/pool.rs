@@ -154,7 +154,7 @@ impl Pool {
     /// Takes out what was answered before this time.
     pub(super) fn expire(&mut self, before: Duration) {
         let before = nanos(before);
-        if self.oldest_ns < before {
+        if self.oldest_ns < before && !self.probes.is_empty() {
             self.probes.retain(|probe| probe.at_ns >= before);
             self.oldest_ns = self.probes.iter().map(|probe| probe.at_ns).min().unwrap_or(before);
         }

@@ -113,12 +113,17 @@ impl Probing {
     /// Wants a probe of this endpoint, unless one is wanted or under way already, or enough of others are.
     pub(super) fn want(&mut self, slot: Slot, now: Duration) {
         self.wished_at.get_or_insert(now);
-        let is_full = self.wanted.len() + self.under_way.len() >= self.bound;
+        let has_room = self.has_room();
         let known = &mut self.known[slot.index()];
-        if !is_full && !known.is_probed {
+        if has_room && !known.is_probed {
             known.is_probed = true;
             self.wanted.push_back(slot);
         }
+    }
+
+    /// Whether one more may be wanted.
+    pub(super) fn has_room(&self) -> bool {
+        self.wanted.len() + self.under_way.len() < self.bound
     }
 
     /// Whether no endpoint has answered for longer than this, although probes were wanted.
