@@ -1,5 +1,6 @@
 """Targets: names, files, sockets; endpoints that come and go while the proxy runs."""
 
+import json
 import os
 import tempfile
 import time
@@ -208,3 +209,26 @@ def the_proxy_can_listen_on_a_unix_socket(stage):
     running, _ = proxy.start_with_file(stage, config)
     assert running.address == f"unix:{path}"
     assert calls.connect(stage, running.address).call()["backend"] == backend.name
+
+
+@test
+def an_endpoint_that_its_list_says_drains_gets_no_new_calls_and_keeps_those_it_has(stage):
+    backends = shared.three.get(stage)
+    going, others = backends[0], {backend.name for backend in backends[1:]}
+    file = EndpointFile(stage, listed(*backends))
+    cluster = {"target": f"file:{file.path}", "policy": "round_robin"}
+    running, _ = proxy.start_with_file(stage, proxy.config({"default": cluster}))
+    running.wait_until_ready(3)
+    client = calls.connect(stage, running.address)
+    held = [client.begin({"hold": "until it has drained"}) for _ in range(3)]
+    going.wait_for_line("^began until it has drained$")
+    file.write(f"- {{ address: '{going.address}', draining: true }}\n" + listed(*backends[1:]))
+    eventually(lambda: running.endpoints()[going.address]["withheld"] == ["draining"], "it drains")
+    assert set(calls.shares(client, 30)) == others
+    assert not any(call.done() for call in held)
+    file.write(listed(*backends))
+    eventually(lambda: not running.endpoints()[going.address]["withheld"], "it is back")
+    assert set(calls.shares(client, 30)) == others | {going.name}
+    for backend in backends:
+        backend.release("until it has drained")
+    assert {json.loads(call.result())["backend"] for call in held} == others | {going.name}

@@ -47,11 +47,13 @@ pub struct EndpointSpec {
     pub priority: u8,
     /// Where it runs. Default `None`: nobody said.
     pub locality: Option<Arc<Locality>>,
+    /// Whether it asks for no new calls, as it terminates. Default false.
+    pub draining: bool,
 }
 
 impl From<(Address, u32)> for EndpointSpec {
     fn from((address, weight): (Address, u32)) -> Self {
-        Self { address, weight, priority: 0, locality: None }
+        Self { address, weight, priority: 0, locality: None, draining: false }
     }
 }
 

@@ -42,7 +42,7 @@ impl Places {
     /// A backend as discovery lists it.
     pub(crate) fn spec(&self, backend: usize, address: Address) -> EndpointSpec {
         let (priority, locality) = self.of.get(backend).cloned().unwrap_or_default();
-        EndpointSpec { address, weight: 1, priority, locality }
+        EndpointSpec { address, weight: 1, priority, locality, draining: false }
     }
 }
 

@@ -85,6 +85,7 @@ impl Case {
             weight: (self.weigh)(&mut rng),
             priority: (number / zones % priorities) as u8,
             locality: (zones > 1).then(|| Arc::new(zone(number % zones))),
+            draining: false,
         };
         (0..endpoints).map(spec).collect()
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Balancer, Slot};
 use crate::candidates::{Candidate, Presence};
 use crate::connectivity::{Connectivity, Standing};
+use crate::endpoint::Withheld;
 use crate::health::Eligibility;
 use crate::policy::Picker;
 use crate::policy::pick_first::Step;
@@ -212,10 +213,17 @@ impl Balancer {
         self.recount(slot);
     }
 
-    /// As pick_first has it: the selected endpoint is a candidate, and all others are not even connected.
+    /// As pick_first has it: the selected endpoint is a candidate, and all others are not even connected. But none is selected while
+    /// one before it in the order has not had the result of its first check, or the quickest check would choose.
     fn settle_in_sequence(&mut self, slot: Slot, eligibility: Eligibility) {
+        let must_wait = eligibility == Eligibility::Candidate && self.is_behind_unchecked(slot);
         let Some(sequence) = &mut self.sequence else { return };
         let is_needed = match eligibility {
+            Eligibility::Candidate if must_wait => {
+                sequence.pass_over(slot);
+                self.place(slot, Eligibility::LastResort);
+                return;
+            }
             Eligibility::Candidate => sequence.select(slot),
             Eligibility::LastResort => {
                 self.wants_re_resolution |= sequence.deselect(slot);
@@ -235,6 +243,19 @@ impl Balancer {
         if eligibility == Eligibility::Candidate {
             self.drop_all_but(slot);
         }
+    }
+
+    /// Whether an endpoint that comes before this one in pick_first's order is ready and may turn out to be healthy, and none is
+    /// selected.
+    fn is_behind_unchecked(&self, slot: Slot) -> bool {
+        let Some(sequence) = self.sequence.as_ref().filter(|sequence| sequence.selected().is_none()) else {
+            return false;
+        };
+        let is_unchecked = |slot: &Slot| {
+            let entry = self.slots.get(*slot);
+            entry.connectivity == Connectivity::Ready && entry.endpoint.is_withheld_as(Withheld::Unchecked)
+        };
+        sequence.order().iter().take_while(|other| **other != slot).any(is_unchecked)
     }
 
     /// Ends the attempts and connections that the selection of `selected` makes needless; O(n), once per selection.

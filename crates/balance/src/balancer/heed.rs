@@ -55,7 +55,8 @@ impl Balancer {
 
     fn settle_all(&mut self) {
         for index in 0..self.members.len() {
-            let slot = self.members[index];
+            // pick_first selects the first of its order that fits.
+            let slot = self.sequence.as_ref().map_or(self.members[index], |sequence| sequence.order()[index]);
             if self.is_otherwise(slot) {
                 self.settle_alone(slot);
             }

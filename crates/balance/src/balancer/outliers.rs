@@ -8,8 +8,9 @@ use evenkeel_grpc::Code;
 
 use super::{Balancer, Slot};
 use crate::attempt::AttemptEnd;
-use crate::endpoint::Withheld;
-use crate::outlier::{OutlierChange, OutlierDetector};
+use crate::connectivity::Connectivity;
+use crate::endpoint::{Endpoint, Withheld};
+use crate::outlier::{Observation, OutlierChange, OutlierDetector};
 use crate::policy::{Affinity, Policy};
 
 /// Changes that wait to be asked for; more are dropped, the detector's counters have them all. A change is a log line.
@@ -72,9 +73,24 @@ impl Balancer {
             self.trial_looks = TrialLooks::default();
         }
         let change = detector.record(endpoint.outlier(), observation, is_trial, now, &mut self.rng);
+        let may_need_place = observation == Observation::Failure && change.is_none();
         if let Some(change) = change {
             endpoint.note_ejection();
             self.note_change(endpoint.address().to_string().into(), change);
+        } else if may_need_place && detector.is_expiry_look_due(now) {
+            self.expire_ejections(now);
+        }
+    }
+
+    /// Ends ejections whose time is up, of endpoints that no worker is connected to. O(n).
+    fn expire_ejections(&mut self, now: Duration) {
+        let (Some(detector), Some(set)) = (self.outliers.clone(), self.set.clone()) else { return };
+        let is_unreached = |endpoint: &&Arc<Endpoint>| endpoint.workers_in(Connectivity::Ready) == 0;
+        for endpoint in set.endpoints().iter().filter(is_unreached) {
+            if let Some(change) = detector.expire(endpoint.outlier(), now) {
+                endpoint.note_ejection();
+                self.note_change(endpoint.address().to_string().into(), change);
+            }
         }
     }
 
@@ -107,13 +123,16 @@ impl Balancer {
         self.outliers.as_ref().map(|detector| detector.next_sweep_at())
     }
 
-    /// Judges all endpoints of the cluster by what the past interval showed, if it is over and no other worker did; O(n) then.
+    /// Judges all endpoints of the cluster by what the past interval showed, if it is over and no other worker did, and ends ejections
+    /// that no call can end; O(n) then.
     pub fn sweep_outliers(&mut self, now: Duration) {
         let (Some(detector), Some(set)) = (&self.outliers, &self.set) else { return };
         let endpoints = set.endpoints();
         let mut changes = Vec::new();
         let records = endpoints.iter().map(|endpoint| endpoint.outlier());
-        detector.sweep(records, now, &mut self.rng, |place, change| changes.push((place, change)));
+        if !detector.sweep(records, now, &mut self.rng, |place, change| changes.push((place, change))) {
+            return;
+        }
         let named = |(place, change): (usize, OutlierChange)| {
             let endpoint = &endpoints[place];
             endpoint.note_ejection();
@@ -123,6 +142,7 @@ impl Balancer {
         for (address, change) in named {
             self.note_change(address, change);
         }
+        self.expire_ejections(now);
     }
 
     /// Whether [`Balancer::poll_outlier_change`] has something.

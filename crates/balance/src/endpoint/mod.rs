@@ -88,7 +88,7 @@ struct Hot {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Withheld {
-    /// It asked for none: it terminates, or reports NOT_SERVING.
+    /// It asked for none, as it terminates: discovery says so.
     Draining = 1,
     /// Active checks fail.
     Unhealthy = 2,
@@ -117,7 +117,7 @@ impl Withheld {
     #[must_use]
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::Draining => "it asked for no new calls: it terminates, or reports NOT_SERVING",
+            Self::Draining => "it terminates, and asked for no new calls",
             Self::Unhealthy => "its active health checks fail",
             Self::Ejected => "outlier detection ejected it",
             Self::Unchecked => "active checks have not had a result yet",
@@ -299,7 +299,8 @@ impl Endpoint {
         self.is_withheld_as(Withheld::Draining)
     }
 
-    /// Takes the endpoint out of rotation in all workers, or back into it. No worker needs to be told.
+    /// Takes the endpoint out of rotation in all workers, or back into it. No worker needs to be told. A new set says it of all its
+    /// endpoints.
     pub fn set_draining(&self, draining: bool) {
         self.set_withheld(Withheld::Draining, draining);
     }

@@ -230,6 +230,7 @@ impl EndpointSet {
                 }
                 Err(_) => Arc::new(Endpoint::counting(address.clone(), weight, &changes)),
             };
+            endpoint.set_draining(spec.draining);
             endpoints.push(endpoint);
             places.push(Place { priority: spec.priority.min(MAX_PRIORITY), locality: spec.locality.clone() });
         }

@@ -20,7 +20,12 @@ pub enum OutlierChange {
     },
     /// Its trials succeeded: it is back in rotation.
     Returned,
+    /// Its time was up while no worker was connected to it, so that no call could try it: it is back in rotation.
+    Expired,
 }
+
+/// Between two looks for ejections that have expired because of failing calls; each costs O(n).
+const EXPIRY_LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// Outlier detection of one cluster, shared by all workers.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub struct OutlierDetector {
     out: AtomicU32,
     /// When the next sweep is due, in microseconds.
     sweep_at: AtomicU64,
+    /// When a failing call next has somebody look for ejections that have expired, in microseconds.
+    expiry_look_at: AtomicU64,
     ejections: [AtomicU64; EjectionReason::ALL.len()],
     /// Ejections that the cap prevented.
     held_back: AtomicU64,
@@ -45,6 +52,7 @@ impl OutlierDetector {
             endpoints: AtomicU32::new(endpoints),
             out: AtomicU32::new(0),
             sweep_at: AtomicU64::new(micros(now.saturating_add(config.interval))),
+            expiry_look_at: AtomicU64::new(0),
             ejections: [const { AtomicU64::new(0) }; EjectionReason::ALL.len()],
             held_back: AtomicU64::new(0),
         }
@@ -122,6 +130,24 @@ impl OutlierDetector {
         }
     }
 
+    /// Ends the ejection of an endpoint that nobody is connected to, if its time is up: no call can try it, and it would hold its place
+    /// under the cap for as long as it is listed. gRFC A50 ends each ejection by time.
+    pub(crate) fn expire(&self, record: &OutlierRecord, now: Duration) -> Option<OutlierChange> {
+        let bits = record.phase.load(Relaxed);
+        let is_over = Phase::decode(bits).trial_due_at().is_some_and(|due| now >= due);
+        (is_over && self.put_back(record, bits)).then_some(OutlierChange::Expired)
+    }
+
+    /// Whether somebody is to look for ejections that have expired, as a call failed and a place under the cap may be needed; true once
+    /// a second.
+    pub(crate) fn is_expiry_look_due(&self, now: Duration) -> bool {
+        let due = self.expiry_look_at.load(Relaxed);
+        let next = micros(now.saturating_add(EXPIRY_LOOK_PERIOD));
+        self.out() > 0
+            && micros(now) >= due
+            && self.expiry_look_at.compare_exchange(due, next, Relaxed, Relaxed).is_ok()
+    }
+
     /// Counts the end of an attempt; O(1), without allocation.
     pub fn record(
         &self,
@@ -192,15 +218,20 @@ impl OutlierDetector {
                     record.change(bits, Phase::Free);
                     return None;
                 }
-                record.consecutive.store(0, Relaxed);
-                record.close_interval(); // What it did before the ejection is not held against it again.
-                if !record.change(bits, Phase::InService) {
-                    return None;
-                }
-                self.give_place_back();
-                Some(OutlierChange::Returned)
+                self.put_back(record, bits).then_some(OutlierChange::Returned)
             }
         }
+    }
+
+    /// Puts an endpoint back into rotation, unless another thread changed its phase.
+    fn put_back(&self, record: &OutlierRecord, bits: u64) -> bool {
+        record.consecutive.store(0, Relaxed);
+        record.close_interval(); // What it did before the ejection is not held against it again.
+        let is_back = record.change(bits, Phase::InService);
+        if is_back {
+            self.give_place_back();
+        }
+        is_back
     }
 
     /// Takes an endpoint out, if the cap allows it and no other thread did.
@@ -260,19 +291,19 @@ impl OutlierDetector {
     }
 
     /// Applies the rules over rates at an interval's end; does nothing before it, so any thread may ask. O(n), three
-    /// passes, without allocation. `changed` is told the place of each endpoint that was ejected.
+    /// passes, without allocation. `changed` is told the place of each endpoint that was ejected. Returns whether it was due.
     pub fn sweep<'a>(
         &self,
         records: impl Iterator<Item = &'a OutlierRecord> + Clone,
         now: Duration,
         rng: &mut impl Rng,
         mut changed: impl FnMut(usize, OutlierChange),
-    ) {
+    ) -> bool {
         let due = self.sweep_at.load(Relaxed);
         let next = micros(now.saturating_add(self.config.interval));
         let is_due = micros(now) >= due;
         if !is_due || self.sweep_at.compare_exchange(due, next, Relaxed, Relaxed).is_err() {
-            return;
+            return false;
         }
         for record in records.clone() {
             // Before the rules: an ejection of this sweep is not shortened by it.
@@ -288,6 +319,7 @@ impl OutlierDetector {
         if let Some(rule) = self.config.failure_percentage {
             self.sweep_failure_percentage(&rule, records, now, rng, &mut changed);
         }
+        true
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a count of endpoints is far below 2^53")]

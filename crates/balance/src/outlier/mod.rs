@@ -26,6 +26,10 @@
 //! calls each time; here it fails one. Ejection lasts `base * times ejected`, at most `max`, plus jitter; each interval in
 //! service takes one off the times ejected.
 //!
+//! An endpoint that no worker is connected to when its time is up (its process died, or `pick_first` went on to another) cannot be
+//! tried: it is put back without a trial, as with gRFC A50, by the next sweep, or within a second of a failing call, which may need
+//! its place under the cap.
+//!
 //! A stream need not end to be judged: one that a bound on time ended after it had delivered messages succeeded
 //! ([`AttemptEnd::Served`](crate::AttemptEnd::Served)), and so has a trial that goes on for [`TRIAL_SETTLES_AFTER`] after
 //! its first message. The later end of such a trial counts as that of any other call.

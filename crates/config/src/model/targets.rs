@@ -47,6 +47,7 @@ impl PlacedTarget {
             weight: endpoint.weight.saturating_mul(self.weight),
             priority: endpoint.priority.saturating_add(self.priority).min(MAX_PRIORITY),
             locality: endpoint.locality.as_ref().or(self.locality.as_ref()).map(Arc::clone),
+            draining: endpoint.draining,
         }
     }
 }
@@ -155,7 +156,7 @@ mod tests {
     fn an_endpoint_keeps_what_discovery_says_of_it_and_gets_the_targets_place_besides() {
         let endpoint = |weight, priority, locality| {
             let address = SocketAddr::from(([127, 0, 0, 1], 1)).into();
-            EndpointSpec { address, weight, priority, locality }
+            EndpointSpec { address, weight, priority, locality, draining: weight == 5 }
         };
         let target: Target = "dns:///orders:50051".parse().unwrap();
         let placed = PlacedTarget { weight: 3, priority: 2, locality: place("b"), ..target.clone().into() };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{Integer, RawLocality, Read, Text, raw_mapping};
+use super::{Flag, Integer, RawLocality, Read, Text, raw_mapping};
 use crate::bounds;
 use crate::errors::Reports;
 use crate::tree::{Node, Value};
@@ -29,6 +29,10 @@ raw_mapping! {
 
         /// Where it runs.
         locality: RawLocality,
+
+        /// Whether it terminates, and asks for no new calls: it gets none while another can take them, and that is no failure.
+        #[schemars(extend("default" = false))]
+        draining: Flag,
     }
 }
 

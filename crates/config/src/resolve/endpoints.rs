@@ -49,7 +49,8 @@ impl Places {
         let locality = raw.locality.given();
         let locality = locality.and_then(|place| super::spread::resolve_locality(&place.value, reports));
         let locality = locality.map(|place| self.shared(place));
-        Some(EndpointSpec { address: address?, weight, priority, locality })
+        let draining = raw.draining.given().is_some_and(|draining| draining.value.0);
+        Some(EndpointSpec { address: address?, weight, priority, locality, draining })
     }
 
     fn shared(&mut self, place: Locality) -> Arc<Locality> {

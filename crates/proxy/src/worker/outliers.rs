@@ -39,7 +39,7 @@ impl Worker {
         while let Some((endpoint, change)) = self.clusters[place].balancer.poll_outlier_change() {
             let event = match change {
                 OutlierChange::Ejected { reason, .. } => ClusterEvent::OutlierEjected(label(reason)),
-                OutlierChange::Returned => ClusterEvent::OutlierReturned,
+                OutlierChange::Returned | OutlierChange::Expired => ClusterEvent::OutlierReturned,
             };
             self.count_in(cluster, event);
             if self.outlier_changes.len() < CHANGES_MAX {

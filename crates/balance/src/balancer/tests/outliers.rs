@@ -8,8 +8,8 @@ use evenkeel_grpc::Code;
 use super::fixture::{ASK, Fixture, hashing};
 use crate::outlier::{EjectionReason, OutlierChange, OutlierConfig, OutlierDetector, OutlierStatus};
 use crate::{
-    Affinity, Ask, AttemptEnd, Choice, LeastRequestConfig, LoadWeightConfig, PeakEwmaConfig, Pick, Policy,
-    Withheld,
+    Affinity, Ask, AttemptEnd, Choice, Connectivity, LeastRequestConfig, LoadWeightConfig, PeakEwmaConfig,
+    Pick, Policy, Withheld,
 };
 
 const FAILED: AttemptEnd = AttemptEnd::Status { code: Code::Unavailable, pushback: None };
@@ -184,7 +184,7 @@ fn a_retry_is_never_a_trial_of_an_endpoint_that_the_call_was_tried_on() {
 #[test]
 fn when_all_others_are_gone_the_ejected_one_is_better_than_none() {
     let mut fixture = one_ejected(Policy::Random);
-    fixture.set(0, crate::Connectivity::TransientFailure);
+    fixture.set(0, Connectivity::TransientFailure);
     fixture.endpoint(2).set_withheld(Withheld::Unhealthy, true);
     let picked: Vec<u32> = (0..20).map(|_| fixture.pick()).collect();
     assert!(picked.contains(&1) && picked.contains(&2) && !picked.contains(&0), "{picked:?}");
@@ -276,7 +276,7 @@ fn keys_that_may_go_nowhere_else_go_nowhere_else_when_no_endpoint_is_left_either
         };
         let (of_draining, of_lost) = (key_of(draining), key_of(lost));
         fixture.endpoint(0).set_draining(true);
-        fixture.set(1, crate::Connectivity::TransientFailure);
+        fixture.set(1, Connectivity::TransientFailure);
         for _ in 0..3 {
             assert_eq!(pick(&mut fixture, of_lost), Pick::Fail, "{policy:?}");
             assert_eq!(pick(&mut fixture, of_draining), Pick::Endpoint(draining), "{policy:?}");
@@ -285,8 +285,8 @@ fn keys_that_may_go_nowhere_else_go_nowhere_else_when_no_endpoint_is_left_either
         let ask = Ask { hash: Some(of_lost), ..ASK };
         assert_eq!(fixture.balancer.pick_excluding(&ask, &[lost]), Pick::Fail, "{policy:?}");
         // One that is on its way is waited for.
-        fixture.balancer.set_connectivity(lost, crate::Connectivity::Ready, fixture.now);
-        fixture.balancer.set_connectivity(lost, crate::Connectivity::Idle, fixture.now);
+        fixture.balancer.set_connectivity(lost, Connectivity::Ready, fixture.now);
+        fixture.balancer.set_connectivity(lost, Connectivity::Idle, fixture.now);
         assert_eq!(pick(&mut fixture, of_lost), Pick::Queue, "{policy:?}");
     }
 }
@@ -295,8 +295,8 @@ fn keys_that_may_go_nowhere_else_go_nowhere_else_when_no_endpoint_is_left_either
 fn a_lone_ejected_endpoint_is_tried_by_one_call_at_a_time_and_comes_back() {
     let mut fixture = one_ejected(Policy::RoundRobin);
     let (now, slot) = (time_is_up(&fixture), fixture.slot(1));
-    fixture.set(0, crate::Connectivity::TransientFailure);
-    fixture.set(2, crate::Connectivity::TransientFailure);
+    fixture.set(0, Connectivity::TransientFailure);
+    fixture.set(2, Connectivity::TransientFailure);
     assert_eq!(fixture.balancer.pick(&ASK), Pick::Endpoint(slot), "its time is not up");
     for _ in 0..3 {
         assert_eq!(fixture.balancer.pick(&at(now)), Pick::Trial(slot));
@@ -341,6 +341,64 @@ fn a_sweep_takes_out_what_chance_does_not_explain_in_all_workers() {
     assert!(fixture.endpoint(3).is_withheld_as(Withheld::Ejected));
     assert_eq!((shared.out(), fixture.balancer.poll_outlier_change()), (1, None));
     assert!((0..100).all(|_| fixture.pick() != 3));
+}
+
+/// Five failures in a row, all of this endpoint.
+fn fail(fixture: &mut Fixture, number: u32, now: Duration) {
+    let slot = fixture.slot(number);
+    (0..5).for_each(|_| fixture.balancer.observe(slot, &FAILED, false, now));
+}
+
+#[test]
+fn a_dead_endpoint_gives_its_place_under_the_cap_back_when_its_time_is_up() {
+    let mut fixture = one_ejected(Policy::RoundRobin);
+    fixture.set(1, Connectivity::TransientFailure);
+    let (until, almost) = (time_is_up(&fixture), Duration::from_micros(1));
+    fail(&mut fixture, 2, until - almost);
+    assert!(fixture.endpoint(2).outlier().is_in_service(), "one of three may be out");
+    // The next look of failing calls is a second later.
+    fail(&mut fixture, 2, until - almost + Duration::from_secs(1));
+    assert!(fixture.endpoint(1).outlier().is_in_service(), "nobody can try it");
+    assert!(!fixture.endpoint(1).is_withheld_as(Withheld::Ejected));
+    assert!(fixture.endpoint(2).is_withheld_as(Withheld::Ejected));
+    let changes = core::iter::from_fn(|| fixture.balancer.poll_outlier_change());
+    let changes: Vec<_> = changes.map(|(address, change)| (address.to_string(), change)).collect();
+    assert_eq!(changes[1], ("10.0.0.1:50051".to_owned(), OutlierChange::Expired));
+    assert_eq!(changes[2].0, "10.0.0.2:50051");
+}
+
+#[test]
+fn one_that_is_connected_is_never_put_back_without_a_trial() {
+    let mut fixture = one_ejected(Policy::RoundRobin);
+    let late = time_is_up(&fixture) + Duration::from_secs(1_000);
+    fail(&mut fixture, 2, late);
+    fixture.balancer.sweep_outliers(late);
+    assert!(!fixture.endpoint(1).outlier().is_in_service());
+    assert!(fixture.endpoint(2).outlier().is_in_service());
+}
+
+#[test]
+fn under_pick_first_an_ejected_endpoint_comes_back_by_time_and_the_next_can_be_ejected() {
+    let mut fixture = Fixture::ready(Policy::PickFirst { shuffle: false }, &[1, 1, 1], 7);
+    fixture.balancer.detect_outliers(Some(detector(3)));
+    assert_eq!(fixture.pick(), 0);
+    fail(&mut fixture, 0, ASK.now);
+    let ejected = fixture.endpoint(0).outlier().status(ASK.now);
+    let OutlierStatus::Ejected { until, .. } = ejected else { panic!("{ejected:?}") };
+    // The pick finds it out, and the next of the list is connected to.
+    let _found_out = fixture.balancer.pick(&ASK);
+    fixture.now = until;
+    fixture.connect();
+    assert_eq!(fixture.pick(), 1);
+    while fixture.balancer.surplus_connection().is_some() {}
+    fixture.balancer.sweep_outliers(until);
+    assert!(fixture.endpoint(0).outlier().is_in_service());
+    fail(&mut fixture, 1, until);
+    assert!(fixture.endpoint(1).is_withheld_as(Withheld::Ejected));
+    let _found_out = fixture.balancer.pick(&at(until));
+    fixture.now += Duration::from_secs(300);
+    fixture.connect();
+    assert_eq!(fixture.pick(), 0, "from the top of the list");
 }
 
 #[test]

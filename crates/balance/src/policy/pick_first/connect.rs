@@ -89,6 +89,11 @@ impl Sequence {
         }
     }
 
+    /// The endpoints in the order to try them.
+    pub(crate) fn order(&self) -> &[Slot] {
+        &self.order
+    }
+
     pub(crate) fn is_failing(&self) -> bool {
         self.failing
     }

@@ -8,6 +8,7 @@ use rand::rngs::SmallRng;
 
 use super::connect::ATTEMPT_DELAY;
 use crate::balancer::tests::fixture::{ASK, Fixture, address, addresses};
+use crate::health_check::{HealthStatus, UnhealthyReason};
 use crate::{Address, Balancer, Connectivity, EndpointSet, Pick, Policy};
 
 const IN_ORDER: Policy = Policy::PickFirst { shuffle: false };
@@ -232,6 +233,38 @@ fn moves_off_a_draining_endpoint_without_a_gap() {
     assert_eq!(fixture.counts(3, 10), [0, 0, 10]);
     let surplus: BTreeSet<_> = std::iter::from_fn(|| fixture.balancer.surplus_connection()).collect();
     assert_eq!(surplus, [old, next].into());
+}
+
+/// Three endpoints that are connected, of which no check has had a result yet.
+fn unchecked() -> Fixture {
+    let mut fixture = Fixture::idle(IN_ORDER, &[1; 3], 11);
+    (0..3).for_each(|number| fixture.endpoint(number).note_health(HealthStatus::Unknown, fixture.now));
+    fixture.connect();
+    fixture
+}
+
+#[test]
+fn the_first_that_is_healthy_is_selected_not_the_one_whose_check_was_quickest() {
+    let mut fixture = unchecked();
+    fixture.endpoint(2).note_health(HealthStatus::Healthy, fixture.now);
+    assert_eq!(fixture.pick(), 2, "calls do not wait for the checks of the others");
+    fixture.endpoint(1).note_health(HealthStatus::Healthy, fixture.now);
+    assert!([1, 2].contains(&fixture.pick()));
+    fixture.endpoint(0).note_health(HealthStatus::Healthy, fixture.now);
+    assert_eq!(fixture.counts(3, 10), [10, 0, 0]);
+    let given_up: BTreeSet<_> = std::iter::from_fn(|| fixture.balancer.surplus_connection()).collect();
+    assert_eq!(given_up, [fixture.slot(1), fixture.slot(2)].into());
+}
+
+#[test]
+fn a_later_one_is_selected_once_the_checks_of_those_before_it_failed() {
+    let mut fixture = unchecked();
+    fixture.endpoint(2).note_health(HealthStatus::Healthy, fixture.now);
+    let unhealthy = HealthStatus::Unhealthy(UnhealthyReason::Failed);
+    (0..2).for_each(|number| fixture.endpoint(number).note_health(unhealthy, fixture.now));
+    assert_eq!(fixture.counts(3, 10), [0, 0, 10]);
+    fixture.endpoint(0).note_health(HealthStatus::Healthy, fixture.now);
+    assert_eq!(fixture.pick(), 2, "the selected one is kept");
 }
 
 #[test]

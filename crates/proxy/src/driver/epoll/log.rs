@@ -26,6 +26,7 @@ impl EventLoop {
             let cause = match change {
                 OutlierChange::Ejected { reason, .. } => reason.name(),
                 OutlierChange::Returned => "returned",
+                OutlierChange::Expired => "expired",
             };
             let Some(suppressed) = self.log_limiter.allow(cause, now) else { continue };
             match change {
@@ -35,6 +36,10 @@ impl EventLoop {
                 }
                 OutlierChange::Returned => {
                     tracing::info!(%cluster, %endpoint, suppressed, "endpoint back in rotation");
+                }
+                OutlierChange::Expired => {
+                    let why = "its time is up, and no worker is connected to it";
+                    tracing::info!(%cluster, %endpoint, suppressed, why, "endpoint back in rotation");
                 }
             }
         }
