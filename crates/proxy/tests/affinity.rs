@@ -18,7 +18,10 @@ use evenkeel_grpc::load_report::{LATENCY_MS, REQUESTS_IN_FLIGHT};
 use evenkeel_grpc::{Code, encode_binary_value};
 use evenkeel_http2::Limits;
 use evenkeel_proxy::worker::affinity::{CookieSource, HashPlan, KeySource};
+use evenkeel_proxy::worker::mirror::Mirror;
 use evenkeel_proxy::worker::overload::Accountant;
+use evenkeel_proxy::worker::rewrite::{MetadataChange, Rewrite};
+use evenkeel_proxy::worker::route::RouteActions;
 use evenkeel_proxy::worker::snapshot::Cluster;
 use evenkeel_proxy::worker::{PeerName, TransportEnd};
 use evenkeel_telemetry::{ClusterEvent, LoadReported};
@@ -103,6 +106,66 @@ fn a_call_without_a_key_goes_anywhere() {
     let client = world.client();
     let met: BTreeSet<_> = (0..100).map(|_| call(&mut world, client, &[]).unwrap()).collect();
     assert_eq!(met.len(), 10);
+}
+
+/// A route's change of requests that hides the key from backends.
+fn hiding() -> RouteActions {
+    let request = MetadataChange::default().remove("x-client-id");
+    RouteActions { rewrite: Rewrite { request, ..Rewrite::default() }, ..RouteActions::default() }
+}
+
+#[test]
+fn the_key_is_what_the_client_sent_whatever_the_route_makes_of_it() {
+    let plan = || HashPlan::new([client_id()]);
+    let mut plain = world(maglev(Affinity::Rehash), &[client_id()]);
+    let mut hidden =
+        World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), BACKENDS, |cluster, route| {
+            (cluster.policy, cluster.hash_plan) = (maglev(Affinity::Rehash), plan());
+            route.actions = Some(Arc::new(hiding()));
+        });
+    let clients = [plain.client(), hidden.client()];
+    assert_eq!(homes(&mut hidden, clients[1], 100), homes(&mut plain, clients[0], 100));
+    let backend = hidden.backend;
+    assert!(hidden.peer(backend).asked_with.iter().all(|(name, _)| name != "x-client-id"));
+}
+
+/// The copies go to the calls' own cluster, so that both are counted at one backend.
+#[test]
+fn the_key_of_a_copy_is_what_the_client_sent_too() {
+    let mut world =
+        World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), BACKENDS, |cluster, route| {
+            (cluster.policy, cluster.hash_plan) = (maglev(Affinity::Rehash), HashPlan::new([client_id()]));
+            let mirror = Some(Mirror { cluster: 0, part: 1_000_000 });
+            route.actions = Some(Arc::new(RouteActions { mirror, ..hiding() }));
+        });
+    let client = world.client();
+    for number in 0..20 {
+        let before: Vec<_> = world.backends.iter().map(|backend| world.peers[backend].1.served).collect();
+        let home = call(&mut world, client, &[("x-client-id", &format!("client-{number}"))]).unwrap();
+        assert_eq!(world.peers[&world.backends[home]].1.served, before[home] + 2, "client {number}");
+    }
+}
+
+#[test]
+fn a_call_that_waits_keeps_its_key_when_a_reload_leaves_the_key_as_it_was() {
+    let mut world =
+        World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), BACKENDS, |cluster, route| {
+            (cluster.policy, cluster.hash_plan) = (ring_hash(Affinity::Rehash), HashPlan::new([client_id()]));
+            cluster.endpoints = None;
+            route.actions = Some(Arc::new(hiding()));
+        });
+    let client = world.client();
+    let now = world.now;
+    for _ in 0..10 {
+        let stream = world.peer(client).begin(now, &[("x-client-id", "anna")]);
+        world.peer(client).http2.send_data(now, stream, b"\0\0\0\0\0", true).unwrap();
+    }
+    world.turns(3);
+    world.worker_may_connect = true;
+    world.change_cluster(|cluster| cluster.policy = maglev(Affinity::Rehash));
+    list_without(&mut world, &[]);
+    let served: Vec<usize> = world.backends.iter().map(|backend| world.peers[backend].1.served).collect();
+    assert_eq!(served.iter().filter(|count| **count > 0).collect::<Vec<_>>(), [&10], "{served:?}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use evenkeel_proxy::worker::affinity::KeySource;
 use evenkeel_proxy::worker::limit::ClusterLimits;
 use evenkeel_proxy::worker::limit::rate::{ClientRateLimit, RouteRateLimit};
 use evenkeel_proxy::worker::overload::Accountant;
+use evenkeel_proxy::worker::rewrite::{MetadataChange, Rewrite};
 use evenkeel_proxy::worker::route::{Route, RouteActions, Split, Versions};
 use evenkeel_proxy::worker::snapshot::{Cluster, RetrySettings};
 use evenkeel_telemetry::{ClusterEvent, Limited, RetryDenied};
@@ -485,6 +486,27 @@ fn each_client_has_its_own_rate_and_takes_nothing_from_the_others() {
     world.turns(3);
     assert_eq!((served(&world), counted(&world, ClusterEvent::Limited(Limited::ClientRate))), (vec![9], 17));
     assert_eq!(counted(&world, ClusterEvent::Limited(Limited::RouteRate)), 0);
+}
+
+#[test]
+fn clients_are_told_apart_by_what_they_sent_whatever_the_route_makes_of_it() {
+    let change = MetadataChange::default();
+    for request in [change.clone().remove("x-client-id"), change.set("x-client-id", "ours")] {
+        let (mut world, client) = world(1, |_, route| {
+            let clients = Some(per_client(rate(1, 3), 1_024));
+            let rate_limit = Some(Arc::new(RouteRateLimit { route: None, clients }));
+            let rewrite = Rewrite { request, ..Rewrite::default() };
+            route.actions = Some(Arc::new(RouteActions { rate_limit, rewrite, ..RouteActions::default() }));
+        });
+        for _ in 0..5 {
+            for name in ["anna", "ben"] {
+                call_with(&mut world, client, &[("x-client-id", name)]);
+            }
+        }
+        world.turns(3);
+        let refused = counted(&world, ClusterEvent::Limited(Limited::ClientRate));
+        assert_eq!((served(&world), refused), (vec![6], 4), "three calls of each");
+    }
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! a call that has none gets a random endpoint. So the list is Envoy's `hash_policy` with every entry `terminal`: "this field,
 //! or else the address".
 //!
-//! The key is hashed once for each call, from the request as it leaves for the backend, and kept for all its attempts. Nothing
-//! is allocated for it, and without a plan nothing is looked at.
+//! The key is hashed once for each call, from what the client sent and the listener lets pass, and kept for all its attempts: a
+//! route may change the request behind it. Nothing is allocated for it, and without a plan nothing is looked at. Only a call that
+//! waits while a reload gives its cluster another plan is hashed again, from the request as it is by then.
 //!
 //! A cookie may be given: a client without it gets one in the headers of its answer, `name="value"; Max-Age=..; Path=..;
 //! HttpOnly` as Envoy writes it, and the same value decides where this call goes. The value is a random number, not a secret:

@@ -265,13 +265,17 @@ impl Worker {
         }
         let same = |other: &WorkerCluster| other.is_configured && other.settings.name == old.settings.name;
         if let Some(place) = self.clusters.iter().position(same) {
+            // The key was read before the route changed the request; only another plan makes it another.
+            let has_same_plan = self.clusters[place].settings.hash_plan == old.settings.hash_plan;
             self.change_cluster(id, place as u32);
             let call = &mut self.calls[id as usize];
             call.slot = None;
             if let Some(extras) = call.extras.as_deref_mut() {
                 extras.tried = [None; TRIED_MAX];
             }
-            self.hash_call(id);
+            if !has_same_plan {
+                self.hash_call(id);
+            }
         }
     }
 

@@ -272,15 +272,16 @@ impl Worker {
         if host || !dropped.is_empty() || index.contains(Name::GrpcTimeout) {
             leave_out(&mut block, &mut self.fields.store, host, dropped);
         }
-        self.rewrite_request(id, &mut block);
-        let call = &mut self.calls[id as usize];
-        call.request = block;
+        self.calls[id as usize].request = block;
+        // What tells clients and sessions apart is what the client sent, as for routes: a backend need not see it.
         if self.is_rate_limited(now, id) {
             return;
         }
         self.hash_call(id);
+        let shadow_hash = self.shadow_hash(id);
+        self.rewrite_request(id);
         self.charge_call(id);
-        self.begin_shadow(now, id);
+        self.begin_shadow(now, id, shadow_hash);
         self.limit_duration(now, id);
         let call = &self.calls[id as usize];
         if call.deadline.is_some() || call.actions.is_some() {

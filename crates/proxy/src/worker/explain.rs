@@ -1,8 +1,8 @@
 //! What the data path decides about a call before an endpoint is chosen: told, not done.
 //!
 //! Each step is the one that a call takes: what the listener refuses or leaves out, the first route whose conditions hold,
-//! the point of a sticky split, the faults that the route injects, what it changes in the request, what its rate limits hold for the client, and the hash of the
-//! key that is left. No worker is asked: all of it follows from the snapshot and the request. The choice of an endpoint is [`Worker::preview`]'s business,
+//! the point of a sticky split, the faults that the route injects, what its rate limits hold for the client, and the hash of its
+//! key: all by what the client sent, so what the route changes in the request plays no part. No worker is asked: all of it follows from the snapshot and the request. The choice of an endpoint is [`Worker::preview`]'s business,
 //! whose balancer does it on a copy of itself.
 
 use core::net::IpAddr;
@@ -25,7 +25,7 @@ use super::fault::FaultSeen;
 use super::limit::rate::{RateSeen, RouteRateLimit};
 use super::metadata::judge;
 use super::reply::Refusal;
-use super::route::{Asked, Mismatch};
+use super::route::{Asked, Mismatch, Split, joined};
 use super::snapshot::{Cluster, Listener};
 
 /// A call that somebody asks about.
@@ -52,9 +52,11 @@ pub struct Decision<'a> {
     pub route: Option<usize>,
     /// The point that decides a sticky split; `None` where chance decides.
     pub point: Option<u64>,
+    /// The metadata that the point is made of.
+    pub point_of: Option<String>,
     /// The faults that the route injects into such calls.
     pub fault: FaultSeen,
-    /// The request as it leaves for the backend.
+    /// What the client sent and the listener lets pass.
     request: FieldBlock,
     fields: Fields,
     peer: Option<IpAddr>,
@@ -89,6 +91,7 @@ pub fn decide<'a>(listener: &'a Listener, inquiry: &Inquiry) -> Decision<'a> {
         considered: Vec::new(),
         route: None,
         point: None,
+        point_of: None,
         fault: FaultSeen::default(),
         request: FieldBlock::new(),
         fields,
@@ -124,15 +127,19 @@ pub fn decide<'a>(listener: &'a Listener, inquiry: &Inquiry) -> Decision<'a> {
         return decision;
     };
     decision.point = sticky_point(&route.destination, &source);
+    decision.point_of = sticky_value(&route.destination, &source);
     let mut request = core::mem::take(&mut decision.fields.block);
     let fault = route.actions.as_ref().and_then(|actions| actions.fault);
     decision.fault = fault.map(|fault| fault.look(&request, &decision.fields.store)).unwrap_or_default();
     leave_out(&mut request, &mut decision.fields.store, true, dropped);
-    if let Some(actions) = &route.actions {
-        actions.rewrite.request.apply(&mut request, &mut decision.fields.store);
-    }
     decision.request = request;
     decision
+}
+
+/// What [`sticky_point`] makes a point of, in words.
+fn sticky_value(split: &Split, fields: &HeaderFields<'_>) -> Option<String> {
+    let text = |value: &[u8]| Some(String::from_utf8_lossy(value).into_owned());
+    split.sticky_by().and_then(|name| joined(fields, name, text))
 }
 
 fn told(refusal: Refusal) -> (Code, String) {
@@ -160,14 +167,6 @@ impl Decision<'_> {
     #[must_use]
     pub fn rates(&self, limit: &RouteRateLimit, now: Duration) -> Vec<RateSeen> {
         limit.look(now, &self.request, &self.fields.store, self.peer)
-    }
-
-    /// The metadata that decides a sticky split, where the call has it.
-    #[must_use]
-    pub fn value_of(&self, name: &[u8]) -> Option<String> {
-        let values = self.request.iter(&self.fields.store).filter(|field| field.name == name);
-        let values: Vec<_> = values.map(|field| String::from_utf8_lossy(field.value).into_owned()).collect();
-        (!values.is_empty()).then(|| values.join(","))
     }
 }
 

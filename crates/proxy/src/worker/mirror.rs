@@ -116,8 +116,18 @@ fn copy_fields(block: &mut FieldBlock, request: &FieldBlock, store: &mut FieldSt
 }
 
 impl Worker {
-    /// Begins a copy of a call that is about to begin, if its route says so and there is room for one.
-    pub(super) fn begin_shadow(&mut self, now: Duration, id: u32) {
+    /// The hash of the key that a copy of this call has at its cluster; by what the client sent, so before that is changed.
+    /// A copy belongs to the endpoint of its key as the call does.
+    #[inline]
+    pub(super) fn shadow_hash(&mut self, id: u32) -> Option<u64> {
+        let mirror = self.calls[id as usize].actions.as_ref()?.mirror?;
+        let cluster = self.cluster_of[mirror.cluster];
+        let asks_for_key = !self.clusters[cluster as usize].settings.hash_plan.is_empty();
+        if asks_for_key { self.key_at(id, cluster).hash } else { None }
+    }
+
+    /// Begins a copy of a call that is about to begin, if its route says so and there is room for one. `hash` is its key's.
+    pub(super) fn begin_shadow(&mut self, now: Duration, id: u32, hash: Option<u64>) {
         let call = &self.calls[id as usize];
         let Some(mirror) = call.actions.as_ref().and_then(|actions| actions.mirror) else { return };
         // What no backend will see is not copied either.
@@ -132,7 +142,7 @@ impl Worker {
         let cluster = self.cluster_of[mirror.cluster];
         let outcome = if self.shadows.len() >= SHADOWS_MAX {
             Mirrored::TooMany
-        } else if self.send_shadow(now, id, cluster) {
+        } else if self.send_shadow(now, id, cluster, hash) {
             Mirrored::Sent
         } else {
             Mirrored::NoEndpoint
@@ -141,10 +151,7 @@ impl Worker {
     }
 
     /// Sends the headers of a call's copy. Whether there was a connection with room.
-    fn send_shadow(&mut self, now: Duration, id: u32, cluster: u32) -> bool {
-        // A copy belongs to the endpoint of its key as the call does.
-        let asks_for_key = !self.clusters[cluster as usize].settings.hash_plan.is_empty();
-        let hash = if asks_for_key { self.key_at(id, cluster).hash } else { None };
+    fn send_shadow(&mut self, now: Duration, id: u32, cluster: u32, hash: Option<u64>) -> bool {
         let balancer = &mut self.clusters[cluster as usize].balancer;
         let pick = balancer.pick(&Ask { now, hash });
         let Some(slot) = pick.slot() else { return false };

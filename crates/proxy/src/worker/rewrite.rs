@@ -1,8 +1,8 @@
 //! Metadata that a route adds, sets and removes.
 //!
 //! Rule: what is removed goes, what is set takes the place of fields of its name, what is added comes behind; other fields
-//! keep their order. Requests are changed once, after the route was chosen by what the client sent, and each attempt sends
-//! the result. A trailers-only answer is both the beginning and the end of an answer (gRPC's PROTOCOL-HTTP2), so both
+//! keep their order. Requests are changed once, after the route was chosen, the rate limits asked and the keys read by what the client sent,
+//! and each attempt sends the result. A trailers-only answer is both the beginning and the end of an answer (gRPC's PROTOCOL-HTTP2), so both
 //! changes apply. Answers of our own are changed like a backend's; calls that no route takes have none to say so.
 //!
 //! Cost: nothing for routes without changes. A worker interns what it may add when it takes a snapshot, so that a call costs
@@ -100,9 +100,11 @@ impl Worker {
     }
 
     /// Changes a request as its route asks.
-    pub(super) fn rewrite_request(&mut self, id: u32, block: &mut FieldBlock) {
-        if let Some(actions) = &self.calls[id as usize].actions {
-            actions.rewrite.request.apply(block, &mut self.fields.store);
+    #[inline]
+    pub(super) fn rewrite_request(&mut self, id: u32) {
+        let call = &mut self.calls[id as usize];
+        if let Some(actions) = &call.actions {
+            actions.rewrite.request.apply(&mut call.request, &mut self.fields.store);
         }
     }
 

@@ -268,7 +268,7 @@ fn split(
     };
     Some(SplitBody {
         sticky_by: split.sticky_by().map(|name| String::from_utf8_lossy(name).into_owned()),
-        key: split.sticky_by().filter(|_| decision.point.is_some()).and_then(|name| decision.value_of(name)),
+        key: decision.point_of.clone(),
         chosen: decision.point.map(|point| name(split.choose(point))),
         shares: split.weights().map(share).collect(),
     })

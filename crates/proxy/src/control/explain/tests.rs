@@ -80,3 +80,41 @@ fn a_key_that_insists_on_an_endpoint_with_an_open_breaker_is_told_which() {
     assert_eq!(outcome("", &["x-user=anna"]).0, of_each);
     assert_eq!(outcome("when_unavailable: fail", &[]).0, of_each, "a call without a key insists on nothing");
 }
+
+/// What is told by this file of a call with these users.
+fn of_users(text: &str, users: &[&str]) -> Value {
+    let config =
+        evenkeel_config::parse("text", text).unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+    let asked = InquiryFields {
+        method: "/a.B/C".into(),
+        headers: users.iter().map(|user| format!("x-user={user}")).collect(),
+        ..InquiryFields::default()
+    };
+    serde_json::to_value(explain_file(&config, &asked).unwrap()).unwrap()
+}
+
+#[test]
+fn keys_and_clients_are_told_by_what_the_client_sent_whatever_the_route_makes_of_it() {
+    let text = "listeners:\n\
+        - address: '127.0.0.1:50051'\n  \
+          routes:\n  \
+          - split: [{cluster: a, weight: 1}, {cluster: b, weight: 1}]\n    \
+            sticky_by: x-user\n    \
+            rate_limit: {per_client: {by: [{metadata: x-user}], requests: 1}}\n    \
+            request_metadata: {set: {x-user: ours}}\n\
+        clusters:\n\
+        - {name: a, target: 'ipv4:127.0.0.1:1,127.0.0.1:2', policy: maglev, hash_by: [{metadata: x-user}]}\n\
+        - {name: b, target: 'ipv4:127.0.0.1:3,127.0.0.1:4', policy: maglev, hash_by: [{metadata: x-user}]}\n";
+    let anna = of_users(text, &["anna"]);
+    assert_eq!(anna["split"]["key"], "anna");
+    assert_eq!(of_users(text, &["anna", "ben"])["split"]["key"], "anna,ben");
+    let without = text.replace("request_metadata: {set: {x-user: ours}}", "");
+    for user in ["anna", "ben", "ours", "carl"] {
+        assert_eq!(of_users(text, &[user]), of_users(&without, &[user]), "{user}");
+    }
+    assert_eq!(
+        of_users(text, &[])["clusters"][0]["key_hash"],
+        Value::Null,
+        "no client sent what the route sets"
+    );
+}

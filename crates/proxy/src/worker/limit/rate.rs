@@ -2,7 +2,8 @@
 //!
 //! Rule: the client's bucket is asked before the route's, so that a client who is turned away takes nothing from the others. A
 //! client is told apart by the first source of a list that the call has, as with affinity, by its bytes and not their hash: who
-//! chooses a key must not be able to meet another's bucket. Calls that have none of the sources share one bucket.
+//! chooses a key must not be able to meet another's bucket. Calls that have none of the sources share one bucket. It is read from
+//! what the client sent, before the route changes the request: Envoy's filter comes before its router as well.
 //!
 //! An IPv6 client is its /64: that is the least that one customer has, and whoever limits single addresses limits nobody.
 //!
