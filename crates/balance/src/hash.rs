@@ -37,21 +37,24 @@ pub struct KeyPart {
 }
 
 impl KeyPart {
-    /// The values of a metadata key, in the order in which they came. Without a value the call lacks this part.
+    /// The values of a metadata key, in the order in which they came. Without a value, or with nothing but an empty one, the call
+    /// lacks this part: "no value or an empty value" (gRFC A76), so that calls without an identity do not meet one endpoint.
     ///
     /// Binary metadata (`-bin`) must not be used: gRPC refuses it as it may come in two encodings (gRFC A42).
     #[must_use]
     pub fn metadata<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hasher = XxHash64::with_seed(0);
-        let mut is_present = false;
+        let (mut count, mut is_empty) = (0_u32, true);
         for value in values {
-            if is_present {
+            if count > 0 {
                 hasher.write(b",");
             }
             hasher.write(value);
-            is_present = true;
+            // What two empty values make is a comma, and that is a value.
+            is_empty &= count == 0 && value.is_empty();
+            count = count.saturating_add(1);
         }
-        Self::new(is_present.then(|| hasher.finish()))
+        Self::new((!is_empty).then(|| hasher.finish()))
     }
 
     /// The value of a cookie, searched for in the values of the `cookie` field, of which HTTP/2 may have several
@@ -170,8 +173,15 @@ mod tests {
         assert_eq!(metadata(&["one"]), hash("one"));
         assert_eq!(metadata(&["one", "two"]), hash("one,two"));
         assert_ne!(metadata(&["one", "two"]), metadata(&["two", "one"]));
-        assert_eq!(metadata(&[""]), hash(""));
-        assert_eq!(metadata(&[]), KeyPart::new(None));
+        assert_eq!(metadata(&["", ""]), hash(","));
+        assert_eq!(metadata(&["", "one"]), hash(",one"));
+    }
+
+    #[test]
+    fn an_empty_value_is_none() {
+        for values in [&[][..], &[""]] {
+            assert_eq!(metadata(values), KeyPart::new(None), "{values:?}");
+        }
     }
 
     #[test]

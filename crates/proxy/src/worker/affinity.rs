@@ -311,9 +311,11 @@ mod tests {
         assert_eq!(key(&plan, &[("cookie", "a=b; sid=abc")]), of("abc"));
         assert_eq!(key(&plan, &[("cookie", "a=b"), ("cookie", "sid=abc")]), of("abc"));
         assert_eq!(key(&plan, &[("cookie", "sid=")]), of("10.1.2.3"));
+        assert_eq!(key(&plan, &[("x-user", ""), ("cookie", "sid=abc")]), of("abc"), "an empty value is none");
         assert_eq!(key(&plan, &[("x-user", "a"), ("x-user", "b")]), of("a,b"));
         let plan = HashPlan::new([metadata("x-user")]);
         assert_eq!(key(&plan, &[]), CallKey::default());
+        assert_eq!(key(&plan, &[("x-user", "")]), CallKey::default());
         assert!(!plan.is_empty() && HashPlan::default().is_empty());
     }
 

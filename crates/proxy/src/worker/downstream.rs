@@ -76,9 +76,10 @@ fn share(split: &Split, fields: &HeaderFields<'_>, rng: &mut SmallRng) -> usize 
     split.choose(sticky_point(split, fields).unwrap_or_else(|| rng.next_u64()))
 }
 
-/// The point of a call's key in a sticky split; `None` where chance decides.
+/// The point of a call's key in a sticky split; `None` where chance decides: without the field, or with an empty value.
 pub(super) fn sticky_point(split: &Split, fields: &HeaderFields<'_>) -> Option<u64> {
-    split.sticky_by().and_then(|name| joined(fields, name, |value| Some(Split::point(value))))
+    let point = |value: &[u8]| (!value.is_empty()).then(|| Split::point(value));
+    split.sticky_by().and_then(|name| joined(fields, name, point))
 }
 
 /// Leaves out of a request what its backend is not to see: the client's timeout, which is replaced by what is left of it at

@@ -138,7 +138,7 @@ pub fn decide<'a>(listener: &'a Listener, inquiry: &Inquiry) -> Decision<'a> {
 
 /// What [`sticky_point`] makes a point of, in words.
 fn sticky_value(split: &Split, fields: &HeaderFields<'_>) -> Option<String> {
-    let text = |value: &[u8]| Some(String::from_utf8_lossy(value).into_owned());
+    let text = |value: &[u8]| (!value.is_empty()).then(|| String::from_utf8_lossy(value).into_owned());
     split.sticky_by().and_then(|name| joined(fields, name, text))
 }
 

@@ -118,3 +118,24 @@ fn keys_and_clients_are_told_by_what_the_client_sent_whatever_the_route_makes_of
         "no client sent what the route sets"
     );
 }
+
+#[test]
+fn an_empty_value_is_no_key() {
+    let told = explained("", "policy: maglev, hash_by: [{metadata: x-user}]", &["x-user="]);
+    assert_eq!(told["clusters"][0]["key_hash"], Value::Null);
+    let told = explained(
+        "",
+        "policy: maglev, hash_by: [{metadata: x-user}, {metadata: x-other}]",
+        &["x-user=", "x-other=a"],
+    );
+    assert_eq!(told["clusters"][0]["key"], "metadata x-other");
+    let text = "listeners: [{address: '127.0.0.1:50051', routes: [{split: [{cluster: a, weight: 1}, \
+                {cluster: b, weight: 1}], sticky_by: x-user}]}]\n\
+                clusters: [{name: a, target: 'ipv4:127.0.0.1:1'}, {name: b, target: 'ipv4:127.0.0.1:2'}]\n";
+    let split = |user: &str| {
+        let mut told = of_users(text, &[user]);
+        told["split"].take()
+    };
+    assert_eq!((&split("")["key"], &split("")["chosen"]), (&Value::Null, &Value::Null), "chance decides");
+    assert_eq!(split("anna")["key"], "anna");
+}

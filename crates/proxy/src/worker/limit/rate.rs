@@ -128,6 +128,10 @@ impl ClientRateLimit {
                         key.extend_from_slice(value);
                         key.push(b',');
                     }
+                    // One empty value is none, as with affinity.
+                    if key.get(1..) == Some(b",") {
+                        key.truncate(1);
+                    }
                 }
                 KeySource::SourceIp => match address.map(|address| address.to_canonical()) {
                     Some(IpAddr::V4(address)) => key.extend_from_slice(&address.octets()),
@@ -218,6 +222,10 @@ mod tests {
         assert_eq!(of(&all[1..], Some("10.0.0.1")), b"\x02c");
         assert_eq!(of(&[], Some("10.0.0.1")), b"\x03\x0a\0\0\x01");
         assert_eq!(of(&[], None), b"", "all that have nothing are one");
+        let empty = [("x-client-id", ""), ("cookie", "sid=")];
+        assert_eq!(of(&empty, Some("10.0.0.1")), b"\x03\x0a\0\0\x01", "what is empty is not there");
+        assert_eq!(of(&empty, None), b"");
+        assert_eq!(of(&[("x-client-id", ""), ("x-client-id", "")], None), b"\x01,,");
         assert_ne!(
             of(&[("x-client-id", "a"), ("x-client-id", "b")], None),
             of(&[("x-client-id", "a")], None)
