@@ -149,7 +149,8 @@ impl OutlierConfig {
     ///
     /// A caller's error is a success: the endpoint did its work. Counted as nothing instead, a healthy endpoint that
     /// answers NOT_FOUND to most calls would be ejected for five failures spread over hours. RESOURCE_EXHAUSTED is
-    /// nothing: an endpoint that sheds load must not have its load moved to others that are as loaded.
+    /// nothing: an endpoint that sheds load must not have its load moved to others that are as loaded. So is REFUSED_STREAM,
+    /// with which servers shed load before they look at it (RFC 9113, 8.7), and end streams that cross their last GOAWAY.
     #[must_use]
     pub fn observe(&self, end: &AttemptEnd) -> Observation {
         let timeout = if self.counts_deadline_exceeded { Observation::Failure } else { Observation::Nothing };
@@ -169,14 +170,14 @@ impl OutlierConfig {
                 | Code::OutOfRange
                 | Code::Unimplemented => Observation::Success,
             },
-            AttemptEnd::ConnectFailed
-            | AttemptEnd::RefusedStream
-            | AttemptEnd::GoAway { is_graceful: false }
-            | AttemptEnd::Reset => Observation::Failure,
+            AttemptEnd::ConnectFailed | AttemptEnd::GoAway { is_graceful: false } | AttemptEnd::Reset => {
+                Observation::Failure
+            }
             AttemptEnd::Served { .. } => Observation::Success,
             AttemptEnd::AttemptTimeout | AttemptEnd::DeadlineExceeded => timeout,
             AttemptEnd::Overtaken { by_later: true } => Observation::Overtaken,
             AttemptEnd::NotSent
+            | AttemptEnd::RefusedStream
             | AttemptEnd::GoAway { is_graceful: true }
             | AttemptEnd::Cancelled
             | AttemptEnd::CutOff

@@ -343,7 +343,7 @@ fn judges_by_status_and_by_how_the_attempt_ended() {
     for (end, expected) in [
         (AttemptEnd::NotSent, Observation::Nothing),
         (AttemptEnd::ConnectFailed, Observation::Failure),
-        (AttemptEnd::RefusedStream, Observation::Failure),
+        (AttemptEnd::RefusedStream, Observation::Nothing),
         (AttemptEnd::GoAway { is_graceful: true }, Observation::Nothing),
         (AttemptEnd::GoAway { is_graceful: false }, Observation::Failure),
         (AttemptEnd::Reset, Observation::Failure),

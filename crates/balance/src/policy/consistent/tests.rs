@@ -105,6 +105,25 @@ fn when_one_of_n_leaves_its_keys_move_and_few_others() {
     }
 }
 
+/// 128 entries each fill the largest ring there is by default with 256 endpoints.
+#[test]
+fn above_256_endpoints_a_ring_needs_more_room_for_only_the_keys_of_one_that_leaves_to_move() {
+    const N: u32 = 300;
+    let fair = 1.0 / f64::from(N);
+    let ring = |size| moved(Policy::RingHash { size, affinity: Affinity::Rehash }, N as usize);
+    let (default, roomy) = (ring(RingSize::default()), ring(RingSize::each(128, 128 * N).unwrap()));
+    for (name, (all, needless)) in [("by default", default), ("with room for 128 entries each", roomy)] {
+        println!(
+            "keys that move when one of {N} endpoints leaves a ring, {name}: of {:.2} % that must {:.2} %, {:.2} % needlessly",
+            fair * 100.0,
+            all * 100.0,
+            needless * 100.0
+        );
+    }
+    assert!(roomy.0 < 1.3 * fair && roomy.1 == 0.0, "{roomy:?}");
+    assert!(default.1 > fair && default.0 < 3.5 * fair, "the entries of all are scaled anew: {default:?}");
+}
+
 #[test]
 fn a_lost_endpoints_keys_are_shared_out_and_return_and_no_other_moves() {
     for policy in hashing(Affinity::Rehash) {
