@@ -60,6 +60,30 @@ def a_backend_that_fails_every_call_costs_no_call_and_is_ejected(stage):
 
 
 @test
+def a_backend_that_only_the_cap_of_ejections_keeps_in_rotation_shows(stage):
+    backends = calls.start_backends(stage, 4)
+    running, client = start(stage, backends, cluster={"outlier_detection": {}})
+    assert running.clusters()["default"]["outlier_detection"] == {"out": 0, "allowed": 1, "held_back": 0}
+    assert running.metrics().sum("evenkeel_ejections_held_back_total", cluster="default") == 0
+    failing = {backend.address for backend in backends[:2]}
+    for backend in backends[:2]:
+        backend.become("UNAVAILABLE")
+    codes(client, CALLS)
+    running.wait_for_line("endpoint not ejected: max_ejection_percent of the endpoints are out")
+
+    def is_held_back():
+        codes(client, 20)
+        states = {one: shown["outlier"]["state"] for one, shown in running.endpoints().items() if "outlier" in shown}
+        return set(states) == failing and sorted(states.values()) == ["ejected", "held_back"]
+
+    eventually(is_held_back, "one of the two that fail is ejected, and the other held back")
+    shown = running.clusters()["default"]["outlier_detection"]
+    assert (shown["out"], shown["allowed"]) == (1, 1) and shown["held_back"] >= 1, shown
+    assert running.metrics().sum("evenkeel_ejections_held_back_total", cluster="default") >= shown["held_back"]
+    assert running.metrics().sum("evenkeel_outlier_ejections_total") == 1
+
+
+@test
 def an_ejected_backend_that_works_again_takes_its_share_again(stage):
     backends = calls.start_backends(stage, 3)
     cluster = {"outlier_detection": {"base_ejection_time": "1s"}, "retry_budget": {"min_concurrency": 1000}}

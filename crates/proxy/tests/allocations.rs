@@ -13,7 +13,7 @@ use evenkeel_http2::{Connection, Event, Fields, Limits, Role, StreamKey};
 use evenkeel_proxy::worker::affinity::{CookieSource, HashPlan, KeySource};
 use evenkeel_proxy::worker::metadata::MetadataRules;
 use evenkeel_proxy::worker::rewrite::{MetadataChange, Rewrite};
-use evenkeel_proxy::worker::route::{Route, RouteActions, RouteMatch, RouteTable, Split};
+use evenkeel_proxy::worker::route::{Route, RouteActions, RouteTable, Split};
 use evenkeel_proxy::worker::snapshot::{Cluster, Listener, Snapshot};
 use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, Worker, WorkerConfig};
 use evenkeel_telemetry::{Options, Telemetry};

@@ -24,7 +24,7 @@ use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::rewrite::{MetadataChange, Rewrite};
 use evenkeel_proxy::worker::route::{Route, RouteActions, Split, Versions};
 use evenkeel_proxy::worker::snapshot::{Cluster, RetrySettings};
-use evenkeel_telemetry::{ClusterEvent, Limited, RetryDenied};
+use evenkeel_telemetry::{ClusterEvent, Limited, RateLimited, RetryDenied, RouteEvent, RouteTelemetry};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -512,7 +512,12 @@ fn clients_are_told_apart_by_what_they_sent_whatever_the_route_makes_of_it() {
 #[test]
 fn a_client_with_a_hundred_thousand_names_gets_what_the_table_holds() {
     let clients = Some(per_client(RateLimit::new(1, Duration::from_secs(86_400), 1).unwrap(), 64));
-    let (mut world, client) = limited_world(RouteRateLimit { route: None, clients });
+    let counts = Arc::new(RouteTelemetry::default());
+    let (mut world, client) = world(1, |_, route| {
+        let rate_limit = Some(Arc::new(RouteRateLimit { route: None, clients }));
+        let counts = Some(Arc::clone(&counts));
+        route.actions = Some(Arc::new(RouteActions { rate_limit, counts, ..RouteActions::default() }));
+    });
     for number in 0..100_000_u32 {
         call_with(&mut world, client, &[("x-client-id", &format!("name-{number}"))]);
         if number % 100 == 99 {
@@ -521,6 +526,8 @@ fn a_client_with_a_hundred_thousand_names_gets_what_the_table_holds() {
     }
     world.turns(3);
     assert_eq!(served(&world), [64 + 8], "each of eight sets: eight names, and all others together one");
+    assert_eq!(counts.get(RouteEvent::RateLimitShared), 100_000 - 64);
+    assert_eq!(counts.get(RouteEvent::RateLimited(RateLimited::Client)), 100_000 - 64 - 8);
     assert_eq!(world.worker.call_count(), 0);
 }
 

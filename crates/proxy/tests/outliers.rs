@@ -72,6 +72,28 @@ fn a_backend_that_fails_every_call_gets_a_handful_of_a_thousand_and_its_share_wh
 }
 
 #[test]
+fn an_endpoint_that_only_the_cap_keeps_in_rotation_is_counted_and_told_once_in_an_interval() {
+    let (mut world, client) = world(Some(OutlierConfig::default()));
+    for broken in [world.backends[0], world.backends[1]] {
+        world.peer(broken).fails_with = Some((Code::Unavailable, Vec::new()));
+    }
+    load(&mut world, client, 10);
+    let counted = |world: &World, event| world.telemetry.snapshot().cluster_event(event);
+    assert_eq!(counted(&world, ClusterEvent::OutlierEjected(Ejected::ConsecutiveFailures)), 1);
+    assert_eq!(counted(&world, ClusterEvent::EjectionHeldBack), 1);
+    let ejected = world.worker.poll_endpoint_change().unwrap();
+    assert!(matches!(ejected.change, OutlierChange::Ejected { .. }), "{ejected:?}");
+    let held_back = world.worker.poll_endpoint_change().unwrap();
+    assert!(matches!(held_back.change, OutlierChange::HeldBack { .. }), "{held_back:?}");
+    assert_ne!(ejected.endpoint, held_back.endpoint);
+    assert_eq!(world.worker.poll_endpoint_change(), None);
+
+    world.now += Duration::from_secs(11);
+    load(&mut world, client, 10);
+    assert_eq!(counted(&world, ClusterEvent::EjectionHeldBack), 2);
+}
+
+#[test]
 fn without_outlier_detection_a_third_of_the_calls_fails() {
     let (mut world, client) = world(None);
     let broken = world.backends[1];

@@ -18,7 +18,7 @@ use crate::event::RouteEvent;
 use crate::event::route::SLOTS;
 use crate::shards::lock;
 
-/// Routes with series of their own, over all listeners; four lines of metrics each.
+/// Routes with series of their own, over all listeners; five lines of metrics each.
 pub const MAX_ROUTE_SERIES: usize = 1024;
 
 /// The counts of one route; held by whoever counts for it.

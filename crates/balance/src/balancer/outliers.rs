@@ -73,11 +73,14 @@ impl Balancer {
             self.trial_looks = TrialLooks::default();
         }
         let change = detector.record(endpoint.outlier(), observation, is_trial, now, &mut self.rng);
-        let may_need_place = observation == Observation::Failure && change.is_none();
+        let is_ejected = matches!(change, Some(OutlierChange::Ejected { .. }));
+        let needs_look =
+            observation == Observation::Failure && !is_ejected && detector.is_expiry_look_due(now);
         if let Some(change) = change {
             endpoint.note_ejection();
             self.note_change(endpoint.address().to_string().into(), change);
-        } else if may_need_place && detector.is_expiry_look_due(now) {
+        }
+        if needs_look {
             self.expire_ejections(now);
         }
     }
@@ -152,7 +155,7 @@ impl Balancer {
         !self.outlier_changes.is_empty()
     }
 
-    /// An endpoint's address and what became of it, since this was last asked; at most 64 are kept.
+    /// An endpoint's address and what became of it, or was held back, since this was last asked; at most 64 are kept.
     pub fn poll_outlier_change(&mut self) -> Option<(Arc<str>, OutlierChange)> {
         self.outlier_changes.pop_front()
     }

@@ -74,14 +74,20 @@ impl KeyedRateLimiter {
     /// # Errors
     /// [`Rejection::RateLimited`]: the client's bucket is empty.
     pub fn check(&self, key: &[u8], now: Duration) -> Result<(), Rejection> {
+        self.check_telling(key, now).0
+    }
+
+    /// As [`KeyedRateLimiter::check`]; and whether the call met the bucket that keys without a place share.
+    pub fn check_telling(&self, key: &[u8], now: Duration) -> (Result<(), Rejection>, bool) {
         let (hash, set) = self.find(key);
-        let bucket = set.bucket(hash, nanos(now)).unwrap_or_else(|| {
+        let own = set.bucket(hash, nanos(now));
+        if own.is_none() {
             self.shared.fetch_add(1, Relaxed);
-            &set.common
-        });
-        self.limit.take(bucket, now).inspect_err(|_| {
+        }
+        let checked = self.limit.take(own.unwrap_or(&set.common), now).inspect_err(|_| {
             self.rejected.fetch_add(1, Relaxed);
-        })
+        });
+        (checked, own.is_none())
     }
 
     /// The key's hash, and the set of its bucket.

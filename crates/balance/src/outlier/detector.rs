@@ -22,6 +22,12 @@ pub enum OutlierChange {
     Returned,
     /// Its time was up while no worker was connected to it, so that no call could try it: it is back in rotation.
     Expired,
+    /// A rule would take it out, but as many are out as the cap allows. Said once between two sweeps, however many of its
+    /// calls fail.
+    HeldBack {
+        /// Which rule.
+        reason: EjectionReason,
+    },
 }
 
 /// Between two looks for ejections that have expired because of failing calls; each costs O(n).
@@ -39,7 +45,7 @@ pub struct OutlierDetector {
     /// When a failing call next has somebody look for ejections that have expired, in microseconds.
     expiry_look_at: AtomicU64,
     ejections: [AtomicU64; EjectionReason::ALL.len()],
-    /// Ejections that the cap prevented.
+    /// Ejections that the cap prevented, each endpoint's once between two sweeps.
     held_back: AtomicU64,
 }
 
@@ -89,6 +95,12 @@ impl OutlierDetector {
         }
     }
 
+    /// Endpoints that may be out at once.
+    #[must_use]
+    pub fn allowed(&self) -> u32 {
+        self.config.allowed(self.endpoints.load(Relaxed))
+    }
+
     /// Endpoints that are not in service now.
     #[must_use]
     pub fn out(&self) -> u32 {
@@ -101,7 +113,7 @@ impl OutlierDetector {
         self.ejections[reason as usize].load(Relaxed)
     }
 
-    /// Ejections that the cap prevented so far.
+    /// Ejections that the cap prevented so far; of each endpoint one between two sweeps, however many of its calls failed.
     #[must_use]
     pub fn held_back(&self) -> u64 {
         self.held_back.load(Relaxed)
@@ -242,11 +254,15 @@ impl OutlierDetector {
         now: Duration,
         rng: &mut impl Rng,
     ) -> Option<OutlierChange> {
-        let allowed = self.config.allowed(self.endpoints.load(Relaxed));
+        let allowed = self.allowed();
         let room = self.out.fetch_update(Relaxed, Relaxed, |out| (out < allowed).then_some(out + 1));
         if room.is_err() {
-            self.held_back.fetch_add(1, Relaxed);
-            return None;
+            // Tried again with each failure, as a place may be free by then; said once, or each failure would be a log line.
+            let is_new = !record.is_held_back() && !record.held_back.swap(true, Relaxed);
+            return is_new.then(|| {
+                self.held_back.fetch_add(1, Relaxed);
+                OutlierChange::HeldBack { reason }
+            });
         }
         let until = self.until(record, now, rng);
         if !record.change(Phase::InService.encode(), Phase::Ejected { until }) {
@@ -272,6 +288,7 @@ impl OutlierDetector {
         record.times_ejected.fetch_add(1, Relaxed);
         record.trial_successes.store(0, Relaxed);
         record.consecutive.store(0, Relaxed);
+        record.held_back.store(false, Relaxed);
         self.ejections[reason as usize].fetch_add(1, Relaxed);
         OutlierChange::Ejected { reason, until }
     }
@@ -291,7 +308,8 @@ impl OutlierDetector {
     }
 
     /// Applies the rules over rates at an interval's end; does nothing before it, so any thread may ask. O(n), three
-    /// passes, without allocation. `changed` is told the place of each endpoint that was ejected. Returns whether it was due.
+    /// passes, without allocation. `changed` is told the place of each endpoint that was ejected, or would have been. Returns whether
+    /// it was due.
     pub fn sweep<'a>(
         &self,
         records: impl Iterator<Item = &'a OutlierRecord> + Clone,
@@ -312,6 +330,9 @@ impl OutlierDetector {
                 let _at_zero = record.times_ejected.fetch_update(Relaxed, Relaxed, less);
             }
             record.close_interval();
+            if record.is_held_back() {
+                record.held_back.store(false, Relaxed);
+            }
         }
         if let Some(rule) = self.config.success_rate {
             self.sweep_success_rate(&rule, records.clone(), now, rng, &mut changed);

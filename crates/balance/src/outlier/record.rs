@@ -1,6 +1,6 @@
 //! What outlier detection knows of one endpoint.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 
 /// Why an endpoint was ejected.
@@ -74,6 +74,8 @@ pub struct OutlierRecord {
     /// Ejections, less the intervals in service since.
     pub(super) times_ejected: AtomicU32,
     pub(super) reason: AtomicU8,
+    /// The cap prevented its ejection since the last sweep.
+    pub(super) held_back: AtomicBool,
 }
 
 /// The decoded phase.
@@ -159,6 +161,7 @@ impl OutlierRecord {
         self.phase.store(Phase::InService.encode(), Relaxed);
         self.consecutive.store(0, Relaxed);
         self.times_ejected.store(0, Relaxed);
+        self.held_back.store(false, Relaxed);
         self.close_interval();
     }
 
@@ -166,6 +169,12 @@ impl OutlierRecord {
     #[must_use]
     pub fn times_ejected(&self) -> u32 {
         self.times_ejected.load(Relaxed)
+    }
+
+    /// Whether a rule would have taken the endpoint out since the last sweep, and the cap prevented it.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        self.held_back.load(Relaxed)
     }
 
     fn reason(&self) -> EjectionReason {

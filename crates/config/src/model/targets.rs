@@ -156,7 +156,7 @@ mod tests {
     fn an_endpoint_keeps_what_discovery_says_of_it_and_gets_the_targets_place_besides() {
         let endpoint = |weight, priority, locality| {
             let address = SocketAddr::from(([127, 0, 0, 1], 1)).into();
-            EndpointSpec { address, weight, priority, locality, draining: weight == 5 }
+            EndpointSpec { address, weight, priority, locality, draining: true }
         };
         let target: Target = "dns:///orders:50051".parse().unwrap();
         let placed = PlacedTarget { weight: 3, priority: 2, locality: place("b"), ..target.clone().into() };

@@ -11,7 +11,7 @@ use super::Worker;
 /// Changes that wait for the driver's log; more are counted only.
 const CHANGES_MAX: usize = 64;
 
-/// An endpoint that left rotation or came back.
+/// An endpoint that left rotation or came back, or stayed because of the cap.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EndpointChange {
     /// The cluster's name.
@@ -40,6 +40,7 @@ impl Worker {
             let event = match change {
                 OutlierChange::Ejected { reason, .. } => ClusterEvent::OutlierEjected(label(reason)),
                 OutlierChange::Returned | OutlierChange::Expired => ClusterEvent::OutlierReturned,
+                OutlierChange::HeldBack { .. } => ClusterEvent::EjectionHeldBack,
             };
             self.count_in(cluster, event);
             if self.outlier_changes.len() < CHANGES_MAX {

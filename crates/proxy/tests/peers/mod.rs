@@ -13,7 +13,7 @@ use evenkeel_http2::field::{FieldBlock, Name};
 use evenkeel_http2::{Connection, ErrorCode, Event, Fields, Half, Limits, Role, StreamFailure, StreamKey};
 use evenkeel_proxy::worker::limit::ClusterLimits;
 use evenkeel_proxy::worker::overload::{Accountant, Level};
-use evenkeel_proxy::worker::route::{Route, RouteMatch, RouteTable, Split};
+use evenkeel_proxy::worker::route::{Route, RouteTable, Split};
 use evenkeel_proxy::worker::snapshot::{Cluster, Listener, ReplayBounds, Snapshot};
 use evenkeel_proxy::worker::{Action, ConnId, Observer, PeerName, TransportEnd, Worker, WorkerConfig};
 use evenkeel_telemetry::{Event as Counted, Options, Shed, Telemetry};

@@ -38,6 +38,9 @@ events! {
         "Endpoints that outlier detection took out of rotation, by reason.";
     /// An endpoint that was ejected is back in rotation.
     OutlierReturned = "evenkeel_outlier_returns", "Ejected endpoints that came back into rotation.";
+    /// The cap of ejections kept an endpoint in rotation that a rule would have taken out.
+    EjectionHeldBack = "evenkeel_ejections_held_back",
+        "Endpoints that stayed in rotation because max_ejection_percent were out, each once in an interval.";
     /// Too few endpoints of a cluster's priority are available to believe it: health is disregarded.
     PanicBegan = "evenkeel_panics_begun", "Times that health came to be disregarded, as too few endpoints were available.";
     /// Enough endpoints are available again.

@@ -12,4 +12,7 @@ events! {
     /// A rate limit turned a call away.
     RateLimited(limit: RateLimited) = "evenkeel_rate_limited_calls",
         "Calls that a route's rate limit turned away, by limit.";
+    /// A limit of each client had no bucket to tell the call's client by.
+    RateLimitShared = "evenkeel_rate_limit_shared",
+        "Calls whose client had no bucket of its own under a route's rate limit, as its table was full.";
 }

@@ -363,8 +363,10 @@ fn a_dead_endpoint_gives_its_place_under_the_cap_back_when_its_time_is_up() {
     assert!(fixture.endpoint(2).is_withheld_as(Withheld::Ejected));
     let changes = core::iter::from_fn(|| fixture.balancer.poll_outlier_change());
     let changes: Vec<_> = changes.map(|(address, change)| (address.to_string(), change)).collect();
-    assert_eq!(changes[1], ("10.0.0.1:50051".to_owned(), OutlierChange::Expired));
-    assert_eq!(changes[2].0, "10.0.0.2:50051");
+    let reason = EjectionReason::ConsecutiveFailures;
+    assert_eq!(changes[1], ("10.0.0.2:50051".to_owned(), OutlierChange::HeldBack { reason }));
+    assert_eq!(changes[2], ("10.0.0.1:50051".to_owned(), OutlierChange::Expired));
+    assert!(changes[3].0 == "10.0.0.2:50051" && matches!(changes[3].1, OutlierChange::Ejected { .. }));
 }
 
 #[test]

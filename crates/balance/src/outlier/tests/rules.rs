@@ -33,8 +33,29 @@ fn the_cap_is_rounded_up_and_never_takes_the_last() {
 fn ejects_at_most_the_configured_share() {
     let mut world = World::new(without_jitter(), 3);
     assert!(world.fails(0, 5, START).is_some());
-    assert_eq!(world.fails(1, 5, START), None);
-    assert_eq!((world.detector.out(), world.detector.held_back()), (1, 1));
+    let held_back = OutlierChange::HeldBack { reason: EjectionReason::ConsecutiveFailures };
+    assert_eq!(world.fails(1, 5, START), Some(held_back));
+    assert_eq!((world.detector.out(), world.detector.allowed(), world.detector.held_back()), (1, 1, 1));
+    assert!(world.records[1].is_in_service());
+}
+
+#[test]
+fn what_the_cap_holds_back_is_said_once_between_two_sweeps_and_ejected_once_there_is_a_place() {
+    let mut world = World::new(without_jitter(), 3);
+    assert!(world.fails(0, 5, START).is_some());
+    let held_back = OutlierChange::HeldBack { reason: EjectionReason::ConsecutiveFailures };
+    for (sweeps, at) in [START, START + seconds(10), START + seconds(20)].into_iter().enumerate() {
+        world.sweep(at);
+        assert!(!world.records[1].is_held_back());
+        let said = (0..40).filter_map(|_| world.fails(1, 1, at)).collect::<Vec<_>>();
+        assert_eq!(said, [held_back], "sweep {sweeps}");
+        assert!(world.records[1].is_held_back());
+        assert_eq!(world.detector.held_back(), sweeps as u64 + 1);
+    }
+    world.detector.remove(&world.records[0]);
+    let at = START + seconds(21);
+    assert_eq!(world.fails(1, 1, at), Some(ejected(EjectionReason::ConsecutiveFailures, at + seconds(30))));
+    assert!(!world.records[1].is_held_back());
 }
 
 #[test]
@@ -64,7 +85,8 @@ fn an_endpoint_that_another_detector_ejected_returns_and_leaves_the_cap_intact()
     let change = new.trial(0, Observation::Success, START + seconds(30));
     assert_eq!((change, new.detector.out()), (Some(OutlierChange::Returned), 0));
     assert!(new.fails(1, 5, START).is_some());
-    assert_eq!(new.fails(2, 5, START), None, "one of three, as before");
+    let held_back = OutlierChange::HeldBack { reason: EjectionReason::ConsecutiveFailures };
+    assert_eq!(new.fails(2, 5, START), Some(held_back), "one of three, as before");
 }
 
 #[test]

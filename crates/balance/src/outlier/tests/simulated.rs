@@ -49,7 +49,7 @@ fn simulate(endpoints: u32, rate: u32, length_s: u32, broken: Option<usize>, see
                 OutlierChange::Ejected { .. } => {
                     run.out_after = run.out_after.or(Some(now - START));
                 }
-                OutlierChange::Returned | OutlierChange::Expired => {}
+                OutlierChange::Returned | OutlierChange::Expired | OutlierChange::HeldBack { .. } => {}
             }
         }
     }

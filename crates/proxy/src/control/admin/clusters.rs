@@ -44,6 +44,9 @@ struct ClusterBody {
     circuit_breakers: Vec<BreakerBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     adaptive_concurrency: Option<AdaptiveBody>,
+    /// Absent where the cluster has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outlier_detection: Option<DetectionBody>,
     /// Retries, hedges and copies.
     #[serde(flatten)]
     further: FurtherBody,
@@ -58,6 +61,16 @@ struct ClusterBody {
     subset: Option<SubsetBody>,
     endpoints: Vec<EndpointBody>,
     removed: Vec<RemovedBody>,
+}
+
+/// How many endpoints outlier detection took out, and did not.
+#[derive(Serialize)]
+struct DetectionBody {
+    /// Endpoints that are out now, and how many may be.
+    out: u32,
+    allowed: u32,
+    /// Ejections that the cap prevented, since the cluster's settings were last changed.
+    held_back: u64,
 }
 
 /// What became of prequal's probes, over all workers.
@@ -112,7 +125,7 @@ struct EndpointBody {
     /// What active checks found; absent where the cluster has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<HealthBody>,
-    /// What outlier detection found; absent where the cluster has none, or while the endpoint is in service.
+    /// What outlier detection found; absent where the cluster has none, or while it finds nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     outlier: Option<OutlierBody>,
     /// What it reported of its load; absent where the cluster's policy goes by no reports.
@@ -133,7 +146,7 @@ struct EndpointBody {
 
 #[derive(Serialize)]
 struct OutlierBody {
-    /// `ejected`, or `half_open` once its time is up and single calls try it.
+    /// `ejected`; `half_open` once its time is up and single calls try it; or `held_back`, if only the cap keeps it in rotation.
     state: &'static str,
     /// Why it was ejected; absent while it is tried.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,6 +164,13 @@ struct OutlierBody {
 fn describe_outlier(endpoint: &Endpoint, now: Duration) -> Option<OutlierBody> {
     let times_ejected = endpoint.outlier().times_ejected();
     match endpoint.outlier().status(now) {
+        OutlierStatus::InService if endpoint.outlier().is_held_back() => Some(OutlierBody {
+            state: "held_back",
+            reason: None,
+            remaining_seconds: None,
+            successes: None,
+            times_ejected,
+        }),
         OutlierStatus::InService | OutlierStatus::Removed => None,
         OutlierStatus::Ejected { until, reason } => Some(OutlierBody {
             state: "ejected",
@@ -212,6 +232,11 @@ fn describe(state: &State) -> Clusters {
                 .and_then(|limits| limits.breaker.as_deref())
                 .map_or_else(Vec::new, breakers),
             adaptive_concurrency: limits.and_then(|limits| limits.adaptive.as_deref()).map(adaptive),
+            outlier_detection: runtime.outliers.as_ref().map(|detector| DetectionBody {
+                out: detector.out(),
+                allowed: detector.allowed(),
+                held_back: detector.held_back(),
+            }),
             further: further(runtime, Uses::of(&config, name), state.now()),
             probes: describe_probes(&of_workers),
             resolver: ResolverBody {

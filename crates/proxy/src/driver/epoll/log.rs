@@ -27,6 +27,7 @@ impl EventLoop {
                 OutlierChange::Ejected { reason, .. } => reason.name(),
                 OutlierChange::Returned => "returned",
                 OutlierChange::Expired => "expired",
+                OutlierChange::HeldBack { .. } => "held back",
             };
             let Some(suppressed) = self.log_limiter.allow(cause, now) else { continue };
             match change {
@@ -40,6 +41,12 @@ impl EventLoop {
                 OutlierChange::Expired => {
                     let why = "its time is up, and no worker is connected to it";
                     tracing::info!(%cluster, %endpoint, suppressed, why, "endpoint back in rotation");
+                }
+                OutlierChange::HeldBack { reason } => {
+                    tracing::warn!(
+                        %cluster, %endpoint, reason = reason.name(), suppressed,
+                        "endpoint not ejected: max_ejection_percent of the endpoints are out"
+                    );
                 }
             }
         }

@@ -60,7 +60,8 @@ impl PartialEq for RouteRateLimit {
 }
 
 impl RouteRateLimit {
-    /// Lets a call through, or says which limit turns it away. `key` is empty, and for passing use.
+    /// Lets a call through, or says which limit turns it away; and whether its client had no bucket of its own. `key` is
+    /// empty, and for passing use.
     fn check(
         &self,
         now: Duration,
@@ -68,15 +69,18 @@ impl RouteRateLimit {
         store: &FieldStore,
         address: Option<IpAddr>,
         key: &mut Vec<u8>,
-    ) -> Result<(), (Limited, Rejection)> {
+    ) -> (Result<(), (Limited, Rejection)>, bool) {
+        let mut is_shared = false;
         if let Some(clients) = &self.clients {
             clients.write_key(request, store, address, key);
-            clients.limiter.check(key, now).map_err(|rejection| (Limited::ClientRate, rejection))?;
+            let (checked, shared) = clients.limiter.check_telling(key, now);
+            is_shared = shared;
+            if let Err(rejection) = checked {
+                return (Err((Limited::ClientRate, rejection)), is_shared);
+            }
         }
-        match &self.route {
-            Some(limiter) => limiter.check(now).map_err(|rejection| (Limited::RouteRate, rejection)),
-            None => Ok(()),
-        }
+        let of_route = self.route.as_ref().map_or(Ok(()), |limiter| limiter.check(now));
+        (of_route.map_err(|rejection| (Limited::RouteRate, rejection)), is_shared)
     }
 }
 
@@ -170,8 +174,11 @@ impl Worker {
         let mut key = self.take_buffer();
         let address = self.client_address(id);
         let request = &self.calls[id as usize].request;
-        let checked = limit.check(now, request, &self.fields.store, address, &mut key);
+        let (checked, is_shared) = limit.check(now, request, &self.fields.store, address, &mut key);
         self.give_buffer(key);
+        if is_shared {
+            self.count_of_route(id, RouteEvent::RateLimitShared);
+        }
         match checked {
             Ok(()) => false,
             Err((limited, rejection)) => {
