@@ -4,6 +4,7 @@ An example is taken as it is, but for its addresses: listeners get free ports, a
 takes minutes in an example (a watch's ten, a connection's thirty) is only seen to be in force.
 """
 
+import collections
 import json
 import pathlib
 import re
@@ -52,7 +53,7 @@ def run(stage, name, targets, changes=None):
         for there, here in targets.items():
             line = line.replace(f'target: "{there}"', f'target: "{here}"')
         # What belongs to the keys that were taken out.
-        text.append(line if not re.match(r"  (address|pre_drain|spread|grace): ", line) else "")
+        text.append(line if not re.match(r"  (address|hosts|pre_drain|spread|grace): ", line) else "")
     text += ["admin: { address: 127.0.0.1:0 }", "workers: 1", f"drain: {json.dumps(proxy.QUICK_DRAIN)}"]
     return proxy.start_with_file(stage, "\n".join(text) + "\n")[0]
 
@@ -228,8 +229,8 @@ def faults_are_for_those_who_ask(stage):
 def every_key_at_its_default_serves(stage):
     backend = three.get(stage)[0]
     for name in ("full", "minimal"):
-        # Only a target of this kind may have `dns`.
-        running = run(stage, name, {"orders": f"dns:///{backend.address}"})
+        # Of all clusters; and only a target of this kind may have `dns`.
+        running = run(stage, name, collections.defaultdict(lambda: f"dns:///{backend.address}"))
         running.wait_until_ready(1, "orders")
         assert met(calls.connect(stage, running.address), 20) == {backend.name: 20}
 
