@@ -78,7 +78,8 @@ class Proxy(Program):
             assert states.count("READY") == count, f"endpoints are {states}"
             return True
 
-        eventually(ready, f"{count} endpoints are ready")
+        # One that was lost is tried again after up to 16 s.
+        eventually(ready, f"{count} endpoints are ready", 20)
 
     def configuration(self):
         """The body of GET /config."""

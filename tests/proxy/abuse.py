@@ -177,6 +177,7 @@ def clients_leave_files_for_backends_and_are_told_at_once(stage):
     found = running.metrics()
     assert found.sum("evenkeel_downstream_connections_active") == 60
     assert found.sum("evenkeel_downstream_connections_refused_total", reason="process_limit") == 100
+    running.wait_for_line("closed at once")
     lines = [line for line in running.output() if "closed at once" in line]
     assert 1 <= len(lines) <= seconds + 1, (len(lines), seconds)
     client.call()
@@ -190,10 +191,9 @@ def clients_leave_files_for_backends_and_are_told_at_once(stage):
 def without_any_file_left_calls_go_on_and_new_clients_are_told_at_once(stage):
     """CVE-2020-8663, CVE-2023-4785: accept fails again and again, and the thread spins."""
     running = proxy.start(stage, f"ipv4:{shared.one(stage).address}")
-    running.wait_until_ready(1)
+    # No look at the admin interface before the limit is set: the file of such a connection may be closed behind it, and one is left.
     client = calls.connect(stage, running.address)
     client.call()
-    before = running.metrics().sum("evenkeel_wakeups_total")
     _, hard = resource.prlimit(running.id, resource.RLIMIT_NOFILE)
     # The number that the next file would get.
     resource.prlimit(running.id, resource.RLIMIT_NOFILE, (running.next_file(), hard))
@@ -206,7 +206,7 @@ def without_any_file_left_calls_go_on_and_new_clients_are_told_at_once(stage):
     found = running.metrics()
     assert found.sum("evenkeel_downstream_connections_refused_total", reason="open_files") == 20
     # It does not spin: each connection and each call wakes it up a few times.
-    assert found.sum("evenkeel_wakeups_total") - before < 1000
+    assert found.sum("evenkeel_wakeups_total") < 1000
     greeted(stage, running.address)
 
 

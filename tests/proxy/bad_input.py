@@ -300,6 +300,7 @@ def workers_share_the_log_line_of_a_cause(stage):
     for _ in range(100):
         talk_http2(running.address, frame(DATA, 0, 0, b"x"))
     seconds = time.monotonic() - began
+    running.wait_for_line("connection closed")
     lines = [line for line in running.output() if "connection closed" in line]
     assert 1 <= len(lines) <= seconds + 1, (len(lines), seconds, lines)
     assert running.metrics().sum("evenkeel_protocol_errors_total") == 100

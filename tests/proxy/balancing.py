@@ -223,7 +223,10 @@ def calls_that_a_backend_refuses_and_then_leaves_are_all_made_at_another(stage):
     count = 200
     live = shared.one(stage)
     server = stage.enter(wire.RawServer())
-    running = proxy.start(stage, f"ipv4:{server.address},{live.address}", policy="round_robin")
+    settings = {"target": f"ipv4:{server.address},{live.address}", "policy": "round_robin"}
+    # All calls are under way at once: one that waits for a stream could begin after the refusals.
+    limits = {"limits": {"max_concurrent_streams": 1000}}
+    running, _ = proxy.start_with_file(stage, proxy.config({"default": settings}, listener=limits))
     client = calls.connect(stage, running.address)
     with server.accept() as leaving:
         running.wait_until_ready(2)

@@ -25,7 +25,8 @@ def seconds(timeout):
 def a_passed_deadline_ends_the_call_here_and_at_the_backend(stage):
     backend = stage.add_program(calls.Backend("late"))
     running = proxy.start(stage, f"ipv4:{backend.address}")
-    headers = wire.request_headers(extra=[("grpc-timeout", "300m")])
+    running.wait_until_ready(1)
+    headers = wire.request_headers(extra=[("grpc-timeout", "1S")])
     began = time.monotonic()
     # This client keeps no deadline of its own.
     with wire.RawClient(running.address) as client:
@@ -34,7 +35,7 @@ def a_passed_deadline_ends_the_call_here_and_at_the_backend(stage):
         took = time.monotonic() - began
     # The backend keeps the same deadline, so the status may be its own.
     assert (status, code) == ("200", "4"), (status, code, text)
-    assert 0.3 <= took < 0.3 + LATE_SECONDS, took
+    assert 1 <= took < 1 + LATE_SECONDS, took
     backend.wait_for_line("^cancelled late$")
 
 
@@ -54,7 +55,10 @@ def the_proxys_own_answer_at_a_deadline_says_so(stage):
 def a_grpcio_client_gets_deadline_exceeded(stage):
     backend = shared.one(stage)
     running = proxy.start(stage, f"ipv4:{backend.address}")
-    code, _ = calls.connect(stage, running.address).fails({"hold": "never"}, seconds=0.3)
+    client = calls.connect(stage, running.address)
+    # Connected, so that the deadline is the call's alone.
+    client.call()
+    code, _ = client.fails({"hold": "never"}, seconds=1)
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED, code
     backend.wait_for_line("^cancelled never$")
 
@@ -108,14 +112,14 @@ def a_cancellation_by_a_backend_whose_deadline_passed_is_told_as_the_deadline(st
 def a_routes_timeout_holds_for_clients_without_a_deadline(stage):
     backend = shared.one(stage)
     target = f"ipv4:{backend.address}"
-    routes = [{"cluster": "default", "timeout": "300ms"}]
+    routes = [{"cluster": "default", "timeout": "1s"}]
     running, _ = proxy.start_with_file(stage, proxy.config({"default": target}, routes=routes))
     client = calls.connect(stage, running.address)
     code, _ = client.fails({"hold": "route timeout"}, seconds=None)
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED, code
     # It is passed on like a client's own.
     remaining = client.call(seconds=None)["remaining"]
-    assert 0 < remaining < 0.35, remaining
+    assert 0 < remaining < 1.05, remaining
 
 
 @test

@@ -33,7 +33,7 @@ def hold(stage, running, key):
 
 @test
 def before_it_goes_it_says_so_and_serves_on(stage):
-    running = start(stage, pre_drain="2s", spread="0s", grace="5s")
+    running = start(stage, pre_drain="5s", spread="0s", grace="5s")
     client = calls.connect(stage, running.address)
     client.call()
     running.signal(signal.SIGTERM)
@@ -44,7 +44,7 @@ def before_it_goes_it_says_so_and_serves_on(stage):
         client.call()
         with calls.Client(running.address) as other:
             other.call()
-    assert running.wait(2 + LATE_SECONDS) == 0
+    assert running.wait(5 + LATE_SECONDS) == 0
 
 
 @test
@@ -167,7 +167,7 @@ def sigint_and_the_admin_interface_drain_too(stage):
     running = start(stage, pre_drain="0s", spread="0s", grace="1s")
     running.signal(signal.SIGINT)
     assert running.wait(1 + LATE_SECONDS) == 0
-    running = start(stage, pre_drain="1s", spread="0s", grace="1s")
+    running = start(stage, pre_drain="3s", spread="0s", grace="1s")
     assert running.get("/drain", method="POST")[0] == 202
     assert running.get("/ready")[0] == 503
-    assert running.wait(2 + LATE_SECONDS) == 0
+    assert running.wait(4 + LATE_SECONDS) == 0

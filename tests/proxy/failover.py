@@ -191,7 +191,7 @@ def calls_stay_in_the_zone_that_the_command_line_names(stage):
     # It holds over a reload too.
     file.write({**configuration, "drain": {"grace": "2s"}})
     running.reload()
-    eventually(lambda: running.configuration()["generation"] == 2, "the file is read again")
+    eventually(lambda: running.configuration()["generation"] >= 2, "the file is read again")
     assert calls.shares(client, 30) == {"b2": 30}
     assert running.configuration()["config"]["node"] == {"region": "eu", "zone": "b"}
 

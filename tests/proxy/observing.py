@@ -304,6 +304,7 @@ def an_access_log_that_cannot_be_written_has_one_log_line_a_second_and_costs_no_
 
     eventually(fails_often, "five writes fail")
     seconds = time.monotonic() - began
+    running.wait_for_line("the access log cannot be written")
     lines = [line for line in running.output() if "the access log cannot be written" in line]
     assert 1 <= len(lines) <= seconds + 1, (len(lines), seconds, running.metrics().sum(errors))
 

@@ -33,14 +33,17 @@ def sighup_takes_a_new_configuration_over_and_calls_in_flight_go_on(stage):
     eventually(lambda: sum(each["in_flight"] for each in running.endpoints().values()) == 1, "a call is in flight")
     file.write(new)
     running.reload()
-    eventually(lambda: running.configuration()["generation"] == 2, "the second configuration is in force")
+    eventually(lambda: running.configuration()["generation"] >= 2, "the second configuration is in force")
     running.wait_until_ready(1)
     assert calls.shares(client, 5) == {"b2": 5}
     assert not held.done()
     shared.three.get(stage)[0].release("reload")
     assert b'"b1"' in held.result()
-    assert reloads(running, "accepted") == 1
-    assert running.metrics().sum("evenkeel_config_generation") == 2
+    # The change of the file alone may have been taken over before, or be taken over after the signal.
+    metrics = running.metrics()
+    generation = metrics.sum("evenkeel_config_generation")
+    assert generation in (2, 3), generation
+    assert metrics.sum("evenkeel_config_reloads_total", outcome="accepted") == generation - 1
 
 
 @test
@@ -55,7 +58,7 @@ def what_a_reload_took_away_is_shown_until_its_calls_have_ended(stage):
     policy["clusters"][0].update(target=f"ipv4:{backend.address}", policy="random")
     file.write(policy)
     running.reload()
-    eventually(lambda: running.configuration()["generation"] == 2, "the new policy is in force")
+    eventually(lambda: running.configuration()["generation"] >= 2, "the new policy is in force")
     cluster = running.clusters()["default"]
     (removed,) = cluster["removed"]
     assert (removed["address"], removed["state"], removed["in_flight"]) == (backend.address, "REMOVED", 1), removed
@@ -69,7 +72,7 @@ def what_a_reload_took_away_is_shown_until_its_calls_have_ended(stage):
 def a_changed_file_is_taken_over_without_a_signal(stage):
     running, file, new = start(stage)
     file.write(new)
-    eventually(lambda: running.configuration()["generation"] == 2, "the second configuration is in force")
+    eventually(lambda: running.configuration()["generation"] >= 2, "the second configuration is in force")
     running.wait_until_ready(1)
     assert calls.shares(calls.connect(stage, running.address), 5) == {"b2": 5}
 
@@ -91,8 +94,8 @@ def an_invalid_configuration_changes_nothing_and_the_reason_is_told(stage):
     del new["clusters"][0]["polizy"]
     file.write(new)
     running.reload()
-    eventually(lambda: running.configuration()["generation"] == 2, "the second configuration is in force")
-    assert running.configuration()["last_reload_error"] is None
+    eventually(lambda: running.configuration()["generation"] >= 2, "the second configuration is in force")
+    eventually(lambda: running.configuration()["last_reload_error"] is None, "the reason is told no more")
 
 
 @test
@@ -106,6 +109,7 @@ def reloads_without_end_have_one_log_line_a_second_of_each_outcome(stage):
         for _ in range(100):
             assert running.get("/reload", method="POST")[0] == status
         seconds = time.monotonic() - began
+        running.wait_for_line(words)
         lines = [line for line in running.output("stderr") if words in line]
         # The file's own change is one more reload.
         assert 1 <= len(lines) <= seconds + 2, (len(lines), seconds, lines[:5])
@@ -146,9 +150,10 @@ def what_only_a_restart_can_change_is_refused_by_name(stage):
 def the_admin_interface_reloads_too(stage):
     running, file, new = start(stage)
     file.write(new)
+    eventually(lambda: running.configuration()["generation"] == 2, "the change is taken over without being asked")
     assert running.get("/reload")[0] == 405, "GET changes nothing"
     status, text = running.get("/reload", method="POST")
-    assert (status, text) == (200, '{"generation":2}'), (status, text)
+    assert (status, text) == (200, '{"generation":3}'), (status, text)
 
 
 @test

@@ -6,6 +6,7 @@ import tempfile
 
 import shared
 from harness import calls, proxy, wire
+from harness.poll import eventually
 from harness.process import Program, run
 from harness.suite import binary, peer, test
 
@@ -48,7 +49,11 @@ def h2load_gets_every_call_answered(stage):
         backends.append(stage.add_program(Program(command, title=f"lab backend {number}")))
     target = "ipv4:" + ",".join(backend.wait_for_line(r"^ready (\S+)").group(1) for backend in backends)
     running = proxy.start(stage, target, policy="round_robin", workers=2)
-    running.wait_until_ready(2)
+    # Each worker has both, or one that knew a single backend would send it everything.
+    eventually(
+        lambda: all(endpoint["connections"] == 2 for endpoint in running.endpoints().values()),
+        "both workers are connected to both backends",
+    )
     url = f"http://{running.address}/evenkeel.bench.Bench/Unary"
     load = ["-n", "20000", "-c", "10", "-m", "50", "-H", "content-type: application/grpc"]
     done = run([h2load, *load, "-d", body(stage), url], seconds=25)

@@ -619,7 +619,7 @@ proptest! {
 
     #[test]
     fn a_damaged_configuration_is_read_or_reported(
-        cut in 0..1000_usize,
+        cut in 0..12_000_usize,
         length in 0..40_usize,
         with in "[-a-z:\\[\\]{},&*'\"0-9 \n]{0,20}",
     ) {

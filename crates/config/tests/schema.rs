@@ -50,6 +50,59 @@ fn every_example_is_read_and_fits_the_schema() {
     }
 }
 
+/// The places of all keys in the schema, each by the pointer of its object.
+fn keys(node: &Value, pointer: &str, found: &mut BTreeSet<String>) {
+    let properties = node.get("properties").and_then(Value::as_object);
+    found.extend(properties.into_iter().flat_map(|map| map.keys()).map(|key| format!("{pointer}/{key}")));
+    match node {
+        Value::Object(map) => {
+            map.iter().for_each(|(key, inner)| keys(inner, &format!("{pointer}/{key}"), found))
+        }
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(at, inner)| keys(inner, &format!("{pointer}/{at}"), found));
+        }
+        _ => {}
+    }
+}
+
+/// The places of the keys that a value has, as [`keys`] names them; under each of several alternatives that has them.
+fn keys_of(root: &Value, pointer: &str, value: &Value, found: &mut BTreeSet<String>) {
+    let node = root.pointer(pointer).unwrap();
+    if let Some(Value::String(reference)) = node.get("$ref") {
+        keys_of(root, reference.strip_prefix('#').unwrap(), value, found);
+    }
+    for kind in ["anyOf", "oneOf", "allOf"] {
+        let alternatives = node.get(kind).and_then(Value::as_array).map_or(0, Vec::len);
+        (0..alternatives).for_each(|at| keys_of(root, &format!("{pointer}/{kind}/{at}"), value, found));
+    }
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map.iter().filter(|(key, _)| node["properties"].get(key).is_some()) {
+                found.insert(format!("{pointer}/{key}"));
+                keys_of(root, &format!("{pointer}/properties/{key}"), inner, found);
+            }
+        }
+        Value::Array(list) if node.get("items").is_some_and(Value::is_object) => {
+            list.iter().for_each(|inner| keys_of(root, &format!("{pointer}/items"), inner, found));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_full_example_has_every_key() {
+    let (schema, mut all, mut shown) = (schema(), BTreeSet::new(), BTreeSet::new());
+    keys(&schema, "", &mut all);
+    assert!(all.len() > 200, "the schema is not understood: {all:?}");
+    let full = fs::read_to_string(docs().join("examples/full.yaml")).unwrap();
+    keys_of(&schema, "", &to_json(&full), &mut shown);
+    let missing: Vec<&String> = all.difference(&shown).collect();
+    assert!(missing.is_empty(), "add them to docs/examples/full.yaml: {missing:?}");
+    for text in ["when_unavailable: fail", "invert: true", "queue: false"] {
+        assert!(full.contains(text), "{text}");
+    }
+}
+
 #[test]
 fn every_example_of_an_endpoint_list_is_read_and_fits_its_schema() {
     let validator = jsonschema::validator_for(&endpoints_schema()).unwrap();
