@@ -56,7 +56,7 @@ fn keys(node: &Value, pointer: &str, found: &mut BTreeSet<String>) {
     found.extend(properties.into_iter().flat_map(|map| map.keys()).map(|key| format!("{pointer}/{key}")));
     match node {
         Value::Object(map) => {
-            map.iter().for_each(|(key, inner)| keys(inner, &format!("{pointer}/{key}"), found))
+            map.iter().for_each(|(key, inner)| keys(inner, &format!("{pointer}/{key}"), found));
         }
         Value::Array(list) => {
             list.iter().enumerate().for_each(|(at, inner)| keys(inner, &format!("{pointer}/{at}"), found));
