@@ -39,19 +39,6 @@ def more(load, count, what):
     return {name: answered - before.get(name, 0) for name, answered in load.counts().items()}
 
 
-# Counts of calls until they fit: a machine that stood still makes quick backends look slow for a while.
-WINDOWS = 5
-
-
-def settled(load, count, what, fits):
-    """Waits until so many more calls are answered, and again while their shares do not fit; gives back the last shares."""
-    for _ in range(WINDOWS):
-        shares = more(load, count, what)
-        if fits(shares):
-            break
-    return shares
-
-
 def is_withheld(running, backend):
     return bool(running.endpoints()[backend.address]["withheld"])
 
@@ -133,16 +120,11 @@ def one_is_slow(stage, policy, bound):
     least, most = bound
     with load:
         # It has its share before; among equals prequal takes the quickest, which need not be even.
-        even = settled(load, BEFORE, "calls are answered", lambda shares: shares.get("b1", 0) > BEFORE / 15)
+        even = more(load, BEFORE, "calls are answered")
         backends[0].become(delay_ms=SLOW_MS)
         # What it answers quickly was on its way.
         more(load, BEFORE, "it is known to be slow")
-        shares = settled(
-            load,
-            AFTER,
-            "there are enough to see shares",
-            lambda shares: least <= shares["b1"] / sum(shares.values()) <= most,
-        )
+        shares = more(load, AFTER, "there are enough to see shares")
     total = sum(shares.values())
     share = shares["b1"] / total
     figure(
