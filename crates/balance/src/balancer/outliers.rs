@@ -59,7 +59,8 @@ impl Balancer {
     }
 
     /// Tells how an attempt at an endpoint ended, beside [`Balancer::call_finished`]; `is_trial` if it was a
-    /// [`Pick::Trial`](super::Pick::Trial). An attempt to connect that failed may be told as well. O(1).
+    /// [`Pick::Trial`](super::Pick::Trial). An attempt to connect that failed may be told as well. O(1); but
+    /// once a second a failure, while others are ejected, looks at all endpoints for ejections that have expired.
     ///
     /// # Panics
     /// If the slot was forgotten, or is not of this balancer.
