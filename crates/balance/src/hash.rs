@@ -44,17 +44,15 @@ impl KeyPart {
     #[must_use]
     pub fn metadata<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hasher = XxHash64::with_seed(0);
-        let (mut count, mut is_empty) = (0_u32, true);
-        for value in values {
-            if count > 0 {
-                hasher.write(b",");
-            }
+        let mut len = 0;
+        for (index, value) in values.into_iter().enumerate() {
+            let separator: &[u8] = if index > 0 { b"," } else { b"" };
+            hasher.write(separator);
             hasher.write(value);
             // What two empty values make is a comma, and that is a value.
-            is_empty &= count == 0 && value.is_empty();
-            count = count.saturating_add(1);
+            len += separator.len() + value.len();
         }
-        Self::new((!is_empty).then(|| hasher.finish()))
+        Self::new((len > 0).then(|| hasher.finish()))
     }
 
     /// The value of a cookie, searched for in the values of the `cookie` field, of which HTTP/2 may have several
