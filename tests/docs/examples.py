@@ -98,6 +98,11 @@ def affinity_keeps_clients_at_their_backends(stage):
     reports = running.clusters()["reports"]
     assert (reports["policy"], reports["subset"]["size"]) == ("weighted_round_robin", 20), reports
     assert any("slow_start" in one for one in reports["endpoints"]), reports
+    metrics = running.metrics()
+    assert metrics.sum("evenkeel_endpoints_in_slow_start", cluster="reports") == 3
+    assert metrics.sum("evenkeel_endpoints_outside_subset", cluster="reports") == 0
+    assert metrics.sum("evenkeel_affinity_calls_total", cluster="carts", outcome="home") == 81
+    assert metrics.sum("evenkeel_affinity_calls_total", cluster="reports") == 0
 
 
 @example("policies")
@@ -136,6 +141,12 @@ def each_policy_is_in_force(stage):
         assert set(counts[method]) == names(backends), counts
     [outside] = shown["share"]["subset"]["outside"]
     assert outside not in running.endpoints("share"), shown["share"]
+    assert running.metrics().sum("evenkeel_endpoints_outside_subset", cluster="share") == 1
+    for cluster in ("peak-ewma", "own-probes"):
+        learned = [one["learned"] for one in running.endpoints(cluster).values()]
+        assert any(0 < one.get("latency_ms", 0) < 10_000 for one in learned), learned
+        assert all(one["failing_percent"] == 0 and "answer" not in one for one in learned), learned
+    assert all("learned" not in one for one in shown["round-robin"]["endpoints"]), shown["round-robin"]
 
 
 @example("streams")

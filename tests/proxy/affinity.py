@@ -35,6 +35,13 @@ def homes(client, name="x-client-id"):
     return {number: client.read(call)["backend"] for number, call in enumerate(begun)}
 
 
+def met(running):
+    """Calls by where their first attempt went."""
+    outcomes = ("home", "elsewhere", "no_key", "refused")
+    counted = {outcome: running.metrics().sum("evenkeel_affinity_calls_total", outcome=outcome) for outcome in outcomes}
+    return {outcome: count for outcome, count in counted.items() if count}
+
+
 @test
 def the_same_client_id_meets_the_same_backend_through_every_connection(stage):
     backends = calls.start_backends(stage, 3)
@@ -49,6 +56,9 @@ def the_same_client_id_meets_the_same_backend_through_every_connection(stage):
         assert others == [first] * 4, (policy, first, others)
         body = running.clusters()["default"]
         assert body["hash_by"] == [{"metadata": "x-client-id"}], body
+        assert met(running) == {"home": 5 * CLIENTS}
+        calls.connect(stage, running.address).call()
+        assert met(running) == {"home": 5 * CLIENTS, "no_key": 1}
 
 
 @test
@@ -65,6 +75,7 @@ def only_the_clients_of_a_killed_backend_move_and_none_fails(stage):
     figure("keys that move where one of three is killed", f"its own {len(orphans)}", f"{len(moved)} of {CLIENTS}")
     assert moved == orphans, (before, after)
     assert homes(client) == after
+    assert met(running) == {"home": CLIENTS + 2 * (CLIENTS - len(orphans)), "elsewhere": 2 * len(orphans)}
     stage.add_program(calls.Backend("b1", backends[0].address))
     wait_for_all(running)
     assert homes(client) == before
@@ -86,6 +97,8 @@ def where_sessions_must_not_move_calls_of_a_killed_backend_fail(stage):
             assert code == grpc.StatusCode.UNAVAILABLE, (code, details)
         else:
             assert client.call(metadata=metadata)["backend"] == home
+    refused = list(before.values()).count("b1")
+    assert met(running) == {"home": 2 * CLIENTS - refused, "refused": refused}
 
 
 @test

@@ -139,6 +139,10 @@ def failing_over_from_one_name_to_another_needs_no_file(stage):
     of_far = endpoints[far.address]
     assert (of_far["priority"], of_far["weight"], of_far["locality"]) == (1, 3, "us/x"), of_far
     assert endpoints[near.address]["priority"] == 0, endpoints
+    info = running.metrics()
+    assert info.sum("evenkeel_endpoint_info", endpoint=far.address, priority="1", locality="us/x") == 1
+    assert info.sum("evenkeel_endpoint_info", endpoint=near.address, priority="0", locality="") == 1
+    assert info.sum("evenkeel_endpoint_info") == 2
     shown = running.configuration()["config"]["clusters"][0]["target"]
     assert shown[0] == targets[0]["target"] and shown[1]["priority"] == 1, shown
     clients = [calls.connect(stage, running.address) for _ in range(CLIENTS)]

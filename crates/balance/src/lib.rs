@@ -55,10 +55,10 @@ pub use hash::{KeyPart, cookie_value, hash_bytes, hash_of};
 pub use health::Ineligible;
 pub use locality::{EndpointSpec, Locality, MAX_PRIORITY};
 pub use policy::{
-    Affinity, BoundedLoad, BoundedLoadError, Choice, LeastRequestConfig, LoadReportCounts, LoadSource,
-    LoadTracker, LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig, ProbeAnswer, ProbeCounts,
-    ProbeSource, ReportedWeight, RingSize, RingSizeError, SampleSize, SampleSizeError, TableSize,
-    TableSizeError,
+    Affinity, BoundedLoad, BoundedLoadError, Choice, Learned, LeastRequestConfig, LoadReportCounts,
+    LoadSource, LoadTracker, LoadWeightConfig, PeakEwmaConfig, Policy, PrequalConfig, ProbeAnswer,
+    ProbeCounts, ProbeSource, ReportedWeight, RingSize, RingSizeError, SampleSize, SampleSizeError,
+    TableSize, TableSizeError,
 };
 pub use slow_start::SlowStart;
 pub use spread::{

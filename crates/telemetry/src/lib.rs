@@ -40,12 +40,13 @@ pub use cluster::{
 };
 pub use counter::SharedCounter;
 pub use event::{
-    ClusterEvent, Ejected, Event, HealthCheckResult, Hedged, Injected, Limited, LoadReported,
+    ClusterEvent, Ejected, Event, HealthCheckResult, Hedged, Injected, KeyMet, Limited, LoadReported,
     LoadStreamEnded, Mirrored, Probed, RateLimited, Refused, Reload, ReplayDropped, ResponseFlag,
     ResponseFlags, RetryDenied, RetryReason, RouteEvent, Shed, Side, TransparentRetry,
 };
 pub use exposition::{
-    BufferedSample, CanarySample, ClusterGauge, Format, GaugeSample, ProcessSample, Scrape, render,
+    BufferedSample, CanarySample, ClusterGauge, Format, GaugeSample, PlacementSample, ProcessSample, Scrape,
+    render,
 };
 pub use histogram::{LATENCY_BOUNDS, LATENCY_BUCKETS, LatencyTotals};
 pub use limiter::{LogLimiter, MAX_CAUSES, PERIOD, SharedLogLimiter};

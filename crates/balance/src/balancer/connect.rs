@@ -106,6 +106,7 @@ impl Balancer {
         entry.growth.reset();
         if entry.failed || entry.warming_since.is_none() {
             entry.warming_since = Some(now);
+            entry.endpoint.note_warming(now);
         }
         // Attempts stay a base delay apart, start to start, so that a server which accepts connections only to drop them
         // is not dialled in a tight loop. A connection that lived longer is replaced at once.

@@ -250,6 +250,12 @@ impl Balancer {
         entry.standing() != Standing::Failing && !entry.endpoint.is_withheld()
     }
 
+    /// Whether calls with this key belong to this endpoint; it need not be able to take them. Never where the policy knows no keys.
+    pub fn is_home(&mut self, hash: u64, slot: Slot) -> bool {
+        let group = self.choose_group(&Ask { now: Duration::ZERO, hash: Some(hash) });
+        self.groups[group].picker.home(hash) == Some(slot)
+    }
+
     /// There is no candidate: an endpoint that nothing withholds any more, or else the next that only drains, which does its
     /// work, or that is ejected and whose time is up, which would never come back if nobody tried it. Or else the call
     /// waits for one that may soon be in service, and if there is none it goes to the next.

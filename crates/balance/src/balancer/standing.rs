@@ -7,7 +7,7 @@ use super::{Balancer, Slot};
 use crate::connectivity::Connectivity;
 use crate::endpoint::Endpoint;
 use crate::health::Ineligible;
-use crate::policy::{Picker, ReportedWeight};
+use crate::policy::{Learned, Picker, ReportedWeight};
 
 /// What a balancer knows about one of its endpoints.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +76,16 @@ impl Balancer {
     #[must_use]
     pub fn reported_weight(&self, slot: Slot, now: Duration) -> Option<ReportedWeight> {
         self.groups[self.slots.group(slot)].picker.reported_weight(slot, now)
+    }
+
+    /// What this balancer learned of an endpoint from its calls and chooses by; `None` where it knows nothing, and where the policy
+    /// goes by nothing of the kind.
+    ///
+    /// # Panics
+    /// If the slot was forgotten, or is not of this balancer.
+    #[must_use]
+    pub fn learned(&self, slot: Slot, now: Duration) -> Option<Learned> {
+        self.groups[self.slots.group(slot)].picker.learned(slot, self.endpoint(slot), now)
     }
 
     /// How far an endpoint is in its slow start; `None` where none is configured, while it was never ready, and when it is

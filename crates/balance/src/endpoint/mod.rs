@@ -138,6 +138,8 @@ struct Totals {
     latency_us: AtomicU64,
     /// Workers by the connectivity they have to this endpoint.
     workers: [AtomicU32; Connectivity::ALL.len()],
+    /// When the last worker's slow start of it began, in seconds plus one; 0 before the first.
+    warming_since_s: AtomicU32,
 }
 
 impl Endpoint {
@@ -268,6 +270,20 @@ impl Endpoint {
         let millionths = self.hot.load_weight.load(Relaxed);
         let at = Duration::from_micros(self.hot.load_noted_at_us.load(Relaxed));
         (millionths > 0).then(|| (ReportedWeight::from_millionths(millionths), at))
+    }
+
+    /// Notes that a worker's slow start of the endpoint begins.
+    pub(crate) fn note_warming(&self, now: Duration) {
+        let seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        self.totals.warming_since_s.fetch_max(seconds.saturating_add(1), Relaxed);
+    }
+
+    /// When its slow start began, of all workers the last one's, whether or not the cluster has one; to the second. `None` while
+    /// it was never ready.
+    #[must_use]
+    pub fn warming_since(&self) -> Option<Duration> {
+        let seconds = self.totals.warming_since_s.load(Relaxed).checked_sub(1)?;
+        Some(Duration::from_secs(seconds.into()).max(self.healthy_since()))
     }
 
     /// Adds a finished attempt to the totals. The latency of one that was cancelled or overtaken is not counted: it is the

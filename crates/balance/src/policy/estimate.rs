@@ -64,6 +64,16 @@ pub(crate) struct Reading {
     pub(crate) penalty: f64,
 }
 
+/// What a worker learned of an endpoint from its calls and chooses by, under peak_ewma and prequal, for people to read.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Learned {
+    /// Under peak_ewma the average of how long calls take, under prequal of how long they take for each that is in flight; decayed
+    /// for the time without an observation. `None` while there was none.
+    pub latency: Option<Duration>,
+    /// The share of the last calls that failed, 0 to 1.
+    pub failing: f64,
+}
+
 /// How longer latencies are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Rise {
@@ -155,6 +165,16 @@ impl Estimates {
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Estimate {
         self.by_slot[index]
+    }
+
+    /// The same as [`Estimates::read`], without what stands in for what is not known. `None` of an endpoint that never took calls.
+    pub(crate) fn learned(&self, index: usize, endpoint: &Endpoint, now: Duration) -> Option<Learned> {
+        let estimate = self.by_slot.get(index).filter(|_| self.owners[index] == endpoint.hash())?;
+        let kept = kept(self.inverse_decay, estimate.at_ns, nanos(now));
+        let known = (estimate.latency_ns > 0.0).then_some(f64::from(estimate.latency_ns));
+        // Of an average that no sum of two durations made too large.
+        let latency = known.map(|known| Duration::from_nanos((known * kept) as u64));
+        Some(Learned { latency, failing: f64::from(estimate.failing) * kept })
     }
 
     #[inline]

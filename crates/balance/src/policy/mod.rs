@@ -34,6 +34,7 @@ use crate::slow_start::SlowStart;
 
 pub use consistent::{Affinity, BoundedLoad, BoundedLoadError};
 pub(crate) use consistent::{HashTable, Share, TableKind};
+pub use estimate::Learned;
 pub use least_request::{Choice, LeastRequestConfig, SampleSize, SampleSizeError};
 pub use maglev::{TableSize, TableSizeError};
 pub use peak_ewma::PeakEwmaConfig;
@@ -180,6 +181,11 @@ pub(crate) trait Picker {
 
     /// The weight by reported load that is used now; `None` where there is none, or the rule knows no such weights.
     fn reported_weight(&self, _slot: Slot, _now: Duration) -> Option<ReportedWeight> {
+        None
+    }
+
+    /// What is known of an endpoint from its calls; `None` where nothing is, and where the rule goes by nothing of the kind.
+    fn learned(&self, _slot: Slot, _endpoint: &Endpoint, _now: Duration) -> Option<Learned> {
         None
     }
 
@@ -330,6 +336,10 @@ impl Picker for PolicyPicker {
 
     fn reported_weight(&self, slot: Slot, now: Duration) -> Option<ReportedWeight> {
         each_picker!(self, picker => picker.reported_weight(slot, now))
+    }
+
+    fn learned(&self, slot: Slot, endpoint: &Endpoint, now: Duration) -> Option<Learned> {
+        each_picker!(self, picker => picker.learned(slot, endpoint, now))
     }
 
     fn load_reports(&self) -> LoadReportCounts {

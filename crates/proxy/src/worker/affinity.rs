@@ -16,8 +16,9 @@ use core::fmt::Write as _;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use evenkeel_balance::{KeyPart, hash_bytes, hash_of};
+use evenkeel_balance::{KeyPart, Slot, hash_bytes, hash_of};
 use evenkeel_http2::field::{FieldBlock, FieldStore};
+use evenkeel_telemetry::{ClusterEvent, KeyMet};
 use rand::Rng;
 
 use super::Worker;
@@ -248,6 +249,23 @@ impl Worker {
             Side::Downstream(Downstream { peer: PeerName::Ip(address), .. }) => Some(address.ip()),
             _ => None,
         }
+    }
+
+    /// Counts where the first attempt of a call went, if its cluster asks for a key.
+    #[inline]
+    pub(super) fn note_key_met(&mut self, id: u32, slot: Slot) {
+        let call = &self.calls[id as usize];
+        let (cluster, hash) = (call.cluster, call.hash);
+        let owner = &mut self.clusters[cluster as usize];
+        if call.attempts != 1 || owner.settings.hash_plan.is_empty() {
+            return;
+        }
+        let met = match hash {
+            None => KeyMet::NoKey,
+            Some(hash) if owner.balancer.is_home(hash, slot) => KeyMet::Home,
+            Some(_) => KeyMet::Elsewhere,
+        };
+        self.count_in(cluster, ClusterEvent::KeyMet(met));
     }
 
     /// Writes the cookie that a call's client is to be given, in the form of `set-cookie`. Whether there is one.

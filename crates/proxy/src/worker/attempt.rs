@@ -7,7 +7,7 @@ use std::sync::Arc;
 use evenkeel_balance::{Ask, Balancer, Pick, RefusedBy, Slot};
 use evenkeel_grpc::{Code, TimeoutText, print_timeout};
 use evenkeel_http2::OpenError;
-use evenkeel_telemetry::ResponseFlag;
+use evenkeel_telemetry::{ClusterEvent, KeyMet, ResponseFlag};
 
 use super::Worker;
 use super::answer::AnswerTime;
@@ -117,6 +117,9 @@ impl Worker {
             }
             if self.clusters[cluster_id as usize].settings.wait_for_ready {
                 return self.wait_for_place(now, id);
+            }
+            if self.clusters[cluster_id as usize].balancer.refusal() == Some(RefusedBy::Affinity) {
+                self.count_in(cluster_id, ClusterEvent::KeyMet(KeyMet::Refused));
             }
             let refusal = self.no_endpoint(cluster_id);
             self.refuse(now, id, refusal);
@@ -241,6 +244,7 @@ impl Worker {
         balancer.call_started(slot, now);
         let probes = balancer.answer_probes(now);
         self.count_probes(cluster, probes);
+        self.note_key_met(id, slot);
         // The client may wait for this very credit, and nothing else may be under way on its connection.
         self.touch(down.conn);
         self.consume(down.conn, down.stream, credit);

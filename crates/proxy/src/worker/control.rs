@@ -4,7 +4,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::{
-    Address, Connectivity, GroupLoad, Ineligible, Policy, ProbeCounts, ReportedWeight, SlotStatus, Warming,
+    Address, Connectivity, GroupLoad, Ineligible, Learned, Policy, ProbeCounts, ReportedWeight, SlotStatus,
+    Warming,
 };
 use evenkeel_http2::ErrorCode;
 use evenkeel_telemetry::{Event, ResponseFlag};
@@ -55,6 +56,8 @@ pub struct EndpointView {
     pub warming: Option<Warming>,
     /// Its weight by the load that it reported, if one is used: calls per second that it would serve at its full capacity.
     pub reported_weight: Option<f64>,
+    /// What the worker learned of it from its calls, if the policy goes by that.
+    pub learned: Option<Learned>,
     /// Whether discovery lists it; else it only finishes its calls.
     pub is_listed: bool,
     /// Connections that take calls.
@@ -76,6 +79,7 @@ impl WorkerCluster {
             ineligible: self.balancer.ineligible(status.slot),
             warming: self.balancer.warming(status.slot, now),
             reported_weight: self.balancer.reported_weight(status.slot, now).map(ReportedWeight::get),
+            learned: self.balancer.learned(status.slot, now),
             is_listed: status.is_listed,
             connections: self.conns_of(status.slot).len(),
             connections_left: self.conn_count(status.slot),

@@ -5,8 +5,8 @@
 //! number of lines: about 70 for each cluster.
 
 use super::{
-    Ejected, Family, Hedged, Label, Limited, LoadReported, Mirrored, Probed, ReplayDropped, ResponseFlag,
-    RetryDenied, RetryReason, TransparentRetry, slots_before,
+    Ejected, Family, Hedged, KeyMet, Label, Limited, LoadReported, Mirrored, Probed, ReplayDropped,
+    ResponseFlag, RetryDenied, RetryReason, TransparentRetry, slots_before,
 };
 
 events! {
@@ -55,6 +55,9 @@ events! {
     /// A backend reported its load with an answer.
     LoadReport(outcome: LoadReported) = "evenkeel_load_reports",
         "Load reports in answers of backends whose cluster asks for them, by what became of them.";
+    /// A call whose cluster chooses by its key was sent for the first time, or turned away.
+    KeyMet(outcome: KeyMet) = "evenkeel_affinity_calls",
+        "Calls under a policy that hashes, by the endpoint that their first attempt met: that of their key or another.";
     /// An endpoint was asked for its load, by prequal.
     Probe(outcome: Probed) = "evenkeel_probes", "Questions for endpoints' load, under prequal, by what became of them.";
 }

@@ -233,6 +233,20 @@ labels! {
 }
 
 labels! {
+    /// Where the first attempt of a call went whose cluster chooses by the call's key.
+    KeyMet {
+        /// To the endpoint that the key belongs to.
+        Home = "home",
+        /// To another, as that one could not take it.
+        Elsewhere = "elsewhere",
+        /// The call has no key: to a random one.
+        NoKey = "no_key",
+        /// To none, as that one could not take it and no other may.
+        Refused = "refused",
+    }
+}
+
+labels! {
     /// Why a client's connection was closed as soon as it was accepted.
     Refused {
         /// The listener has `max_connections_per_worker` on this worker.

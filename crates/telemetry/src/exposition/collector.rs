@@ -5,19 +5,16 @@ use std::fmt;
 
 use evenkeel_grpc::Code;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
-};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Unit;
 
+use super::families::Families;
 use super::{ClusterGauge, GaugeSample, Scrape};
 use crate::call::CallTotals;
 use crate::cluster::{ClusterSample, EndpointTotals, MAX_CLUSTER_SERIES, OTHER};
 use crate::event::{
     Family, HealthCheckResult, LoadReported, LoadStreamEnded, Reload, cluster, process, route,
 };
-use crate::histogram::{LATENCY_BOUNDS, LatencyTotals};
 use crate::method::MethodId;
 use crate::telemetry::Snapshot;
 
@@ -139,10 +136,13 @@ impl Metrics {
         for gauge in ClusterGauge::ALL {
             let (name, label, help) = gauge.text();
             let sums = sums(&self.scrape.clusters, *gauge);
-            let series =
-                sums.iter().map(|((cluster, value), sum)| ([("cluster", *cluster), (label, *value)], *sum));
+            let series = sums.iter().map(|((cluster, value), sum)| {
+                let own = (!label.is_empty()).then_some((label, *value));
+                ([("cluster", *cluster)].into_iter().chain(own).collect::<EventLabels<'_>>(), *sum)
+            });
             families.gauges(name, help, series)?;
         }
+        self.encode_placements(families)?;
         let waiting =
             self.snapshot.clusters.iter().map(|cluster| ([("cluster", &*cluster.name)], cluster.pending));
         let help = "Calls that wait for an endpoint or for a place under a limit.";
@@ -171,6 +171,32 @@ impl Metrics {
         });
         let help = "Time since the resolver's last answer.";
         families.gauges("evenkeel_resolver_last_success_age_seconds", help, ages)
+    }
+
+    /// Where endpoints are. The bound is that of endpoints' other series, which these are joined with.
+    fn encode_placements(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let known: BTreeSet<_> = self
+            .snapshot
+            .clusters
+            .iter()
+            .flat_map(|cluster| cluster.endpoints.iter().map(|endpoint| (&*cluster.name, &*endpoint.address)))
+            .collect();
+        let shown = self
+            .scrape
+            .placements
+            .iter()
+            .filter(|sample| known.contains(&(sample.cluster.as_str(), sample.endpoint.as_str())));
+        let series = shown.map(|sample| {
+            let labels = [
+                ("cluster", sample.cluster.as_str()),
+                ("endpoint", sample.endpoint.as_str()),
+                ("priority", sample.priority),
+                ("locality", sample.locality.as_str()),
+            ];
+            (labels, 1_u64)
+        });
+        let help = "1 for each endpoint of a cluster with priorities or localities: where it is.";
+        families.gauges("evenkeel_endpoint_info", help, series)
     }
 
     /// What active checks found; nothing of clusters that have none.
@@ -367,81 +393,3 @@ fn by_code<'a, const N: usize>(
 
 /// A row's labels, then `grpc_code`.
 type WithCode<'a, const N: usize> = ([(&'static str, &'a str); N], [(&'static str, &'static str); 1]);
-
-/// Prints families of metrics; those without series are left out.
-struct Families<'a, 'e> {
-    encoder: &'a mut DescriptorEncoder<'e>,
-}
-
-impl Families<'_, '_> {
-    fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue + Copy) -> fmt::Result {
-        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue + Copy) -> fmt::Result {
-        self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
-    }
-
-    fn counters<L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl Iterator<Item = (L, u64)>,
-    ) -> fmt::Result {
-        let mut series = series.peekable();
-        if series.peek().is_none() {
-            return Ok(());
-        }
-        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in series {
-            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
-        }
-        Ok(())
-    }
-
-    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl Iterator<Item = (L, V)>,
-    ) -> fmt::Result {
-        let mut series = series.peekable();
-        if series.peek().is_none() {
-            return Ok(());
-        }
-        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in series {
-            metric.encode_family(&labels)?.encode_gauge(&value)?;
-        }
-        Ok(())
-    }
-
-    /// Latencies; `_seconds` is added to the name.
-    fn histograms<'t, L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        series: impl Iterator<Item = (L, &'t LatencyTotals)>,
-    ) -> fmt::Result {
-        let mut series = series.peekable();
-        if series.peek().is_none() {
-            return Ok(());
-        }
-        let bounds = LATENCY_BOUNDS.into_iter().chain([f64::INFINITY]);
-        let seconds = Some(&Unit::Seconds);
-        let mut metric = self.encoder.encode_descriptor(name, help, seconds, MetricType::Histogram)?;
-        for (labels, totals) in series {
-            let buckets: Vec<_> = bounds.clone().zip(totals.buckets).collect();
-            // Exact below 2^53 microseconds, 285 years of latency; rounded beyond.
-            let sum = totals.sum_micros as f64 / 1e6;
-            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
-                sum,
-                totals.count(),
-                &buckets,
-                None,
-            )?;
-        }
-        Ok(())
-    }
-}

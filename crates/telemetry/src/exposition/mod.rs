@@ -10,6 +10,7 @@
 //! seen so far are printed, and OK always, so that a rate exists from the first scrape on.
 
 mod collector;
+mod families;
 mod format;
 
 use std::time::Duration;
@@ -34,6 +35,21 @@ pub struct Scrape {
     pub buffered: BufferedSample,
     /// The canaries, of which the configuration allows a few dozen.
     pub canaries: Vec<CanarySample>,
+    /// Where endpoints are, of clusters that have priorities or localities. Printed of those that have series of their own.
+    pub placements: Vec<PlacementSample>,
+}
+
+/// Where an endpoint is: `evenkeel_endpoint_info`, to be joined with what is counted for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacementSample {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The endpoint's address.
+    pub endpoint: String,
+    /// Its priority.
+    pub priority: &'static str,
+    /// Its locality, `region/zone/sub_zone`; empty where nobody said.
+    pub locality: String,
 }
 
 /// A canary.
@@ -86,13 +102,13 @@ pub struct GaugeSample {
     pub family: ClusterGauge,
     /// The cluster's name.
     pub cluster: String,
-    /// The value of the family's own label: from a fixed set.
+    /// The value of the family's own label, from a fixed set; empty of a family without one.
     pub label: &'static str,
     /// The number.
     pub value: u64,
 }
 
-/// Defines the gauges of clusters as one table: variant, name, label besides `cluster`, help.
+/// Defines the gauges of clusters as one table: variant, name, label besides `cluster` (empty: none), help.
 macro_rules! cluster_gauges {
     ($( $(#[doc = $doc:literal])* $variant:ident = $name:literal, $label:literal, $help:literal; )*) => {
         /// A family of gauges that clusters have.
@@ -105,7 +121,7 @@ macro_rules! cluster_gauges {
             /// All of them, in the order in which they are printed.
             const ALL: &[Self] = &[ $( Self::$variant, )* ];
 
-            /// The family's name, its label besides `cluster`, and its help.
+            /// The family's name, its label besides `cluster` if not empty, and its help.
             fn text(self) -> (&'static str, &'static str, &'static str) {
                 match self { $( Self::$variant => ($name, $label, $help), )* }
             }
@@ -122,6 +138,10 @@ cluster_gauges! {
     EndpointsWithheld = "evenkeel_endpoints_withheld", "reason", "Endpoints that are withheld from calls, by reason.";
     /// Endpoints whose own circuit breakers let nothing more in, by bound.
     EndpointsAtLimit = "evenkeel_endpoints_at_limit", "limit", "Endpoints whose circuit breaker is open, by limit.";
+    /// Endpoints in their slow start; only of clusters that have one.
+    EndpointsInSlowStart = "evenkeel_endpoints_in_slow_start", "", "Endpoints that get a part of their share yet.";
+    /// Endpoints that discovery found and this proxy does not use; only of clusters with a subset.
+    EndpointsOutsideSubset = "evenkeel_endpoints_outside_subset", "", "Endpoints that the cluster's subset leaves out.";
     /// What is under way, as a limit of the cluster counts it.
     LimitUsed = "evenkeel_cluster_limit_used", "limit", "What is under way to a cluster, by the limit that counts it.";
     /// The limit itself.

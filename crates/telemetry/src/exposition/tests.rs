@@ -91,6 +91,11 @@ fn busy() -> Busy {
     Busy { telemetry, _cluster: of_worker, _endpoints: [one_by_a, one_by_b, two_by_b] }
 }
 
+fn place(endpoint: &str, locality: &str) -> PlacementSample {
+    let (cluster, endpoint) = ("orders".into(), format!("127.0.0.{endpoint}:50051"));
+    PlacementSample { cluster, endpoint, priority: "1", locality: locality.into() }
+}
+
 fn scrape() -> Scrape {
     let clusters = [
         (ClusterGauge::Endpoints, "READY", 1),
@@ -103,6 +108,8 @@ fn scrape() -> Scrape {
         (ClusterGauge::LimitUsed, "max_requests", 7),
         (ClusterGauge::LimitMax, "max_requests", 1_024),
         (ClusterGauge::WorkersInPanic, "0", 2),
+        (ClusterGauge::EndpointsInSlowStart, "", 1),
+        (ClusterGauge::EndpointsInSlowStart, "", 2),
     ]
     .map(|(family, label, value)| GaugeSample { family, cluster: "orders".into(), label, value });
     let process = ProcessSample {
@@ -121,6 +128,7 @@ fn scrape() -> Scrape {
         process: Some(process),
         buffered,
         canaries: Vec::new(),
+        placements: vec![place("2", "eu/a\"b/"), place("9", "of one that has no series")],
     }
 }
 

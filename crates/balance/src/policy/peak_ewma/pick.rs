@@ -11,7 +11,7 @@ use crate::balancer::Slot;
 use crate::call::{Ask, CallReport};
 use crate::candidates::{Candidate, Candidates};
 use crate::endpoint::Endpoint;
-use crate::policy::estimate::{Estimates, Rise};
+use crate::policy::estimate::{Estimates, Learned, Rise};
 use crate::policy::turns::Turns;
 use crate::policy::{Picker, Verdict, two_distinct};
 use crate::slow_start::SlowStart;
@@ -103,5 +103,9 @@ impl Picker for PeakEwma {
 
     fn finished(&mut self, slot: Slot, _endpoint: &Endpoint, report: &CallReport) {
         self.estimates.observe(slot.index(), report, 1.0);
+    }
+
+    fn learned(&self, slot: Slot, endpoint: &Endpoint, now: Duration) -> Option<Learned> {
+        self.estimates.learned(slot.index(), endpoint, now)
     }
 }

@@ -15,7 +15,7 @@ use crate::balancer::Slot;
 use crate::call::{Ask, CallReport};
 use crate::candidates::Candidates;
 use crate::endpoint::Endpoint;
-use crate::policy::estimate::{Estimate, Estimates, Rise};
+use crate::policy::estimate::{Estimate, Estimates, Learned, Rise};
 use crate::policy::{Picker, Verdict, two_distinct};
 use crate::slow_start::SlowStart;
 
@@ -305,6 +305,10 @@ impl Picker for Prequal {
             let penalty = self.estimates.read(&estimate, report.now).penalty;
             self.pool.set_penalty(slot, penalty);
         }
+    }
+
+    fn learned(&self, slot: Slot, endpoint: &Endpoint, now: Duration) -> Option<Learned> {
+        self.estimates.learned(slot.index(), endpoint, now)
     }
 
     fn poll_probe(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> Option<Slot> {

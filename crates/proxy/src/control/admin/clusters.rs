@@ -16,7 +16,7 @@ use super::eligibility::{EligibilityBody, SubsetBody, WorkersSay, subset};
 use super::groups::{GroupBody, groups};
 use super::health::{HealthBody, describe_health};
 use super::limits::{AdaptiveBody, BreakerBody, adaptive, breakers};
-use super::load::{LoadBody, describe_load};
+use super::load::{LearnedBody, LoadBody, describe_learned, describe_load};
 use super::removed::{RemovedBody, removed};
 use super::retries::{FurtherBody, Uses, further};
 use super::{Admin, pretty};
@@ -131,6 +131,9 @@ struct EndpointBody {
     /// What it reported of its load; absent where the cluster's policy goes by no reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     load: Option<LoadBody>,
+    /// What workers learned of it from its calls, and prequal from its reports; absent under policies that go by neither.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    learned: Option<LearnedBody>,
     in_flight: u32,
     /// The bounds of its own circuit breaker, over all workers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -276,6 +279,7 @@ fn describe_endpoint(
         health: describe_health(runtime, endpoint, now),
         outlier: runtime.outliers.as_ref().and_then(|_| describe_outlier(endpoint, now)),
         load: describe_load(runtime, endpoint, say.of(endpoint.address()), now),
+        learned: describe_learned(runtime.config.balancing.policy, endpoint, say.of(endpoint.address()), now),
         in_flight: endpoint.in_flight(),
         circuit_breakers: breakers(endpoint.breaker()),
         outcomes: outcomes.map(|(code, count)| (code.metric_name(), count)).collect(),

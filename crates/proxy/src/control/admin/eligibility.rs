@@ -158,6 +158,7 @@ mod tests {
             ineligible: ineligible.to_vec(),
             warming: share.map(|share| Warming { share, remaining: Duration::from_secs(3) }),
             reported_weight: None,
+            learned: None,
             is_listed: true,
             connections: 2,
             connections_left: 3,

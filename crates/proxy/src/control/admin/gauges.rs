@@ -1,8 +1,11 @@
 //! What GET /metrics says of clusters at the moment it is asked: all from what workers share, so that no worker is.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use evenkeel_balance::limit::Resource;
-use evenkeel_balance::{Connectivity, MAX_PRIORITY, Withheld};
-use evenkeel_telemetry::{ClusterGauge, GaugeSample, Limited};
+use evenkeel_balance::{Connectivity, Endpoint, MAX_PRIORITY, Withheld};
+use evenkeel_telemetry::{ClusterGauge, GaugeSample, Limited, PlacementSample};
 
 use super::health::health_of;
 use crate::control::clusters::ClusterRuntime;
@@ -11,12 +14,34 @@ use crate::control::clusters::ClusterRuntime;
 const PRIORITIES: [&str; MAX_PRIORITY as usize + 1] =
     ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"];
 
-/// The numbers of one cluster.
-pub(super) fn gauges(cluster: &ClusterRuntime) -> Vec<GaugeSample> {
+/// The numbers of one cluster at this time.
+pub(super) fn gauges(cluster: &ClusterRuntime, now: Duration) -> Vec<GaugeSample> {
     let mut found = Gauges { cluster: &cluster.config.name, samples: Vec::new() };
     found.endpoints(cluster);
     found.limits(cluster);
+    found.slow_starts(cluster, now);
+    found.subset(cluster);
     found.samples
+}
+
+/// Where its endpoints are, if it has priorities or localities.
+pub(super) fn placements(cluster: &ClusterRuntime) -> Vec<PlacementSample> {
+    let Some(set) = cluster.set() else { return Vec::new() };
+    let places = 0..set.endpoints().len();
+    if places.clone().all(|place| set.priority(place) == 0 && set.locality(place).is_none()) {
+        return Vec::new();
+    }
+    let sample = |place: usize| PlacementSample {
+        cluster: cluster.config.name.clone(),
+        endpoint: set.endpoints()[place].address().to_string(),
+        priority: priority_label(set.priority(place)),
+        locality: set.locality(place).map(ToString::to_string).unwrap_or_default(),
+    };
+    places.map(sample).collect()
+}
+
+fn priority_label(priority: u8) -> &'static str {
+    PRIORITIES[usize::from(priority.min(MAX_PRIORITY))]
 }
 
 struct Gauges<'a> {
@@ -58,13 +83,32 @@ impl Gauges<'_> {
                 }
             }
             let priority = set.priority(place);
-            let label = PRIORITIES[usize::from(priority.min(MAX_PRIORITY))];
+            let label = priority_label(priority);
             let is_new =
                 |sample: &GaugeSample| sample.family == ClusterGauge::WorkersInPanic && sample.label == label;
             if !self.samples.iter().any(is_new) {
                 self.add(ClusterGauge::WorkersInPanic, label, set.workers_in_panic(priority).into());
             }
         }
+    }
+
+    fn slow_starts(&mut self, cluster: &ClusterRuntime, now: Duration) {
+        let (Some(slow_start), Some(set)) = (cluster.config.slow_start, cluster.set()) else { return };
+        let is_in_it = |endpoint: &&Arc<Endpoint>| {
+            endpoint.warming_since().is_some_and(|since| now.saturating_sub(since) < slow_start.window)
+        };
+        let count = set.endpoints().iter().filter(is_in_it).count();
+        self.add(ClusterGauge::EndpointsInSlowStart, "", count as u64);
+    }
+
+    fn subset(&mut self, cluster: &ClusterRuntime) {
+        if cluster.config.subset.is_none() {
+            return;
+        }
+        let resolver = cluster.resolver();
+        let found = resolver.endpoints.as_deref().unwrap_or_default();
+        let used = cluster.subset_in_force().of(found).len();
+        self.add(ClusterGauge::EndpointsOutsideSubset, "", (found.len() - used) as u64);
     }
 
     fn limits(&mut self, cluster: &ClusterRuntime) {

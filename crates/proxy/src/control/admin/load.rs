@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use evenkeel_balance::{Endpoint, LoadReport, LoadSource, Policy, ReportedWeight};
+use evenkeel_balance::{
+    Endpoint, Learned, LoadReport, LoadSource, Policy, PrequalConfig, ProbeSource, ReportedWeight,
+};
 use serde::Serialize;
 
 use crate::control::clusters::ClusterRuntime;
@@ -65,6 +67,59 @@ enum MeaningBody {
     },
 }
 
+/// What workers learned of an endpoint from its calls, and choose by.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct LearnedBody {
+    /// The mean over the workers that know one; absent while none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<f64>,
+    /// The share of the last calls that failed: the mean over the workers.
+    failing_percent: f64,
+    /// Workers that know anything of it.
+    workers: usize,
+    /// What the endpoint said of itself, prequal's answer to a probe; absent where it said nothing, or too long ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<AnswerBody>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct AnswerBody {
+    requests_in_flight: u32,
+    /// Absent if it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<f64>,
+}
+
+/// `None` where the cluster's policy goes by nothing of the kind.
+pub(super) fn describe_learned(
+    policy: Policy,
+    endpoint: &Endpoint,
+    views: &[&EndpointView],
+    now: Duration,
+) -> Option<LearnedBody> {
+    let answer = match policy {
+        Policy::PeakEwma(_) | Policy::Prequal(PrequalConfig { source: ProbeSource::Own, .. }) => None,
+        Policy::Prequal(config) => endpoint.answer(now, config.max_age).map(|answer| AnswerBody {
+            requests_in_flight: answer.requests_in_flight,
+            latency_ms: answer.latency.map(millis),
+        }),
+        _ => return None,
+    };
+    let known: Vec<Learned> = views.iter().filter_map(|view| view.learned).collect();
+    let mean =
+        |numbers: Vec<f64>| (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>() / numbers.len() as f64);
+    Some(LearnedBody {
+        latency_ms: mean(known.iter().filter_map(|learned| learned.latency.map(millis)).collect()),
+        failing_percent: mean(known.iter().map(|learned| learned.failing * 100.0).collect()).unwrap_or(0.0),
+        workers: known.len(),
+        answer,
+    })
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
 /// What is known of an endpoint's load; `None` where the cluster's policy goes by no reports. `views` are the workers'.
 pub(super) fn describe_load(
     runtime: &ClusterRuntime,
@@ -101,9 +156,7 @@ fn describe_stream(status: LoadStatus, now: Duration) -> StreamBody {
             Meaning::Weight(weight) => MeaningBody::Weight { weight: weight.map(ReportedWeight::get) },
             Meaning::Answer(answer) => MeaningBody::Answer {
                 requests_in_flight: answer.map(|answer| answer.requests_in_flight),
-                latency_ms: answer
-                    .and_then(|answer| answer.latency)
-                    .map(|latency| latency.as_secs_f64() * 1e3),
+                latency_ms: answer.and_then(|answer| answer.latency).map(millis),
             },
         };
         let age_seconds = now.saturating_sub(at).as_secs_f64();

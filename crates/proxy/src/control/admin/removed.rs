@@ -53,6 +53,7 @@ mod tests {
             ineligible: Vec::new(),
             warming: None,
             reported_weight: None,
+            learned: None,
             is_listed,
             connections: 0,
             connections_left,
