@@ -205,6 +205,7 @@ fn a_fatal_status_decides_although_another_attempt_runs() {
     world.turns(25);
     assert_eq!(world.peer(client).ends, [End::Status(Code::NotFound)]);
     assert!(world.peer(client).ended_with.contains(&("x-cause".into(), "gone".into())));
+    assert_eq!(counted(&world, ClusterEvent::Hedged(Hedged::Won)), 1, "the hedge decided it");
     nothing_is_left(&mut world);
 }
 

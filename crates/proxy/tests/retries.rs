@@ -5,10 +5,13 @@ mod peers;
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::limit::{RateLimit, RateLimiter};
 use evenkeel_balance::retry::{CodeSet, RetryBudget, RetryBudgetConfig, RetryOn, RetryPolicy};
 use evenkeel_grpc::Code;
 use evenkeel_http2::Limits;
+use evenkeel_proxy::worker::limit::rate::RouteRateLimit;
 use evenkeel_proxy::worker::overload::Accountant;
+use evenkeel_proxy::worker::route::RouteActions;
 use evenkeel_proxy::worker::snapshot::{RetryGates, RetrySettings};
 use evenkeel_telemetry::{ClusterEvent, RetryDenied, RetryReason};
 
@@ -201,6 +204,65 @@ fn an_attempt_is_timed_from_the_end_of_its_request() {
         (served(&world), counted(&world, ClusterEvent::Retry(RetryReason::AttemptTimeout))),
         (vec![1, 1], 1)
     );
+}
+
+/// Headers that are held back are a response that has begun: a watch has nothing more to say for long.
+#[test]
+fn an_attempt_whose_response_has_begun_is_not_timed_any_more() {
+    let mut settings = retries(&[Code::DeadlineExceeded]);
+    settings.policy.per_try_timeout = Some(30 * MS);
+    settings.is_idempotent = true;
+    let (mut world, client) = world(1, settings);
+    let backend = world.backends[0];
+    world.peer(backend).answers_headers_only = true;
+    world.call(client, b'S', 10);
+    world.turns(100);
+    assert!(!world.peer(client).answered_with.is_empty());
+    assert_eq!((world.peer(client).ends.len(), served(&world)), (0, vec![1]));
+    assert_eq!(counted(&world, ClusterEvent::Retry(RetryReason::AttemptTimeout)), 0);
+}
+
+/// However long its answer goes on: some watches that were retried would else deny every other call its retry for hours.
+#[test]
+fn a_retry_that_is_answered_gives_its_place_in_the_budget_back() {
+    let budget = RetryBudgetConfig { percent: 0, min_concurrency: 1, window: None };
+    let (mut world, client) = world_with(1, retries(&[Code::Unavailable]), budget);
+    let backend = world.backends[0];
+    for watches in 1..=3 {
+        all_fail(&mut world, Code::Unavailable, &[]);
+        world.call(client, b'S', 10);
+        world.turns(3);
+        (world.peer(backend).fails_with, world.peer(backend).answers_headers_only) = (None, true);
+        // The backoff, and what headers are held back for.
+        world.turns(70);
+        world.peer(backend).answers_headers_only = false;
+        assert_eq!(counted(&world, ClusterEvent::Retry(RetryReason::Status)), watches);
+        assert_eq!(world.worker.call_count() as u64, watches, "the watches go on");
+    }
+    assert_eq!(counted(&world, ClusterEvent::RetryDenied(RetryDenied::OverBudget)), 0);
+}
+
+/// Of a flood that a rate limit keeps out a fifth would be more retries than there are calls.
+#[test]
+fn the_budget_counts_no_call_that_a_rate_limit_turned_away() {
+    let gates =
+        Arc::new(RetryGates { budget: RetryBudget::new(RetryBudgetConfig::default()), throttle: None });
+    let limiter = RateLimiter::new(RateLimit::new(1, Duration::from_secs(1), 5).unwrap());
+    let rate_limit = Some(Arc::new(RouteRateLimit { route: Some(limiter), clients: None }));
+    let accountant = Accountant::new(u64::MAX);
+    let mut world = World::with_backends(&accountant, Limits::edge(), 1, |cluster, route| {
+        cluster.gates = Arc::clone(&gates);
+        route.retry = Some(Arc::new(retries(&[Code::Unavailable])));
+        route.actions = Some(Arc::new(RouteActions { rate_limit, ..RouteActions::default() }));
+    });
+    let client = world.client();
+    for _ in 0..50 {
+        world.call(client, b'S', 10);
+    }
+    world.turns(5);
+    let ends = &world.peer(client).ends;
+    assert_eq!(ends.iter().filter(|end| **end == End::Status(Code::Ok)).count(), 5, "{ends:?}");
+    assert_eq!(gates.budget.window(world.now).unwrap().1.calls, 5);
 }
 
 #[test]

@@ -374,7 +374,9 @@ impl OutlierDetector {
         for (place, record, closed) in judged {
             let others =
                 Interval { calls: all.calls - closed.calls, failures: all.failures - closed.failures };
-            let is_outlier = closed.success_rate() < mean - rule.stdev_factor.get() * stdev
+            // One that is out counts with the others, and is not taken out again.
+            let is_outlier = record.is_in_service()
+                && closed.success_rate() < mean - rule.stdev_factor.get() * stdev
                 && closed.chance_beside(others) <= rule.chance();
             if is_outlier
                 && is_enforced(rule.enforcement_percent, rng)

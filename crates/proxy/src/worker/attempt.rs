@@ -118,7 +118,9 @@ impl Worker {
             if self.clusters[cluster_id as usize].settings.wait_for_ready {
                 return self.wait_for_place(now, id);
             }
-            if self.clusters[cluster_id as usize].balancer.refusal() == Some(RefusedBy::Affinity) {
+            let is_first = self.calls[id as usize].attempts == 0;
+            let refusal = self.clusters[cluster_id as usize].balancer.refusal();
+            if is_first && refusal == Some(RefusedBy::Affinity) {
                 self.count_in(cluster_id, ClusterEvent::KeyMet(KeyMet::Refused));
             }
             let refusal = self.no_endpoint(cluster_id);

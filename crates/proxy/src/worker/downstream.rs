@@ -208,12 +208,8 @@ impl Worker {
         let generation = self.snapshot.generation;
         let version =
             route.destination.version_of(cluster).map(|version| VersionMark::new(generation, version));
-        let gates = &self.clusters[call.cluster as usize].settings.gates;
-        let retrying = route.retry.as_ref().map(|settings| Retrying::begin(settings, gates, now));
-        let hedging = route.hedge.as_ref().map(|settings| Box::new(Hedging::begin(settings, gates, now)));
-        if version.is_some() || retrying.is_some() || hedging.is_some() {
-            let extras = self.extras(id);
-            (extras.version, extras.retrying, extras.hedging) = (version, retrying, hedging);
+        if version.is_some() {
+            self.extras(id).version = version;
         }
         self.on_call_started(id, true, timeout);
         Ok(dropped)
@@ -278,6 +274,7 @@ impl Worker {
         if self.is_rate_limited(now, id) {
             return;
         }
+        self.begin_policies(now, id);
         self.hash_call(id);
         let shadow_hash = self.shadow_hash(id);
         self.rewrite_request(id);
@@ -291,6 +288,22 @@ impl Worker {
         if self.calls[id as usize].extra(|extras| extras.delay).is_none() {
             self.attempt(now, id);
         }
+    }
+
+    /// Gives a call what its route says about further attempts. The budget counts it from here on: not a call that a rate limit or
+    /// a fault keeps from every backend, or a flood of such calls would allow the others any number of retries.
+    fn begin_policies(&mut self, now: Duration, id: u32) {
+        let call = &self.calls[id as usize];
+        let routes = &self.snapshot.listeners[call.listener as usize].routes;
+        let Some(route) = routes.get(usize::from(call.route)) else { return };
+        if (route.retry.is_none() && route.hedge.is_none()) || call.extra(|extras| extras.abort).is_some() {
+            return;
+        }
+        let gates = &self.clusters[call.cluster as usize].settings.gates;
+        let retrying = route.retry.as_ref().map(|settings| Retrying::begin(settings, gates, now));
+        let hedging = route.hedge.as_ref().map(|settings| Box::new(Hedging::begin(settings, gates, now)));
+        let extras = self.extras(id);
+        (extras.retrying, extras.hedging) = (retrying, hedging);
     }
 
     fn on_request_data(&mut self, now: Duration, leg: Leg, id: u32, bytes: &[u8], end: bool) {

@@ -261,7 +261,9 @@ impl Worker {
 }
 
 /// What an attempt's end says about its endpoint, as policies and statistics see it. The caller's own errors and its leaving
-/// say nothing against it, nor does a backend that goes away in order or takes no more (reference C.3).
+/// say nothing against it, nor does a backend that goes away in order (reference C.3). One that turns a call away for want of
+/// room answers at once, and must not look quick and idle for it, or it would draw the very calls that it has no room for; it
+/// is still no failure to outlier detection.
 pub(super) fn outcome_of(end: &AttemptEnd) -> Outcome {
     match end {
         AttemptEnd::Status { code: Code::Cancelled, .. }
@@ -271,7 +273,13 @@ pub(super) fn outcome_of(end: &AttemptEnd) -> Outcome {
         | AttemptEnd::GoAway { .. } => Outcome::Cancelled,
         AttemptEnd::Overtaken { .. } => Outcome::Overtaken,
         AttemptEnd::Status {
-            code: Code::Unknown | Code::DeadlineExceeded | Code::Unavailable | Code::Internal | Code::DataLoss,
+            code:
+                Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::ResourceExhausted
+                | Code::Unavailable
+                | Code::Internal
+                | Code::DataLoss,
             ..
         }
         | AttemptEnd::NotSent

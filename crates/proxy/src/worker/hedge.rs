@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use evenkeel_balance::retry::{HedgeDecision, HedgeState, Moment, StopReason};
 use evenkeel_balance::{Ask, AttemptEnd, Outcome, Pick, Slot};
-use evenkeel_grpc::{Code, decode_message};
-use evenkeel_http2::field::{FieldBlock, Name};
+use evenkeel_grpc::Code;
+use evenkeel_http2::field::FieldBlock;
 use evenkeel_telemetry::{ClusterEvent, Hedged, ResponseFlag, RetryDenied};
 
 use super::Worker;
@@ -29,6 +29,7 @@ use super::call_timer::Staller;
 use super::conn::ConnId;
 use super::finish::{Ending, outcome_of};
 use super::limit::Holding;
+use super::retried::Last;
 use super::retry::{denied, event};
 use super::snapshot::{HedgeSettings, RetryGates};
 
@@ -51,7 +52,8 @@ pub(super) struct Hedging {
 #[derive(Debug)]
 struct LastAnswer {
     code: Code,
-    block: Option<FieldBlock>,
+    /// `None` if it ended without an answer.
+    answer: Option<Last>,
 }
 
 /// What is left to do for a hedged call that response headers decided, where its cluster has a throttle: a call that succeeds
@@ -118,11 +120,8 @@ impl Hedging {
 impl LastAnswer {
     /// The end of the last attempt, and its answer if there was one: the header list that was just read.
     fn keep(worker: &mut Worker, end: &AttemptEnd) -> Self {
-        let block = matches!(end, AttemptEnd::Status { .. }).then(|| {
-            let spare = worker.take_block();
-            core::mem::replace(&mut worker.fields.block, spare)
-        });
-        Self { code: end.code(), block }
+        let answer = matches!(end, AttemptEnd::Status { .. }).then(|| worker.keep_last());
+        Self { code: end.code(), answer }
     }
 }
 
@@ -141,7 +140,7 @@ impl Call {
     /// Whether it is hedged, and the answer of its last attempt is kept.
     pub(super) fn has_last_answer(&self) -> bool {
         let hedging = self.extras.as_deref().and_then(|extras| extras.hedging.as_deref());
-        hedging.and_then(|hedging| hedging.last.as_ref()).is_some_and(|last| last.block.is_some())
+        hedging.and_then(|hedging| hedging.last.as_ref()).is_some_and(|last| last.answer.is_some())
     }
 
     fn attempts_beside(&self) -> &[Attempt] {
@@ -164,7 +163,7 @@ impl Call {
 
     /// Takes the answer that the call would end with, if no further attempt can follow.
     pub(super) fn take_last_answer(&mut self) -> Option<FieldBlock> {
-        self.hedging()?.last.take()?.block
+        self.hedging()?.last.take()?.answer?.into_block()
     }
 
     /// Makes another attempt the main one, and the main one, if it runs, another.
@@ -244,6 +243,10 @@ impl Worker {
         let decision = state.attempt_ended(policy, gates, ended, &end, &moment);
         if let HedgeDecision::Finish(reason) = decision {
             self.count_denied(id, reason);
+            if ended > 0 && matches!(reason, StopReason::Succeeded | StopReason::NotRetryable) {
+                self.count_of_call(id, ClusterEvent::Hedged(Hedged::Won));
+            }
+            self.log_endpoint(id);
             // One that fails at once has not overtaken those that work on it.
             let losers = match outcome_of(&end) {
                 Outcome::Success => Losers::Slower,
@@ -279,6 +282,7 @@ impl Worker {
         if let Some(newest) = call.hedging().and_then(|hedging| hedging.others.len().checked_sub(1)) {
             call.phase = CallPhase::Sent;
             self.exchange(now, id, newest);
+            self.log_endpoint(id);
         }
         if let Some(number) = next {
             let counted = match (number == ended, is_alone) {
@@ -341,30 +345,28 @@ impl Worker {
         let last = self.calls[id as usize].hedging().and_then(|hedging| hedging.last.take());
         self.decide_hedges(now, id, Losers::Slower);
         let code = last.as_ref().map_or(Code::Unavailable, |last| last.code);
-        let Some(block) = last.and_then(|last| last.block) else {
-            let text = format!("no attempt succeeded, and none may follow; the last one ended with {code}");
-            return self.end_call(now, id, &Ending::local(code, ResponseFlag::RetryLimit, &text));
+        let block = match last.and_then(|last| last.answer) {
+            Some(Last::List(block)) => block,
+            Some(Last::Text(text)) => {
+                let flag = ResponseFlag::UpstreamProtocolError;
+                return self.end_call(now, id, &Ending::local(code, flag, &text));
+            }
+            None => {
+                let text =
+                    format!("no attempt succeeded, and none may follow; the last one ended with {code}");
+                return self.end_call(now, id, &Ending::local(code, ResponseFlag::RetryLimit, &text));
+            }
         };
         // It is where an answer that was read just now would be.
         let read = core::mem::replace(&mut self.fields.block, block);
-        let value = |name| {
-            let mut all = self.fields.block.iter(&self.fields.store);
-            all.find(|field| field.name_token == name).map(|field| field.value)
-        };
-        if value(Name::Status) == Some(b"200") {
-            self.calls[id as usize].code = Some(code);
-            self.forward_headers(now, id, true);
-        } else {
-            let text = value(Name::GrpcMessage).map(|message| decode_message(message).into_owned());
-            let flag = ResponseFlag::UpstreamProtocolError;
-            self.end_call(now, id, &Ending::local(code, flag, &text.unwrap_or_default()));
-        }
+        self.calls[id as usize].code = Some(code);
+        self.forward_headers(now, id, true);
         let block = core::mem::replace(&mut self.fields.block, read);
         self.give_block(block);
     }
 
     fn give_last(&mut self, last: Option<LastAnswer>) {
-        if let Some(block) = last.and_then(|last| last.block) {
+        if let Some(block) = last.and_then(|last| last.answer?.into_block()) {
             self.give_block(block);
         }
     }

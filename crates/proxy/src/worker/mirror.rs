@@ -13,11 +13,12 @@
 
 use core::time::Duration;
 
+use evenkeel_balance::limit::Sample;
 use evenkeel_balance::outlier::TRIAL_SETTLES_AFTER;
 use evenkeel_balance::{Ask, AttemptEnd, CallReport, Pick, Slot};
 use evenkeel_grpc::{Code, print_timeout};
 use evenkeel_http2::field::{FieldBlock, FieldStore, Name};
-use evenkeel_http2::{Event, StreamFailure, StreamKey};
+use evenkeel_http2::{ErrorCode, Event, StreamFailure, StreamKey};
 use evenkeel_telemetry::{CallEnd, ClusterEvent, Messages, Mirrored};
 use rand::RngExt;
 
@@ -70,6 +71,10 @@ pub(super) struct Shadow {
     request_ended: bool,
     /// What it holds of its cluster's limits.
     places: Option<Places>,
+    /// When it counts as a stream under adaptive concurrency, if it does not end before.
+    streams_at: Option<Duration>,
+    /// When it is given up: at its deadline, or when it has gone on alone for long enough.
+    ends_at: Option<Duration>,
     timer: Option<TimerId>,
 }
 
@@ -205,9 +210,22 @@ impl Worker {
             deadline,
             request_ended,
             places,
-            timer: deadline.map(|deadline| self.wheel.arm(deadline, TimerKey::Shadow(shadow))),
+            streams_at: None,
+            ends_at: deadline,
+            timer: None,
         });
+        self.arm_shadow(shadow);
         true
+    }
+
+    /// Arms a copy's timer for what comes first.
+    fn arm_shadow(&mut self, id: u32) {
+        let shadow = &mut self.shadows[id as usize];
+        if let Some(timer) = shadow.timer.take() {
+            self.wheel.disarm(timer);
+        }
+        let next = shadow.streams_at.into_iter().chain(shadow.ends_at).min();
+        shadow.timer = next.map(|at| self.wheel.arm(at, TimerKey::Shadow(id)));
     }
 
     /// Copies a part of a call's request.
@@ -238,17 +256,26 @@ impl Worker {
             return;
         }
         let until = now + LINGER_MAX;
-        if shadow.deadline.is_none_or(|deadline| until < deadline) {
-            if let Some(timer) = shadow.timer.take() {
-                self.wheel.disarm(timer);
-            }
-            shadow.timer = Some(self.wheel.arm(until, TimerKey::Shadow(id)));
-        }
+        shadow.ends_at = Some(shadow.deadline.map_or(until, |deadline| deadline.min(until)));
+        self.arm_shadow(id);
     }
 
     pub(super) fn on_shadow_timer(&mut self, now: Duration, id: u32) {
         let shadow = &mut self.shadows[id as usize];
         shadow.timer = None;
+        if shadow.streams_at.is_some_and(|at| at <= now) {
+            shadow.streams_at = None;
+            if let Some(places) = &mut shadow.places {
+                places.leave_adaptive(|| Sample::Nothing, now, &mut self.rng);
+            }
+            // Calls of its own may wait for the place.
+            let cluster = shadow.cluster;
+            self.wake_waiting(now, cluster);
+        }
+        let shadow = &self.shadows[id as usize];
+        if shadow.ends_at.is_none_or(|at| at > now) {
+            return self.arm_shadow(id);
+        }
         let (end, code) = if shadow.deadline.is_some_and(|deadline| deadline <= now) {
             (AttemptEnd::DeadlineExceeded, Code::DeadlineExceeded)
         } else {
@@ -275,6 +302,13 @@ impl Worker {
             return;
         }
         match event {
+            Event::Response { end: false, .. } => {
+                let shadow = &mut self.shadows[id as usize];
+                shadow.streams_at = shadow.places.as_ref().and_then(|places| places.streams_at(now));
+                if shadow.streams_at.is_some() {
+                    self.arm_shadow(id);
+                }
+            }
             Event::Data { bytes, end: false, .. } if !bytes.is_empty() => self.note_shadow_answer(now, id),
             Event::Response { end: true, .. } | Event::Trailers { .. } => {
                 let fields = &self.fields;
@@ -288,7 +322,9 @@ impl Worker {
             }
             Event::Failed { failure, .. } => {
                 let end = match failure {
-                    StreamFailure::GoAway(_) => AttemptEnd::Cancelled,
+                    StreamFailure::GoAway(code) => {
+                        AttemptEnd::GoAway { is_graceful: *code == ErrorCode::NO_ERROR }
+                    }
                     failure if failure.not_processed() => AttemptEnd::RefusedStream,
                     _ => AttemptEnd::Reset,
                 };

@@ -13,44 +13,92 @@
 use core::time::Duration;
 
 use evenkeel_balance::AttemptEnd;
-use evenkeel_grpc::Code;
+use evenkeel_grpc::{Code, decode_message};
 use evenkeel_http2::field::{FieldBlock, Name};
-use evenkeel_telemetry::{ClusterEvent, RetryDenied};
+use evenkeel_telemetry::{ClusterEvent, ResponseFlag, RetryDenied};
 
 use super::Worker;
+use super::finish::Ending;
 
 /// An answer that the client has seen nothing of.
 #[derive(Debug)]
 pub(super) struct RetriedAnswer {
     /// The headers, where the status came behind them.
     headers: Option<FieldBlock>,
-    /// The list with the status: trailers, or all there is.
-    last: FieldBlock,
+    last: Last,
     code: Code,
+}
+
+/// What ended an attempt.
+#[derive(Debug)]
+pub(super) enum Last {
+    /// The list with the status: trailers, or all there is.
+    List(FieldBlock),
+    /// What a client is told in the place of a list that cannot be passed on.
+    Text(String),
+}
+
+impl Last {
+    /// Its header list, whose references are to be given back.
+    pub(super) fn into_block(self) -> Option<FieldBlock> {
+        match self {
+            Self::List(block) => Some(block),
+            Self::Text(_) => None,
+        }
+    }
 }
 
 impl RetriedAnswer {
     /// Its header lists, whose references are to be given back.
     pub(super) fn into_blocks(self) -> impl Iterator<Item = FieldBlock> {
-        self.headers.into_iter().chain([self.last])
+        self.headers.into_iter().chain(self.last.into_block())
     }
 }
 
 impl Worker {
-    /// Keeps the answer that ended an attempt and was just read, if it is one that could be passed on.
+    /// Keeps the answer that ended an attempt and was just read.
     pub(super) fn keep_answer(&mut self, id: u32, end: &AttemptEnd) {
         self.drop_answer(id);
         let AttemptEnd::Status { code, .. } = *end else { return };
-        let fields = &self.fields;
-        let status = fields.index.position(Name::Status);
-        let is_http_error = status.is_some_and(|at| fields.block.get(&fields.store, at).value != b"200");
-        if is_http_error || !fields.index.contains(Name::GrpcStatus) {
-            return;
-        }
+        let last = self.keep_last();
+        let is_list = matches!(last, Last::List(_));
         let headers = self.calls[id as usize].take_extra(|extras| &mut extras.held);
-        let spare = self.take_block();
-        let last = core::mem::replace(&mut self.fields.block, spare);
+        let (headers, unused) = if is_list { (headers, None) } else { (None, headers) };
+        unused.into_iter().for_each(|block| self.give_block(block));
         self.extras(id).retried = Some(Box::new(RetriedAnswer { headers, last, code }));
+    }
+
+    /// What was just read, or where it cannot be passed on what the client is told instead.
+    pub(super) fn keep_last(&mut self) -> Last {
+        match self.text_instead() {
+            Some(text) => Last::Text(text),
+            None => {
+                let spare = self.take_block();
+                Last::List(core::mem::replace(&mut self.fields.block, spare))
+            }
+        }
+    }
+
+    /// What a client is told in the place of the header list that was just read, with the status it means: `None` if the list
+    /// can be passed on, being gRPC's.
+    pub(super) fn text_instead(&self) -> Option<String> {
+        let value = |name| {
+            let at = self.fields.index.position(name)?;
+            Some(self.fields.block.get(&self.fields.store, at).value)
+        };
+        let status = value(Name::Status).unwrap_or(b"200");
+        let (is_ok, has_code) = (status == b"200", value(Name::GrpcStatus).is_some());
+        if is_ok && has_code {
+            return None;
+        }
+        Some(if has_code {
+            value(Name::GrpcMessage).map_or_else(String::new, |text| decode_message(text).into_owned())
+        } else if is_ok {
+            "upstream answered without a gRPC content-type".to_owned()
+        } else {
+            let status = String::from_utf8_lossy(status);
+            format!("upstream answered with HTTP status {status} instead of gRPC")
+        })
     }
 
     /// Lets go of the answer: the retry that replaces it is sent, or the call is over.
@@ -84,6 +132,13 @@ impl Worker {
         if let Some(headers) = headers {
             self.forward_held(now, id, headers);
         }
+        let last = match last {
+            Last::List(last) => last,
+            Last::Text(text) => {
+                self.end_call(now, id, &Ending::local(code, ResponseFlag::UpstreamProtocolError, &text));
+                return true;
+            }
+        };
         // It is where an answer that was read just now would be.
         let read = core::mem::replace(&mut self.fields.block, last);
         self.calls[id as usize].code = Some(code);

@@ -56,6 +56,11 @@ impl Retrying {
         Self { settings: Arc::clone(settings), gates: Arc::clone(gates) }
     }
 
+    /// No further attempt follows: a retry that has its answer is under way no more, however long the answer goes on.
+    pub(super) fn answered(&self, state: &mut RetryState) {
+        state.abandon(&self.gates.budget);
+    }
+
     /// The call is over.
     pub(super) fn end(self, state: &mut RetryState) {
         state.abandon(&self.gates.budget);
@@ -181,11 +186,12 @@ impl Worker {
             && call.retrying().is_some_and(|retrying| !retrying.settings.policy.retry_on.codes.is_empty())
     }
 
-    /// Keeps response headers back.
+    /// Keeps response headers back. The response has begun, which ends the time of the attempt.
     pub(super) fn hold_back(&mut self, now: Duration, id: u32) {
         let spare = self.take_block();
         let block = core::mem::replace(&mut self.fields.block, spare);
         let extras = self.extras(id);
+        extras.attempt_deadline = None;
         extras.held = Some(block);
         extras.held_until = Some(now + HOLD_MAX);
         self.holding.push(id);

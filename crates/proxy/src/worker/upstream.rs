@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::retry::Replay;
 use evenkeel_balance::{AttemptEnd, Connectivity, Slot};
-use evenkeel_grpc::{Code, ContentType, code_from_http_status, decode_message};
+use evenkeel_grpc::{Code, ContentType, code_from_http_status};
 use evenkeel_http2::field::Name;
 use evenkeel_http2::{Connection, ErrorCode, Event, Limits, ListSize, Role, StreamFailure, Violation};
 use evenkeel_telemetry::{ClusterEvent, ResponseFlag};
@@ -305,24 +305,14 @@ impl Worker {
             if self.follow_up(now, id, self.status_of(code)) {
                 return;
             }
-            let fields = &self.fields;
-            let message = fields.index.position(Name::GrpcMessage);
-            let text = message.map_or_else(String::new, |at| {
-                decode_message(fields.block.get(&fields.store, at).value).into_owned()
-            });
+            let text = self.text_instead().unwrap_or_default();
             self.end_call(now, id, &Ending::local(code, ResponseFlag::UpstreamProtocolError, &text));
             return;
         }
         if status != 200 || (!grpc && grpc_status.is_none()) {
-            let (code, text) = if status == 200 {
-                (Code::Unknown, "upstream answered without a gRPC content-type".to_owned())
-            } else {
-                (
-                    code_from_http_status(status),
-                    format!("upstream answered with HTTP status {status} instead of gRPC"),
-                )
-            };
+            let code = if status == 200 { Code::Unknown } else { code_from_http_status(status) };
             if !self.follow_up(now, id, AttemptEnd::status(code)) {
+                let text = self.text_instead().unwrap_or_default();
                 self.end_call(now, id, &Ending::local(code, ResponseFlag::UpstreamProtocolError, &text));
             }
             return;
@@ -354,7 +344,10 @@ impl Worker {
         call.note_active(now);
         call.phase = CallPhase::Answering;
         call.take_extra(|extras| &mut extras.attempt_deadline);
-        if call.extras.is_some() {
+        if let Some(extras) = call.extras.as_deref() {
+            if let Some(retrying) = &extras.retrying {
+                retrying.answered(&mut call.retry);
+            }
             self.end_retry(id);
             if !end {
                 self.note_answer_began(now, id);

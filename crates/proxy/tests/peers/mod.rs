@@ -47,6 +47,8 @@ pub(crate) struct Peer {
     pub(crate) fails_with: Option<(Code, Vec<(&'static str, &'static str)>)>,
     /// Of a backend: whether a status that fails a call comes in trailers behind headers.
     pub(crate) fails_late: bool,
+    /// Of a backend: the status of HTTP with which it answers instead of gRPC.
+    pub(crate) answers_http: Option<&'static str>,
     /// Of a backend: whether it answers with headers, as soon as it has those of the request, and then with nothing.
     pub(crate) answers_headers_only: bool,
     /// Of a backend: whether it answers nothing.
@@ -109,6 +111,7 @@ impl Peer {
             ends: Vec::new(),
             fails_with: None,
             fails_late: false,
+            answers_http: None,
             answers_headers_only: false,
             is_silent: false,
             served: 0,
@@ -217,6 +220,18 @@ impl Peer {
     pub(crate) fn answer(&mut self, now: Duration, stream: StreamKey) {
         self.served += 1;
         if self.is_silent || self.answers_headers_only {
+            return;
+        }
+        if let Some(status) = self.answers_http {
+            let mut headers = FieldBlock::new();
+            for (name, value) in [(":status", status), ("content-type", "text/html"), ("content-length", "9")]
+            {
+                headers.push_literal(name.as_bytes(), value.as_bytes(), false);
+            }
+            let store = &mut self.fields.store;
+            self.http2.send_headers(store, stream, &headers, &[], false).unwrap();
+            headers.clear(&mut self.fields.store);
+            self.answered.push(stream);
             return;
         }
         if let Some((code, more)) = &self.fails_with {

@@ -283,6 +283,21 @@ fn the_success_rate_rule_ejects_what_neither_the_deviation_nor_chance_explains()
 }
 
 #[test]
+fn an_endpoint_that_is_out_is_neither_taken_out_again_by_its_rate_nor_said_to_be_held_back() {
+    let mut world = World::new(OutlierConfig { failure_percentage: None, ..without_jitter() }, 5);
+    for call in 0..400 {
+        for place in 0..5 {
+            let fails = place == 0 && call % 20 == 0;
+            let observation = if fails { Observation::Failure } else { Observation::Success };
+            assert_eq!(world.ends(place, observation, START), None);
+        }
+    }
+    assert!(world.fails(0, 5, START).is_some());
+    assert!(world.sweep(START + seconds(10)).is_empty());
+    assert_eq!((world.detector.out(), world.detector.held_back()), (1, 0));
+}
+
+#[test]
 fn without_the_bound_of_chance_the_success_rate_rule_is_grpcs() {
     let rule = SuccessRate { chance_exponent: 0, ..SuccessRate::default() };
     let config = OutlierConfig { failure_percentage: None, success_rate: Some(rule), ..without_rows() };

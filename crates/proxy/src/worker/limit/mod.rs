@@ -133,10 +133,21 @@ pub(super) struct Places {
 }
 
 impl Places {
+    /// When a call whose answer begins now counts as a stream, if it does not end before; `None` if it holds no place under
+    /// adaptive concurrency.
+    pub(super) fn streams_at(&self, now: Duration) -> Option<Duration> {
+        self.is_limited.then(|| now + (self.limits.recent_rtt() * STREAM_AFTER_RTTS).max(STREAM_AFTER))
+    }
+
     /// Gives the place under adaptive concurrency back: the call turned out to be a stream, whose length says nothing about
     /// the backend's load.
     #[inline]
-    fn leave_adaptive(&mut self, sample: impl FnOnce() -> Sample, now: Duration, rng: &mut SmallRng) {
+    pub(super) fn leave_adaptive(
+        &mut self,
+        sample: impl FnOnce() -> Sample,
+        now: Duration,
+        rng: &mut SmallRng,
+    ) {
         if core::mem::take(&mut self.is_limited)
             && let Some(limiter) = &self.limits.adaptive
         {
@@ -294,10 +305,11 @@ impl Worker {
     pub(super) fn note_answer_began(&mut self, now: Duration, id: u32) {
         let call = &mut self.calls[id as usize];
         let Some(extras) = call.extras.as_deref_mut() else { return };
-        let Some(places) = extras.limits.places.as_ref().filter(|places| places.is_limited) else { return };
-        let longest = (places.limits.recent_rtt() * STREAM_AFTER_RTTS).max(STREAM_AFTER);
-        extras.limits.streams_at = Some(now + longest);
-        self.arm_call(id);
+        let streams_at = extras.limits.places.as_ref().and_then(|places| places.streams_at(now));
+        if streams_at.is_some() {
+            extras.limits.streams_at = streams_at;
+            self.arm_call(id);
+        }
     }
 
     /// A call turned out to be a stream.
