@@ -133,10 +133,12 @@ def every_link_within_the_repository_leads_somewhere(stage):
 
 @suite.test
 def every_metric_named_exists_and_every_one_is_named(stage):
-    # A name, since addresses that are given have no resolver to count; checks, limits, streams of load reports, a canary and a route's
-    # rate limit, which have metrics where they are.
+    # A name, since addresses that are given have no resolver to count; checks, limits, streams of load reports, a slow start, a subset,
+    # priorities, a canary and a route's rate limit, which have metrics where they are.
     policy = {"weighted_round_robin": {"load_reports": {"enable_oob_load_report": True}}}
-    cluster = {"target": "dns:///localhost:1", "health_check": {}, "policy": policy, "circuit_breakers": {}}
+    target = ["dns:///localhost:1", {"target": "ipv4:127.0.0.2:1", "priority": 1}]
+    cluster = {"target": target, "health_check": {}, "policy": policy, "circuit_breakers": {}}
+    cluster |= {"slow_start": {}, "subset": {"size": 20}}
     split = [{"cluster": "default", "weight": 90}, {"cluster": "next", "weight": 10}]
     route = {"split": split, "canary": {"stable": "default", "canary": "next"}, "rate_limit": {"requests": 1000}}
     running, _ = proxy.start_with_file(stage, proxy.config({"default": cluster, "next": cluster}, routes=[route]))

@@ -128,6 +128,62 @@ def the_state_survives_a_reload_and_a_crash(stage):
 
 
 @suite.test
+def another_version_behind_the_canarys_name_is_not_promoted_for_the_last_one(stage):
+    backends, running, file = start(stage)
+    stable, new = backends
+    client = calls.connect(stage, running.address)
+    command(running, "promote")
+    assert calls.shares(client, 20) == {"b2": 20}
+    third = calls.start_backends(stage, 1, "third")[0]
+    file.write(configuration([stable, third]))
+    status, text = running.get("/reload", method="POST")
+    assert status == 200, text
+    running.wait_for_line("another target, so another version")
+    assert canary(running)["state"] == "idle"
+    assert calls.shares(client, 20) == {"b1": 20}
+    # The order of edits that docs/canary.md gives: the stable cluster takes over what was promoted.
+    file.write(configuration(backends))
+    assert running.get("/reload", method="POST")[0] == 200
+    command(running, "promote")
+    file.write(configuration([new, new]))
+    assert running.get("/reload", method="POST")[0] == 200
+    assert canary(running)["state"] == "promoted"
+    assert calls.shares(client, 20) == {"b2": 20}
+    file.write(configuration([new, third]))
+    assert running.get("/reload", method="POST")[0] == 200
+    assert calls.shares(client, 20) == {"b2": 20}, "the weights of the split send them to the stable cluster"
+    command(running, "promote")
+    assert calls.shares(client, 20) == {"third1": 20}
+
+
+@suite.test
+def a_canary_that_a_reload_adds_takes_up_its_state_and_overwrites_nothing_else(stage):
+    backends, running, file = start(stage)
+    command(running, "set", "100")
+    running.kill()
+    plain = proxy.config({"default": calls.target(backends[:1])})
+    file.write(plain)
+    again = stage.add_program(proxy.Proxy(["--config", file.path]))
+    again.wait_until_ready(1)
+    file.write(configuration(backends))
+    assert again.get("/reload", method="POST")[0] == 200
+    assert (canary(again)["state"], calls.shares(calls.connect(stage, again.address), 20)) == ("manual", {"b2": 20})
+    again.kill()
+
+    with open(file.path + ".state.json", "w", encoding="ascii") as state:
+        state.write('{"of": "another program"}')
+    file.write(plain)
+    careful = stage.add_program(proxy.Proxy(["--config", file.path]))
+    careful.wait_until_ready(1)
+    file.write(configuration(backends))
+    assert careful.get("/reload", method="POST")[0] == 200
+    careful.wait_for_line(r"state\.json is damaged")
+    command(careful, "set", "30")
+    with open(file.path + ".state.json", encoding="ascii") as state:
+        assert state.read() == '{"of": "another program"}'
+
+
+@suite.test
 def errors_say_what_to_do(stage):
     _, running, _ = start(stage)
     assert "only one that is running can be paused" in command(running, "pause", fails=True)

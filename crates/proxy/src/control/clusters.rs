@@ -122,6 +122,11 @@ impl ClusterRuntime {
         if let Some(limits) = &before.limits {
             self.limits = cluster_limits(&self.config, Some((&before.config, limits)), now);
         }
+        let bounds = |config: &Cluster| (config.retry_budget, config.retry_throttling);
+        if bounds(&self.config) == bounds(&before.config) {
+            // Retries are under way, and many calls failed just now: an edit must not refill what a storm has used up.
+            self.gates = Arc::clone(&before.gates);
+        }
         // From here on only this runtime's checks and streams have a say; those before may still have an answer under way.
         if let Some(health) = &before.health {
             health.stop();
@@ -372,6 +377,8 @@ fn news(state: &ResolverState) -> (u64, Option<String>) {
 
 #[cfg(test)]
 mod tests {
+    use evenkeel_balance::Factor;
+    use evenkeel_balance::retry::RetryThrottleConfig;
     use evenkeel_config::{Config, Flags};
     use evenkeel_discovery::ResolveError;
     use evenkeel_telemetry::{Options, Telemetry};
@@ -424,6 +431,21 @@ mod tests {
         drop(publish);
         assert!(requests.recv().await.is_none());
         forwarder.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_edit_keeps_what_bounds_retries_unless_that_is_what_changed() {
+        let before = start("ipv4:127.0.0.2:1");
+        let inherits = |adjust: fn(&mut Cluster)| {
+            let mut next = start_with("ipv4:127.0.0.2:1", 1, adjust);
+            next.inherit(&before, NOW);
+            Arc::ptr_eq(&next.gates, &before.gates)
+        };
+        assert!(inherits(|cluster| cluster.connect_timeout += Duration::from_secs(1)));
+        assert!(!inherits(|cluster| cluster.retry_budget.percent += 1));
+        assert!(!inherits(|cluster| {
+            cluster.retry_throttling = Some(RetryThrottleConfig::new(10, Factor::ONE).unwrap());
+        }));
     }
 
     #[tokio::test]

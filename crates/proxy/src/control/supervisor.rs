@@ -220,7 +220,9 @@ impl Supervisor {
                     Some(Request::Resolved) => self.count_resolutions(),
                     Some(Request::FileTouched) => {}
                     Some(Request::Reload(answer)) => drop(answer),
-                    // Whoever gave a command is told that it is too late; the weights stay.
+                    // For as long as there are calls a worse version is taken back. Nothing is saved: the file may be that of the
+                    // process which takes over, and whoever gave a command is told that it is too late.
+                    Some(Request::Canary(CanaryRequest::Tick)) => self.judge_canaries(),
                     Some(Request::Canary(request)) => drop(request),
                     Some(Request::ReopenLog) => self.reopen_log(),
                     None => {}

@@ -69,7 +69,7 @@ impl HashPlan {
     }
 
     /// The sources, in their order.
-    pub(super) fn sources(&self) -> impl Iterator<Item = &KeySource> {
+    pub fn sources(&self) -> impl Iterator<Item = &KeySource> {
         self.sources.iter()
     }
 

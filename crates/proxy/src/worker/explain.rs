@@ -163,6 +163,16 @@ impl Decision<'_> {
         })
     }
 
+    /// Whether the first of these that the call has would be its client's address, which nobody told.
+    #[must_use]
+    pub fn lacks_peer<'s>(&self, sources: impl Iterator<Item = &'s KeySource>) -> bool {
+        let known = |source: &KeySource| {
+            source.key(&self.request, &self.fields.store, self.peer, &mut || 0).is_some()
+        };
+        let mut until_known = sources.take_while(|source| !known(source));
+        until_known.any(|source| *source == KeySource::SourceIp)
+    }
+
     /// What a rate limit says of the call, the client's bucket first.
     #[must_use]
     pub fn rates(&self, limit: &RouteRateLimit, now: Duration) -> Vec<RateSeen> {

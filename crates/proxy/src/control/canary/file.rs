@@ -14,7 +14,7 @@ use evenkeel_config::{CanarySettings, StateFile};
 use evenkeel_discovery::text_file::{ReadError, read_file};
 use serde::{Deserialize, Serialize};
 
-use super::{Canaries, progress_of};
+use super::{Canaries, Origins, progress_of};
 use crate::control::reload::ConfigSource;
 
 /// Bytes of the file that are read: some hundred canaries with full histograms.
@@ -59,6 +59,9 @@ pub(super) struct SavedCanary {
     pub(super) canary: String,
     /// All clusters of its split, in alphabetical order.
     pub(super) clusters: Vec<String>,
+    /// Absent in files of older versions.
+    #[serde(default)]
+    pub(super) origins: Origins,
     pub(super) progress: Progress,
 }
 
@@ -70,10 +73,15 @@ pub(super) struct Saved {
 }
 
 impl Saved {
-    /// The state of one canary, if it was saved and its clusters are the same.
-    pub(super) fn take(&mut self, settings: &CanarySettings, clusters: &[String]) -> Option<Progress> {
+    /// The state of one canary, if it was saved and its clusters and versions are the same.
+    pub(super) fn take(
+        &mut self,
+        settings: &CanarySettings,
+        clusters: &[String],
+        origins: &Origins,
+    ) -> Option<Progress> {
         let saved = self.canaries.remove(&settings.name)?;
-        progress_of(saved, settings, clusters)
+        progress_of(saved, settings, clusters, origins)
     }
 }
 
@@ -139,6 +147,7 @@ impl Canaries {
                 stable: runtime.settings.stable.name.clone(),
                 canary: runtime.settings.canary.name.clone(),
                 clusters,
+                origins: runtime.origins.clone(),
                 progress: runtime.canary.progress().clone(),
             };
             (runtime.settings.name.clone(), saved)

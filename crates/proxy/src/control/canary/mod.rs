@@ -5,6 +5,7 @@
 //! who asked is answered, and said in the log.
 
 mod file;
+mod origin;
 mod supervise;
 mod view;
 
@@ -18,6 +19,7 @@ use evenkeel_config::{CanarySettings, Config, Destination};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use self::origin::Origins;
 pub(super) use self::view::{CanaryView, view};
 use crate::worker::route::{Split, Versions};
 
@@ -78,6 +80,7 @@ struct Runtime {
     listener: String,
     /// The clusters of its split, with the weights that hold until it starts.
     shares: Vec<(String, u32)>,
+    origins: Origins,
     canary: Canary,
     observed: Arc<Observed>,
     /// How much of what the workers counted was taken in.
@@ -90,6 +93,9 @@ pub(super) struct Canaries {
     list: Vec<Runtime>,
     /// Where their state is kept; `None`: nowhere.
     file: Option<PathBuf>,
+    /// Whether the file was read. It is with the first canary, be it one that a reload adds: what stands there may be its state, or
+    /// something else that must not be written over.
+    is_read: bool,
     saved_at: Duration,
     is_unsaved: bool,
     /// Whether the disk is at work on it.
@@ -138,17 +144,18 @@ impl Canaries {
         for (listener, destination) in routes {
             let Some(settings) = &destination.canary else { continue };
             let clusters = clusters_of(destination);
+            let origins = Origins::of(config, settings);
             let known = before.iter().position(|runtime| runtime.settings.name == settings.name);
             let known = known.map(|at| before.swap_remove(at));
             let (progress, observed) = match known {
-                Some(known) if known.is_of(settings, &clusters) => {
-                    (Some(known.canary.progress().clone()), known.observed)
-                }
-                Some(known) => {
-                    ended(&known, "the clusters of its split changed");
-                    (None, Arc::default())
-                }
-                None => (saved.take(settings, &clusters), Arc::default()),
+                Some(known) => match known.changed(settings, &clusters, &origins) {
+                    None => (Some(known.canary.progress().clone()), known.observed),
+                    Some(why) => {
+                        ended(&known, why);
+                        (None, Arc::default())
+                    }
+                },
+                None => (saved.take(settings, &clusters, &origins), Arc::default()),
             };
             let taken = observed.totals();
             let is_new = progress.is_none();
@@ -166,7 +173,7 @@ impl Canaries {
             let shares =
                 destination.shares.iter().map(|share| (share.cluster.name.clone(), share.weight)).collect();
             let settings = CanarySettings::clone(settings);
-            self.list.push(Runtime { settings, listener, shares, canary, observed, taken });
+            self.list.push(Runtime { settings, listener, shares, origins, canary, observed, taken });
         }
         for gone in &before {
             ended(gone, "it is not configured any more");
@@ -223,12 +230,22 @@ impl Canaries {
 }
 
 impl Runtime {
-    fn is_of(&self, settings: &CanarySettings, clusters: &[String]) -> bool {
+    /// Why its state is not that of a canary with these settings.
+    fn changed(
+        &self,
+        settings: &CanarySettings,
+        clusters: &[String],
+        origins: &Origins,
+    ) -> Option<&'static str> {
         let mut own: Vec<String> = self.shares.iter().map(|(name, _)| name.clone()).collect();
         own.sort_unstable();
-        self.settings.stable.name == settings.stable.name
+        let is_same = self.settings.stable.name == settings.stable.name
             && self.settings.canary.name == settings.canary.name
-            && own == clusters
+            && own == clusters;
+        if !is_same {
+            return Some("the clusters of its split changed");
+        }
+        self.origins.changed(origins, self.canary.progress().phase.is_judged())
     }
 
     /// What the workers counted since this was asked last.
@@ -292,15 +309,25 @@ fn log_change(name: &str, change: &Change) {
     }
 }
 
-/// A canary's progress if it is of these clusters.
-fn progress_of(saved: file::SavedCanary, settings: &CanarySettings, clusters: &[String]) -> Option<Progress> {
+/// A canary's progress if it is of these clusters, and they still have the same versions.
+fn progress_of(
+    saved: file::SavedCanary,
+    settings: &CanarySettings,
+    clusters: &[String],
+    origins: &Origins,
+) -> Option<Progress> {
     let is_same = saved.stable == settings.stable.name
         && saved.canary == settings.canary.name
         && saved.clusters == clusters;
-    if !is_same {
-        tracing::warn!(canary = %settings.name, "the saved state of the canary is of other clusters: it begins anew");
+    let changed = if is_same {
+        saved.origins.changed(origins, saved.progress.phase.is_judged())
+    } else {
+        Some("it is of other clusters")
+    };
+    if let Some(why) = changed {
+        tracing::warn!(canary = %settings.name, "the saved state of the canary does not hold, and it begins anew: {why}");
     }
-    is_same.then_some(saved.progress)
+    changed.is_none().then_some(saved.progress)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::control::supervisor::{Request, Supervisor};
 const SAVE_MAX: Duration = Duration::from_secs(2);
 
 impl Supervisor {
-    /// Takes over the canaries of a configuration, at the start with what was saved of them.
+    /// Takes over the canaries of a configuration, those that this process has none of before with what was saved of them.
     pub(in crate::control) fn place_canaries(&self, config: &Config, is_start: bool) {
         let now = self.state.now();
         let mut canaries = self.state.canaries();
@@ -25,10 +25,11 @@ impl Supervisor {
         if !has_any && canaries.list.is_empty() {
             return;
         }
+        let is_read = core::mem::replace(&mut canaries.is_read, true);
         let read = canaries
             .file
             .as_deref()
-            .filter(|_| is_start)
+            .filter(|_| !is_read)
             .map_or_else(|| Ok(file::Saved::default()), file::read);
         let may_start = read.is_ok();
         let saved = read.unwrap_or_else(|error| {
@@ -62,10 +63,7 @@ impl Supervisor {
         let now = self.state.now();
         match request {
             CanaryRequest::Tick => {
-                let has_changed = self.state.canaries().tick(now);
-                if has_changed {
-                    self.publish();
-                }
+                self.judge_canaries();
                 self.save_canaries().await;
             }
             CanaryRequest::Command { name, command, answer } => {
@@ -75,6 +73,14 @@ impl Supervisor {
                 // The one who asked may have gone.
                 let _ = answer.send(result);
             }
+        }
+    }
+
+    /// Judges the canaries, and gives the workers what follows from it.
+    pub(in crate::control) fn judge_canaries(&self) {
+        let has_changed = self.state.canaries().tick(self.state.now());
+        if has_changed {
+            self.publish();
         }
     }
 

@@ -9,10 +9,15 @@ const NOW: Duration = Duration::from_secs(7);
 
 /// A configuration with one canary, and these keys of it.
 fn config(split: &str, keys: &str) -> Config {
+    config_of(split, keys, ["ipv4:127.0.0.1:2", "ipv4:127.0.0.1:3"])
+}
+
+/// The same, with the targets of the first two clusters.
+fn config_of(split: &str, keys: &str, [stable, canary]: [&str; 2]) -> Config {
     let text = format!(
         "listeners: [{{address: '127.0.0.1:1', routes: [{{split: [{split}], \
          canary: {{stable: a, canary: b, name: next{keys}}}}}]}}]\n\
-         clusters: [{{name: a, target: 'ipv4:127.0.0.1:2'}}, {{name: b, target: 'ipv4:127.0.0.1:3'}}, \
+         clusters: [{{name: a, target: '{stable}'}}, {{name: b, target: '{canary}'}}, \
          {{name: c, target: 'ipv4:127.0.0.1:4'}}]\n"
     );
     evenkeel_config::parse("text", &text).unwrap_or_else(|errors| panic!("{}", errors.render(false)))
@@ -82,6 +87,47 @@ fn a_reload_keeps_the_state_while_the_clusters_are_the_same() {
     canaries.place(&other_clusters, file::Saved::default(), true, NOW);
     assert_eq!(canaries.list[0].canary.progress().phase, Phase::Idle);
     assert_eq!(shares(&canaries, &other_clusters), [30, 20, 50]);
+}
+
+/// Where the canary's cluster leads to another version, what the one before did says nothing of it.
+#[test]
+fn another_target_is_another_version_and_begins_anew() {
+    let (stable, canary) = ("ipv4:127.0.0.1:2", "ipv4:127.0.0.1:3");
+    let grown = "ipv4:127.0.0.1:3,127.0.0.1:5";
+    let (other, name) = ("ipv4:127.0.0.1:6", "dns:///orders-next:50051");
+    for (command, to, weight) in [
+        (Command::Promote, [stable, canary], Some(100)),
+        (Command::Promote, [stable, grown], Some(100)),
+        (Command::Promote, [other, canary], Some(100)),
+        (Command::Promote, [stable, other], None),
+        (Command::Promote, [stable, name], None),
+        (Command::Abort, [stable, other], None),
+        (Command::Start, [stable, grown], Some(10)),
+        (Command::Start, [other, canary], None),
+        (Command::Start, [stable, other], None),
+    ] {
+        let mut canaries = placed(&config_of(TWO, "", [stable, canary]));
+        canaries.command("next", command, NOW).unwrap();
+        let saved = canaries.to_save();
+        let next = config_of(TWO, "", to);
+        canaries.place(&next, file::Saved::default(), true, NOW);
+        assert_eq!(canaries.list[0].canary.weight(), weight, "{command:?}, then a reload with {to:?}");
+        let mut restarted = Canaries::default();
+        restarted.place(&next, saved, true, NOW);
+        assert_eq!(restarted.list[0].canary.weight(), weight, "{command:?}, then a restart with {to:?}");
+    }
+}
+
+#[test]
+fn a_file_of_a_version_before_origins_were_saved_is_read() {
+    let before = config(TWO, "");
+    let mut canaries = placed(&before);
+    canaries.command("next", Command::Set(33), NOW).unwrap();
+    let mut saved = serde_json::to_value(canaries.to_save()).unwrap();
+    saved["canaries"]["next"].as_object_mut().unwrap().remove("origins").unwrap();
+    let mut restarted = Canaries::default();
+    restarted.place(&before, serde_json::from_value(saved).unwrap(), true, NOW);
+    assert_eq!(restarted.list[0].canary.weight(), Some(33));
 }
 
 #[test]

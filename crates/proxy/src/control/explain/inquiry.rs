@@ -53,6 +53,14 @@ pub enum InquiryError {
     /// The address is none.
     #[error("peer-ip \"{0}\" is no IP address; write it without a port, for example 10.0.0.7")]
     PeerIp(String),
+    /// What decides is the client's address.
+    #[error(
+        "{of} is the client's address here, and none is given; add it with --peer-ip (peer_ip), for example 10.0.0.7"
+    )]
+    NoPeer {
+        /// What is made of it.
+        of: String,
+    },
     /// There is no such listener.
     #[error("there is no listener \"{name}\"; there are {}", known.join(", "))]
     NoListener {

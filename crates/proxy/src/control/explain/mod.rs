@@ -86,6 +86,9 @@ fn explain_with(
     explanation.other_listeners = names().into_iter().filter(|name| **name != *listener.name).collect();
     let rate_limit =
         decision.route.and_then(|at| listener.routes.get(at)?.actions.as_ref()?.rate_limit.as_ref());
+    if let Some(of) = lacking_peer(snapshot, listener, &decision) {
+        return Err(InquiryError::NoPeer { of });
+    }
     if let Some(limit) = rate_limit {
         explanation.meets(limits::of_route(&decision, limit, now));
     }
@@ -104,6 +107,25 @@ fn explain_with(
         })
         .collect();
     Ok(explanation)
+}
+
+/// What is made of the client's address, if nobody told it: clients on a Unix socket have none.
+fn lacking_peer(snapshot: &Snapshot, listener: &Listener, decision: &Decision<'_>) -> Option<String> {
+    if listener.name.starts_with("unix:") {
+        return None;
+    }
+    let route = decision.route.and_then(|at| listener.routes.get(at))?;
+    let rate_limit = route.actions.as_ref().and_then(|actions| actions.rate_limit.as_ref());
+    let clients = rate_limit.and_then(|limit| limit.clients.as_ref());
+    if clients.is_some_and(|clients| decision.lacks_peer(clients.by.iter())) {
+        return Some("what tells clients apart under the route's rate limit".to_owned());
+    }
+    if decision.fault.answer().is_some() {
+        return None;
+    }
+    let mut clusters = chosen(listener, decision).into_iter().map(|(cluster, _)| &snapshot.clusters[cluster]);
+    let lacking = clusters.find(|cluster| decision.lacks_peer(cluster.hash_plan.sources()))?;
+    Some(format!("the call's key at cluster {}", lacking.name))
 }
 
 /// The clusters that may get the call, each with its part of such calls in percent.

@@ -2,10 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::{InquiryFields, explain_file};
+use super::{Explanation, InquiryError, InquiryFields, explain_file};
 
 /// What a call with these header fields would get from the only route, to a cluster of three endpoints.
 fn explained(route: &str, cluster: &str, headers: &[&str]) -> Value {
+    let headers = headers.iter().map(|&header| header.into()).collect();
+    let told = told_of(route, cluster, InquiryFields { headers, ..InquiryFields::default() });
+    serde_json::to_value(told.unwrap()).unwrap()
+}
+
+fn told_of(route: &str, cluster: &str, asked: InquiryFields) -> Result<Explanation, InquiryError> {
     let target = "ipv4:127.0.0.1:1,127.0.0.1:2,127.0.0.1:3";
     let text = format!(
         "listeners: [{{address: '127.0.0.1:50051', routes: [{{cluster: orders, {route}}}]}}]\n\
@@ -13,12 +19,7 @@ fn explained(route: &str, cluster: &str, headers: &[&str]) -> Value {
     );
     let config =
         evenkeel_config::parse("text", &text).unwrap_or_else(|errors| panic!("{}", errors.render(false)));
-    let asked = InquiryFields {
-        method: "/a.B/C".into(),
-        headers: headers.iter().map(|&header| header.into()).collect(),
-        ..InquiryFields::default()
-    };
-    serde_json::to_value(explain_file(&config, &asked).unwrap()).unwrap()
+    explain_file(&config, &InquiryFields { method: "/a.B/C".into(), ..asked })
 }
 
 #[test]
@@ -52,6 +53,26 @@ fn a_fault_that_the_call_asks_for_is_told_where_the_route_allows_it() {
     assert_eq!((&told["refused"], &told["faults"]), (&Value::Null, &Value::Null));
     let told = explained("fault: {abort: {code: INTERNAL, percent: 1}}", "", &header);
     assert_eq!((&told["refused"], &told["faults"]["abort"]["status"]), (&Value::Null, &json!("Internal")));
+}
+
+/// Without the address the answer would be that of the next source, which no call on TCP comes to.
+#[test]
+fn what_is_made_of_the_clients_address_is_not_told_without_it() {
+    let by_address = "policy: maglev, hash_by: [source_ip]";
+    let limited = "rate_limit: {per_client: {by: [source_ip], requests: 2}}";
+    for (route, cluster, of) in [
+        ("", by_address, "the call's key at cluster orders"),
+        (limited, "", "what tells clients apart under the route's rate limit"),
+        (&format!("{limited}, fault: {{abort: {{code: INTERNAL}}}}"), "", "what tells clients apart"),
+    ] {
+        let text = told_of(route, cluster, InquiryFields::default()).unwrap_err().to_string();
+        assert!(text.starts_with(of) && text.contains("--peer-ip"), "{text}");
+        let with_address = InquiryFields { peer_ip: Some("10.0.0.7".into()), ..InquiryFields::default() };
+        assert!(told_of(route, cluster, with_address).is_ok());
+    }
+    let named = "policy: maglev, hash_by: [{metadata: x-user}, source_ip]";
+    assert_eq!(explained("", named, &["x-user=anna"])["clusters"][0]["key"], "metadata x-user");
+    assert_eq!(explained("fault: {abort: {code: INTERNAL}}", by_address, &[])["clusters"], json!([]));
 }
 
 #[test]
