@@ -138,9 +138,10 @@ def every_metric_named_exists_and_every_one_is_named(stage):
     policy = {"weighted_round_robin": {"load_reports": {"enable_oob_load_report": True}}}
     target = ["dns:///localhost:1", {"target": "ipv4:127.0.0.2:1", "priority": 1}]
     cluster = {"target": target, "health_check": {}, "policy": policy, "circuit_breakers": {}}
-    cluster |= {"slow_start": {}, "subset": {"size": 20}}
+    cluster |= {"slow_start": {}, "subset": {"size": 20}, "retry_throttling": {"max_tokens": 10, "token_ratio": 0.1}}
     split = [{"cluster": "default", "weight": 90}, {"cluster": "next", "weight": 10}]
     route = {"split": split, "canary": {"stable": "default", "canary": "next"}, "rate_limit": {"requests": 1000}}
+    route["retry"] = {}
     running, _ = proxy.start_with_file(stage, proxy.config({"default": cluster, "next": cluster}, routes=[route]))
     eventually(lambda: running.metrics().sum("evenkeel_health_checks_total") > 0, "an endpoint was checked")
     eventually(lambda: running.metrics().sum("evenkeel_load_streams_ended_total") > 0, "an endpoint was asked for its load")

@@ -37,6 +37,13 @@ impl Pushback {
         }
     }
 
+    /// Whether the values are one number, be it one that means "never".
+    pub fn is_well_formed<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> bool {
+        let mut values = values.into_iter();
+        let is_number = |value: &[u8]| str::from_utf8(value).is_ok_and(|text| text.parse::<i32>().is_ok());
+        values.next().is_some_and(is_number) && values.next().is_none()
+    }
+
     /// Reads all values of the trailer: `None` when there is none, [`Pushback::Never`] when there is more
     /// than one.
     pub fn from_values<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
@@ -109,6 +116,10 @@ mod tests {
         assert_eq!(Pushback::from_values([]), None);
         assert_eq!(Pushback::from_values([&b"5"[..]]), Some(retry_after(5)));
         assert_eq!(Pushback::from_values([&b"5"[..], b"5"]), Some(Pushback::Never));
+        let well_formed: [&[&[u8]]; 3] = [&[b"5"], &[b"-1"], &[b"2147483647"]];
+        assert!(well_formed.into_iter().all(|values| Pushback::is_well_formed(values.iter().copied())));
+        let absurd: [&[&[u8]]; 5] = [&[], &[b"5", b"5"], &[b"soon"], &[b"2147483648"], &[b"\xff"]];
+        assert!(!absurd.into_iter().any(|values| Pushback::is_well_formed(values.iter().copied())));
     }
 
     #[test]

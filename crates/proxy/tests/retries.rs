@@ -13,7 +13,7 @@ use evenkeel_proxy::worker::limit::rate::RouteRateLimit;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::route::RouteActions;
 use evenkeel_proxy::worker::snapshot::{RetryGates, RetrySettings};
-use evenkeel_telemetry::{ClusterEvent, RetryDenied, RetryReason};
+use evenkeel_telemetry::{ClusterEvent, PushedBack, RetryDenied, RetryReason};
 
 use self::peers::{End, World};
 
@@ -128,13 +128,28 @@ fn attempts_end_at_the_policys_number_and_say_how_many_there_were_before() {
 
 #[test]
 fn pushback_is_obeyed_be_it_a_delay_or_never() {
-    for (pushback, turns, attempts) in [("60", 50, 1), ("60", 80, 2), ("-1", 500, 1), ("soon", 500, 1)] {
+    for (pushback, turns, attempts, counted_as) in [
+        ("60", 50, 1, PushedBack::Delay),
+        ("60", 80, 2, PushedBack::Delay),
+        ("-1", 500, 1, PushedBack::Never),
+        ("soon", 500, 1, PushedBack::Malformed),
+        ("99999999999999999999", 500, 1, PushedBack::Malformed),
+        ("2147483647", 500, 1, PushedBack::TooLong),
+    ] {
         let (mut world, client) = world(1, retries(&[Code::Unavailable]));
         all_fail(&mut world, Code::Unavailable, &[("grpc-retry-pushback-ms", pushback)]);
         world.call(client, b'S', 10);
         world.turns(turns);
         assert_eq!(served(&world), [attempts], "{pushback} after {turns} ms");
         assert_eq!(world.peer(client).ends.is_empty(), pushback == "60");
+        for outcome in PushedBack::ALL {
+            let expected = if *outcome == counted_as { attempts as u64 } else { 0 };
+            assert_eq!(
+                counted(&world, ClusterEvent::PushedBack(*outcome)),
+                expected,
+                "{pushback}: {outcome:?}"
+            );
+        }
     }
 }
 

@@ -41,7 +41,7 @@ pub use cluster::{
 pub use counter::SharedCounter;
 pub use event::{
     ClusterEvent, Ejected, Event, HealthCheckResult, Hedged, Injected, KeyMet, Limited, LoadReported,
-    LoadStreamEnded, Mirrored, Probed, RateLimited, Refused, Reload, ReplayDropped, ResponseFlag,
+    LoadStreamEnded, Mirrored, Probed, PushedBack, RateLimited, Refused, Reload, ReplayDropped, ResponseFlag,
     ResponseFlags, RetryDenied, RetryReason, RouteEvent, Shed, Side, TransparentRetry,
 };
 pub use exposition::{

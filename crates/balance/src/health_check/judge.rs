@@ -9,8 +9,10 @@ use super::config::HealthCheckConfig;
 pub enum CheckResult {
     /// SERVING; for TCP, that the connection opened.
     Serving,
-    /// NOT_SERVING, or a serving status that is not known.
+    /// NOT_SERVING, or UNKNOWN.
     NotServing,
+    /// A serving status that the protocol does not have; judged as one of not serving.
+    Absurd,
     /// SERVICE_UNKNOWN, or NOT_FOUND from `Check`: the server does not have this service.
     ServiceUnknown,
     /// The server has no health service.
@@ -25,15 +27,16 @@ impl CheckResult {
     pub fn from_serving_status(status: i32) -> Self {
         match status {
             1 => Self::Serving,
+            0 | 2 => Self::NotServing,
             3 => Self::ServiceUnknown,
-            _ => Self::NotServing,
+            _ => Self::Absurd,
         }
     }
 
     fn status(self) -> HealthStatus {
         match self {
             Self::Serving | Self::Unimplemented => HealthStatus::Healthy,
-            Self::NotServing => HealthStatus::Unhealthy(UnhealthyReason::NotServing),
+            Self::NotServing | Self::Absurd => HealthStatus::Unhealthy(UnhealthyReason::NotServing),
             Self::ServiceUnknown => HealthStatus::Unhealthy(UnhealthyReason::ServiceUnknown),
             Self::Failed => HealthStatus::Unhealthy(UnhealthyReason::Failed),
         }
@@ -121,7 +124,7 @@ impl Judge {
     pub(super) fn observe(&mut self, config: &HealthCheckConfig, result: CheckResult) -> Option<Transition> {
         let threshold = match result {
             CheckResult::Serving | CheckResult::Unimplemented => config.healthy_threshold,
-            CheckResult::NotServing | CheckResult::ServiceUnknown => 1,
+            CheckResult::NotServing | CheckResult::Absurd | CheckResult::ServiceUnknown => 1,
             CheckResult::Failed => config.unhealthy_threshold,
         };
         self.weigh(result.status(), threshold)

@@ -11,11 +11,15 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::retry::{Decision, Moment, Replay, RetryOn, RetryPolicy, RetryState, StopReason};
+use evenkeel_balance::retry::{
+    Decision, MAX_PUSHBACK, Moment, Replay, RetryOn, RetryPolicy, RetryState, StopReason,
+};
 use evenkeel_balance::{AttemptEnd, Slot};
 use evenkeel_grpc::{Code, Pushback};
 use evenkeel_http2::field::{FieldBlock, Name};
-use evenkeel_telemetry::{ClusterEvent, ResponseFlag, RetryDenied, RetryReason, TransparentRetry};
+use evenkeel_telemetry::{
+    ClusterEvent, PushedBack, ResponseFlag, RetryDenied, RetryReason, TransparentRetry,
+};
 
 use super::Worker;
 use super::call::{Call, CallPhase};
@@ -166,16 +170,29 @@ impl Worker {
         tried[place.unwrap_or(attempt % TRIED_MAX)] = slot;
     }
 
-    /// The backend's status, in the header list that was just read, with what it says about trying again.
-    pub(super) fn status_of(&self, code: Code) -> AttemptEnd {
+    /// The backend's status for a call, in the header list that was just read, with what it says about trying again.
+    pub(super) fn status_of(&self, id: u32, code: Code) -> AttemptEnd {
         let fields = &self.fields;
-        let pushback = fields.index.contains(Name::GrpcRetryPushbackMs).then(|| {
+        if !fields.index.contains(Name::GrpcRetryPushbackMs) {
+            return AttemptEnd::Status { code, pushback: None };
+        }
+        let values = || {
             let all = fields.block.iter(&fields.store);
-            Pushback::from_values(
-                all.filter(|field| field.name_token == Name::GrpcRetryPushbackMs).map(|field| field.value),
-            )
-        });
-        AttemptEnd::Status { code, pushback: pushback.flatten() }
+            all.filter(|field| field.name_token == Name::GrpcRetryPushbackMs).map(|field| field.value)
+        };
+        let pushback = Pushback::from_values(values());
+        if self.calls[id as usize].has_policy() {
+            self.count_of_call(
+                id,
+                ClusterEvent::PushedBack(match pushback {
+                    _ if !Pushback::is_well_formed(values()) => PushedBack::Malformed,
+                    Some(Pushback::RetryAfter(delay)) if delay <= MAX_PUSHBACK => PushedBack::Delay,
+                    Some(Pushback::RetryAfter(_)) => PushedBack::TooLong,
+                    Some(Pushback::Never) | None => PushedBack::Never,
+                }),
+            );
+        }
+        AttemptEnd::Status { code, pushback }
     }
 
     /// Whether response headers should wait for what follows them.

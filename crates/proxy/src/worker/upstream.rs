@@ -302,7 +302,7 @@ impl Worker {
         if let (true, Some(code)) = (status != 200, grpc_status) {
             // The status of HTTP maps to one of gRPC only where there is none: one that is there "must be used", and OK is no
             // exception (gRPC's http-grpc-status-mapping.md). So the backend is judged by it too.
-            if self.follow_up(now, id, self.status_of(code)) {
+            if self.follow_up(now, id, self.status_of(id, code)) {
                 return;
             }
             let text = self.text_instead().unwrap_or_default();
@@ -379,7 +379,7 @@ impl Worker {
         if code == Code::Ok && call.note_success() {
             return false;
         }
-        self.follow_up(now, id, self.status_of(code))
+        self.follow_up(now, id, self.status_of(id, code))
     }
 
     fn on_response_data(&mut self, now: Duration, id: u32, leg: Leg, bytes: &[u8], end: bool) {

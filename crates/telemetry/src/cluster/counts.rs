@@ -14,7 +14,7 @@ pub(super) struct ClusterRow {
 }
 
 const _: () =
-    assert!(size_of::<ClusterRow>() == 640, "the size that MAX_CLUSTER_SERIES' documentation names");
+    assert!(size_of::<ClusterRow>() == 768, "the size that MAX_CLUSTER_SERIES' documentation names");
 
 impl Default for ClusterRow {
     fn default() -> Self {

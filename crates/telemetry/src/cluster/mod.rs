@@ -32,7 +32,7 @@ pub use self::stats::{ClusterStats, EndpointStats};
 /// Endpoints with series of their own, over all clusters; up to 40 lines of metrics each.
 pub const MAX_ENDPOINT_SERIES: usize = 1000;
 
-/// Clusters with series of their own; up to 90 lines of metrics each, and 640 bytes for each worker.
+/// Clusters with series of their own; up to 90 lines of metrics each, and 768 bytes for each worker.
 pub const MAX_CLUSTER_SERIES: usize = 256;
 
 /// Label of what has no series of its own.

@@ -115,6 +115,20 @@ labels! {
 }
 
 labels! {
+    /// What a backend said with a status about when to try again (`grpc-retry-pushback-ms`), and what it is taken for.
+    PushedBack {
+        /// After this time; obeyed.
+        Delay = "delay",
+        /// Not at all; obeyed.
+        Never = "never",
+        /// After a longer time than a call is held for: not at all.
+        TooLong = "too_long",
+        /// No number, or several: not at all (gRFC A6).
+        Malformed = "malformed",
+    }
+}
+
+labels! {
     /// The limit that turned a call away.
     Limited {
         /// The cluster's circuit breaker: calls that wait.
@@ -386,6 +400,8 @@ labels! {
         Serving = "serving",
         /// It says that it does not serve.
         NotServing = "not_serving",
+        /// It says a serving status that the protocol does not have, which counts as not serving.
+        Absurd = "absurd",
         /// It does not know the service.
         ServiceUnknown = "service_unknown",
         /// It has no health service, which counts as healthy.

@@ -93,8 +93,8 @@ pub use cluster::ClusterEvent;
 pub(crate) use label::Label;
 pub use label::{
     Ejected, HealthCheckResult, Hedged, Injected, KeyMet, Limited, LoadReported, LoadStreamEnded, Mirrored,
-    Probed, RateLimited, Refused, Reload, ReplayDropped, ResponseFlag, ResponseFlags, RetryDenied,
-    RetryReason, Shed, Side, TransparentRetry,
+    Probed, PushedBack, RateLimited, Refused, Reload, ReplayDropped, ResponseFlag, ResponseFlags,
+    RetryDenied, RetryReason, Shed, Side, TransparentRetry,
 };
 pub use process::Event;
 pub use route::RouteEvent;

@@ -146,6 +146,8 @@ cluster_gauges! {
     LimitUsed = "evenkeel_cluster_limit_used", "limit", "What is under way to a cluster, by the limit that counts it.";
     /// The limit itself.
     LimitMax = "evenkeel_cluster_limit_max", "limit", "What may be under way to a cluster, by limit.";
+    /// What is left in the bucket of `retry_throttling`; only of clusters that have it.
+    RetryTokens = "evenkeel_retry_tokens", "", "Whole tokens of retry_throttling; at half of them or fewer nothing is tried again.";
     /// Workers that disregard health, by priority.
     WorkersInPanic = "evenkeel_workers_in_panic", "priority", "Workers that disregard health, by priority.";
 }

@@ -108,6 +108,7 @@ fn scrape() -> Scrape {
         (ClusterGauge::LimitUsed, "max_requests", 7),
         (ClusterGauge::LimitMax, "max_requests", 1_024),
         (ClusterGauge::WorkersInPanic, "0", 2),
+        (ClusterGauge::RetryTokens, "", 9),
         (ClusterGauge::EndpointsInSlowStart, "", 1),
         (ClusterGauge::EndpointsInSlowStart, "", 2),
     ]

@@ -8,19 +8,27 @@ use evenkeel_balance::{Connectivity, Endpoint, MAX_PRIORITY, Withheld};
 use evenkeel_telemetry::{ClusterGauge, GaugeSample, Limited, PlacementSample};
 
 use super::health::health_of;
+use super::retries::Uses;
 use crate::control::clusters::ClusterRuntime;
+use crate::worker::snapshot::RetryGates;
+
+/// The budget of further attempts among a cluster's limits.
+const RETRY_BUDGET: &str = "retry_budget";
 
 /// Priorities as label values.
 const PRIORITIES: [&str; MAX_PRIORITY as usize + 1] =
     ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"];
 
 /// The numbers of one cluster at this time.
-pub(super) fn gauges(cluster: &ClusterRuntime, now: Duration) -> Vec<GaugeSample> {
+pub(super) fn gauges(cluster: &ClusterRuntime, uses: Uses, now: Duration) -> Vec<GaugeSample> {
     let mut found = Gauges { cluster: &cluster.config.name, samples: Vec::new() };
     found.endpoints(cluster);
     found.limits(cluster);
     found.slow_starts(cluster, now);
     found.subset(cluster);
+    if uses.has_further() {
+        found.retries(&cluster.gates);
+    }
     found.samples
 }
 
@@ -109,6 +117,15 @@ impl Gauges<'_> {
         let found = resolver.endpoints.as_deref().unwrap_or_default();
         let used = cluster.subset_in_force().of(found).len();
         self.add(ClusterGauge::EndpointsOutsideSubset, "", (found.len() - used) as u64);
+    }
+
+    fn retries(&mut self, gates: &RetryGates) {
+        let bound = gates.budget.under_way();
+        self.add(ClusterGauge::LimitUsed, RETRY_BUDGET, bound.used);
+        self.add(ClusterGauge::LimitMax, RETRY_BUDGET, bound.max);
+        if let Some(throttle) = &gates.throttle {
+            self.add(ClusterGauge::RetryTokens, "", u64::from(throttle.tokens_thousandths() / 1_000));
+        }
     }
 
     fn limits(&mut self, cluster: &ClusterRuntime) {

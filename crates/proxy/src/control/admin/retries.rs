@@ -24,6 +24,11 @@ pub(super) struct Uses {
 }
 
 impl Uses {
+    /// Whether calls to it may have further attempts.
+    pub(super) fn has_further(self) -> bool {
+        self.retries || self.hedges
+    }
+
     /// What the routes do with the cluster of this name.
     pub(super) fn of(config: &Config, name: &str) -> Self {
         let routes = config.listeners.iter().flat_map(|listener| &listener.routes);
@@ -123,7 +128,7 @@ pub(super) struct FurtherBody {
 pub(super) fn further(runtime: &ClusterRuntime, uses: Uses, now: Duration) -> FurtherBody {
     let counts = runtime.telemetry.counts();
     FurtherBody {
-        retries: (uses.retries || uses.hedges).then(|| {
+        retries: uses.has_further().then(|| {
             let gates = &runtime.gates;
             retries(&counts, &gates.budget, gates.throttle.as_ref(), now)
         }),

@@ -426,6 +426,7 @@ fn label(result: CheckResult) -> HealthCheckResult {
     match result {
         CheckResult::Serving => HealthCheckResult::Serving,
         CheckResult::NotServing => HealthCheckResult::NotServing,
+        CheckResult::Absurd => HealthCheckResult::Absurd,
         CheckResult::ServiceUnknown => HealthCheckResult::ServiceUnknown,
         CheckResult::Unimplemented => HealthCheckResult::Unimplemented,
         CheckResult::Failed => HealthCheckResult::Failed,

@@ -44,7 +44,7 @@ pub(super) struct Question {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Finding {
     pub(super) result: CheckResult,
-    /// Why, in the endpoint's or the system's words; only of failures.
+    /// Why, in the endpoint's, the system's or our own words; only of failures.
     pub(super) detail: Option<Box<str>>,
 }
 
@@ -81,7 +81,11 @@ impl From<Status> for Finding {
 
 impl From<HealthCheckResponse> for Finding {
     fn from(answer: HealthCheckResponse) -> Self {
-        Self { result: CheckResult::from_serving_status(answer.status), detail: None }
+        let result = CheckResult::from_serving_status(answer.status);
+        let detail = (result == CheckResult::Absurd).then(|| {
+            format!("its serving status is {}, which the protocol does not have", answer.status).into()
+        });
+        Self { result, detail }
     }
 }
 

@@ -12,6 +12,8 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, health_reporter};
 
 use super::*;
@@ -216,6 +218,42 @@ async fn what_is_no_grpc_server_is_unhealthy_and_says_why() {
             assert!(last.detail.is_some_and(|detail| !detail.is_empty()));
         }
     }
+}
+
+/// A health service that says a status which there is not.
+struct Absurd;
+
+#[tonic::async_trait]
+impl Health for Absurd {
+    async fn check(
+        &self,
+        _: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<HealthCheckResponse>, tonic::Status> {
+        Ok(tonic::Response::new(HealthCheckResponse { status: -7 }))
+    }
+
+    type WatchStream = tokio_stream::Pending<Result<HealthCheckResponse, tonic::Status>>;
+
+    async fn watch(
+        &self,
+        _: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<Self::WatchStream>, tonic::Status> {
+        Err(tonic::Status::unimplemented("it has Check only"))
+    }
+}
+
+#[tokio::test]
+async fn a_serving_status_that_there_is_not_counts_as_absurd_and_takes_the_endpoint_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = TcpListenerStream::new(listener);
+    let service = HealthServer::new(Absurd);
+    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    let world = World::start(&config(check()), &[address]);
+    world.until("out", |world| world.withheld(0) == [Withheld::Unhealthy]).await;
+    let last = world.until_last(HealthCheckResult::Absurd).await;
+    assert_eq!(last.detail.as_deref(), Some("its serving status is -7, which the protocol does not have"));
+    assert!(world.count(HealthCheckResult::Absurd) >= 1);
 }
 
 #[tokio::test]
