@@ -13,7 +13,7 @@ import tempfile
 import grpc
 from harness import calls, proxy
 from harness.poll import eventually
-from harness.suite import Shared, test
+from harness.suite import Shared, figure, test
 
 FOLDER = pathlib.Path(__file__).parent.parent.parent / "docs" / "examples"
 
@@ -84,8 +84,8 @@ def by_metadata(client, key, value, **more):
 def affinity_keeps_clients_at_their_backends(stage):
     backends = three.get(stage)
     target = calls.target(backends)
-    running = run(stage, "affinity", {"carts": target, "search": target, "reports": target})
-    everywhere(running, ["carts", "search", "reports"], 3)
+    running = run(stage, "affinity", dict.fromkeys(["carts", "search", "games", "reports"], target))
+    everywhere(running, ["carts", "search", "games", "reports"], 3)
     one, other = (calls.connect(stage, running.address) for _ in range(2))
     for service, key in (("/shop.cart.Carts/", "x-client-id"), ("/shop.search.Search/", "x-query-hash")):
         homes = [by_metadata(one, key, f"v{number}", service=service) for number in range(40)]
@@ -103,6 +103,38 @@ def affinity_keeps_clients_at_their_backends(stage):
     assert metrics.sum("evenkeel_endpoints_outside_subset", cluster="reports") == 0
     assert metrics.sum("evenkeel_affinity_calls_total", cluster="carts", outcome="home") == 81
     assert metrics.sum("evenkeel_affinity_calls_total", cluster="reports") == 0
+
+
+@test
+def the_games_of_an_endpoint_that_is_out_are_refused_and_no_other(stage):
+    backends = calls.start_backends(stage, 3)
+    target = calls.target(backends)
+    running = run(stage, "affinity", dict.fromkeys(["carts", "search", "games", "reports"], target))
+    everywhere(running, ["games", "carts"], 3)
+    client = calls.connect(stage, running.address)
+    game = lambda number: {"service": "/shop.game.Games/", "metadata": [("x-game-id", f"g{number}")]}  # noqa: E731
+    homes = {number: client.call(**game(number))["backend"] for number in range(40)}
+    assert set(homes.values()) == names(backends), homes
+    lost = [number for number, home in homes.items() if home == backends[0].name]
+    backends[0].kill()
+    everywhere(running, ["games", "carts"], 2)
+    for number, home in homes.items():
+        if number in lost:
+            code, details = client.fails(**game(number))
+            assert code == grpc.StatusCode.UNAVAILABLE, (code, details)
+            assert details.startswith("no healthy upstream: the endpoint of the call's key in cluster games"), details
+        else:
+            assert client.call(**game(number))["backend"] == home
+        # By the default, rehash, a cart's calls go to another endpoint meanwhile.
+        by_metadata(client, "x-client-id", f"v{number}", service="/shop.cart.Carts/")
+    metrics = running.metrics()
+    counts = {name: metrics.sum("evenkeel_affinity_calls_total", cluster="games", outcome=name) for name in ("home", "refused")}
+    figure("calls refused whose endpoint is out, with when_unavailable: fail", f"its own {len(lost)}", f"{counts['refused']:.0f}")
+    assert counts == {"home": 80 - len(lost), "refused": len(lost)}, counts
+    assert metrics.sum("evenkeel_affinity_calls_total", cluster="carts", outcome="refused") == 0
+    stage.add_program(calls.Backend(backends[0].name, backends[0].address))
+    everywhere(running, ["games"], 3)
+    assert {number: client.call(**game(number))["backend"] for number in homes} == homes
 
 
 @example("policies")
