@@ -13,7 +13,7 @@ import tempfile
 import grpc
 from harness import calls, proxy
 from harness.poll import eventually
-from harness.suite import Shared, figure, test
+from harness.suite import Shared, test
 
 FOLDER = pathlib.Path(__file__).parent.parent.parent / "docs" / "examples"
 
@@ -36,7 +36,12 @@ three = Shared(lambda stage: calls.start_backends(stage, 3))
 
 
 def run(stage, name, targets, changes=None):
-    """Starts the example with these targets by cluster, and with other texts in place of some; gives back the proxy."""
+    """As `run_with_file`; gives back the proxy only."""
+    return run_with_file(stage, name, targets, changes)[0]
+
+
+def run_with_file(stage, name, targets, changes=None):
+    """Starts the example with these targets by cluster, and with other texts in place of some; gives back the proxy and the path."""
     text, cluster = [], None
     example = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     for there, here in (changes or {}).items():
@@ -55,7 +60,8 @@ def run(stage, name, targets, changes=None):
         # What belongs to the keys that were taken out.
         text.append(line if not re.match(r"  (address|hosts|pre_drain|spread|grace): ", line) else "")
     text += ["admin: { address: 127.0.0.1:0 }", "workers: 1", f"drain: {json.dumps(proxy.QUICK_DRAIN)}"]
-    return proxy.start_with_file(stage, "\n".join(text) + "\n")[0]
+    running, file = proxy.start_with_file(stage, "\n".join(text) + "\n")
+    return running, pathlib.Path(file.path)
 
 
 def everywhere(running, clusters, count):
@@ -105,38 +111,6 @@ def affinity_keeps_clients_at_their_backends(stage):
     assert metrics.sum("evenkeel_affinity_calls_total", cluster="reports") == 0
 
 
-@test
-def the_games_of_an_endpoint_that_is_out_are_refused_and_no_other(stage):
-    backends = calls.start_backends(stage, 3)
-    target = calls.target(backends)
-    running = run(stage, "affinity", dict.fromkeys(["carts", "search", "games", "reports"], target))
-    everywhere(running, ["games", "carts"], 3)
-    client = calls.connect(stage, running.address)
-    game = lambda number: {"service": "/shop.game.Games/", "metadata": [("x-game-id", f"g{number}")]}  # noqa: E731
-    homes = {number: client.call(**game(number))["backend"] for number in range(40)}
-    assert set(homes.values()) == names(backends), homes
-    lost = [number for number, home in homes.items() if home == backends[0].name]
-    backends[0].kill()
-    everywhere(running, ["games", "carts"], 2)
-    for number, home in homes.items():
-        if number in lost:
-            code, details = client.fails(**game(number))
-            assert code == grpc.StatusCode.UNAVAILABLE, (code, details)
-            assert details.startswith("no healthy upstream: the endpoint of the call's key in cluster games"), details
-        else:
-            assert client.call(**game(number))["backend"] == home
-        # By the default, rehash, a cart's calls go to another endpoint meanwhile.
-        by_metadata(client, "x-client-id", f"v{number}", service="/shop.cart.Carts/")
-    metrics = running.metrics()
-    counts = {name: metrics.sum("evenkeel_affinity_calls_total", cluster="games", outcome=name) for name in ("home", "refused")}
-    figure("calls refused whose endpoint is out, with when_unavailable: fail", f"its own {len(lost)}", f"{counts['refused']:.0f}")
-    assert counts == {"home": 80 - len(lost), "refused": len(lost)}, counts
-    assert metrics.sum("evenkeel_affinity_calls_total", cluster="carts", outcome="refused") == 0
-    stage.add_program(calls.Backend(backends[0].name, backends[0].address))
-    everywhere(running, ["games"], 3)
-    assert {number: client.call(**game(number))["backend"] for number in homes} == homes
-
-
 @example("policies")
 def each_policy_is_in_force(stage):
     backends = three.get(stage)
@@ -154,11 +128,12 @@ def each_policy_is_in_force(stage):
         "PickFirst": ("pick-first", "pick_first"),
         "Random": ("random", "random"),
         "Share": ("share", "round_robin"),
+        "Drawn": ("drawn", "round_robin"),
     }
     targets = {cluster: calls.target(backends) for cluster, _ in policies.values()}
     running = run(stage, "policies", {**targets, **dict.fromkeys(["weighted", "sized"], f"file:{weights}")})
     for cluster, _ in policies.values():
-        running.wait_until_ready({"pick-first": 1, "share": 2}.get(cluster, 3), cluster)
+        running.wait_until_ready({"pick-first": 1, "share": 2, "drawn": 2}.get(cluster, 3), cluster)
     client, shown = calls.connect(stage, running.address), running.clusters()
     counts = {method: met(client, 60, service="/shop.Policies/", method=method) for method in policies}
     for method, (cluster, policy) in policies.items():
@@ -171,9 +146,11 @@ def each_policy_is_in_force(stage):
     # One call after the other says little to policies that go by what is under way, and by latency.
     for method in ("Default", "FullScan", "Random"):
         assert set(counts[method]) == names(backends), counts
-    [outside] = shown["share"]["subset"]["outside"]
-    assert outside not in running.endpoints("share"), shown["share"]
-    assert running.metrics().sum("evenkeel_endpoints_outside_subset", cluster="share") == 1
+    for method, cluster in (("Share", "share"), ("Drawn", "drawn")):
+        [outside] = shown[cluster]["subset"]["outside"]
+        used = {backend.name for backend in backends if backend.address != outside}
+        assert outside not in running.endpoints(cluster) and counts[method] == dict.fromkeys(used, 30), shown[cluster]
+        assert running.metrics().sum("evenkeel_endpoints_outside_subset", cluster=cluster) == 1
     for cluster in ("peak-ewma", "own-probes"):
         learned = [one["learned"] for one in running.endpoints(cluster).values()]
         assert any(0 < one.get("latency_ms", 0) < 10_000 for one in learned), learned
