@@ -6,6 +6,7 @@ import re
 import examples
 import grpc
 from harness import calls
+from harness.poll import eventually
 from harness.suite import figure, test
 
 # Were a subset drawn anew at each, it would be the same after all of them in one of 6561 runs.
@@ -58,7 +59,8 @@ def a_proxy_keeps_the_subset_that_it_drew_over_reloads(stage):
     client, kept = calls.connect(stage, running.address), 0
     for number in range(1, RELOADS + 1):
         # Of the subset's own cluster, so that it is made anew.
-        text = re.sub(r"size: 2, kind: random }(\n    max_pending: .*)?", f"size: 2, kind: random }}\n    max_pending: {number}", path.read_text())
+        changed = f"size: 2, kind: random }}\n    max_pending: {number}"
+        text = re.sub(r"size: 2, kind: random }(\n    max_pending: .*)?", changed, path.read_text(encoding="utf-8"))
         path.write_text(text, encoding="utf-8")
         status, text = running.get("/reload", method="POST")
         assert status == 200, text
@@ -69,3 +71,45 @@ def a_proxy_keeps_the_subset_that_it_drew_over_reloads(stage):
     assert kept == RELOADS and used == dict.fromkeys(examples.names(backends) - left_out, 30), (outside, used)
     assert running.metrics().sum("evenkeel_endpoints_outside_subset", cluster="drawn") == 1
     assert running.metrics().sum("evenkeel_config_generation") == RELOADS + 1
+
+
+def fail_a_part(client, victim, of_five, service):
+    """Makes calls in turn over three backends, of which this one fails so many of five; gives back whether all three had turns."""
+    turns = [client.call(service=service)["backend"] for _ in range(3)]
+    if len(set(turns)) < 3:
+        return False
+    for number in range(10):
+        for backend in turns:
+            fails = backend == victim and number % 5 < of_five
+            client.begin({"code": "UNAVAILABLE"} if fails else {}, service=service).exception()
+    return True
+
+
+@examples.example("outliers")
+def a_backend_that_fails_a_part_of_its_calls_is_ejected_by_the_rule_of_its_cluster(stage):
+    backends = examples.three.get(stage)
+    running = examples.run(stage, "outliers", dict.fromkeys(["orders", "catalog"], calls.target(backends)))
+    examples.everywhere(running, ["orders", "catalog"], 3)
+    client = calls.connect(stage, running.address)
+    cases = (
+        ("orders", "success_rate", 2, "/ecommerce.orders.Orders/"),
+        ("catalog", "failure_percentage", 4, "/ecommerce.catalog.Catalog/"),
+    )
+    for cluster, reason, of_five, service in cases:
+        victim = backends[0]
+        ejected = lambda: not fail_a_part(client, victim.name, of_five, service)  # noqa: B023, E731
+        eventually(ejected, f"{cluster} gives one of three no calls", 20)
+        shown = running.endpoints(cluster)
+        [out] = [address for address, one in shown.items() if one["withheld"]]
+        outlier = shown[victim.address]["outlier"]
+        assert out == victim.address and shown[out]["withheld"] == ["ejected"], shown
+        assert (outlier["state"], outlier["reason"]) == ("ejected", reason), outlier
+        line = running.wait_for_line(rf"endpoint ejected .*cluster={cluster} endpoint={victim.address} reason=\"?{reason}")
+        metrics = running.metrics()
+        by_reason = {
+            name: metrics.sum("evenkeel_outlier_ejections_total", cluster=cluster, reason=name)
+            for name in ("consecutive_failures", "success_rate", "failure_percentage", "trial_failed")
+        }
+        figure(f"ejections of a backend that fails a part of its calls, {reason}", 1, f"{by_reason[reason]:.0f}")
+        assert by_reason == {**dict.fromkeys(by_reason, 0), reason: 1}, (by_reason, line.string)
+        assert examples.met(client, 20, service=service) == {backend.name: 10 for backend in backends[1:]}
