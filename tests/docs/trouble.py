@@ -113,3 +113,40 @@ def a_backend_that_fails_a_part_of_its_calls_is_ejected_by_the_rule_of_its_clust
         figure(f"ejections of a backend that fails a part of its calls, {reason}", 1, f"{by_reason[reason]:.0f}")
         assert by_reason == {**dict.fromkeys(by_reason, 0), reason: 1}, (by_reason, line.string)
         assert examples.met(client, 20, service=service) == {backend.name: 10 for backend in backends[1:]}
+
+
+@test
+def with_two_of_three_unhealthy_calls_go_to_all_until_one_is_back(stage):
+    backends = calls.start_backends(stage, 3, health=True)
+    orders = "ecommerce.orders.OrderService"
+    for backend in backends:
+        backend.report("SERVING", orders)
+    clusters = ["orders", "payments", "legacy"]
+    running = examples.run(stage, "health", dict.fromkeys(clusters, calls.target(backends)))
+    client = calls.connect(stage, running.address)
+    healthy = lambda: [one["health"]["status"] for one in running.endpoints("orders").values()].count("healthy")  # noqa: E731
+
+    def panics():
+        # A worker looks when it has a call.
+        client.call(service=f"/{orders}/")
+        metrics = ("workers_in_panic", "panics_begun_total", "panics_ended_total")
+        return [running.metrics().sum(f"evenkeel_{name}", cluster="orders") for name in metrics]
+
+    eventually(lambda: healthy() == 3, "all are healthy")
+    # Two of three, more than the threshold: the one that is not gets no calls.
+    backends[0].report("NOT_SERVING", orders)
+    eventually(lambda: healthy() == 2, "the next check hears it")
+    assert panics() == [0, 0, 0] and set(examples.met(client, 30, service=f"/{orders}/")) == {"b2", "b3"}
+    backends[1].report("NOT_SERVING", orders)
+    eventually(lambda: panics() == [1, 1, 0], "a third is too few")
+    running.wait_for_line(r"panic: too few endpoints are available .*cluster=orders .*available=1 total=3 threshold_percent=40")
+    met = examples.met(client, 60, service=f"/{orders}/")
+    figure("backends that get calls with two of three unhealthy, below the threshold", 3, len(met))
+    assert set(met) == examples.names(backends), met
+    [group] = running.clusters()["orders"]["groups"]
+    assert (group["available"], group["endpoints"], group["workers_in_panic"]) == (1, 3, 1), group
+    backends[1].report("SERVING", orders)
+    eventually(lambda: panics() == [0, 1, 1], "two of three are enough")
+    running.wait_for_line(r"panic is over: .*cluster=orders .*available=2 total=3")
+    assert set(examples.met(client, 30, service=f"/{orders}/")) == {"b2", "b3"}
+    assert running.metrics().sum("evenkeel_panics_begun_total") == 1, "the other clusters had none"
