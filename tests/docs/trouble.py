@@ -5,7 +5,7 @@ import re
 
 import examples
 import grpc
-from harness import calls
+from harness import calls, details
 from harness.poll import eventually
 from harness.suite import figure, test
 
@@ -150,3 +150,38 @@ def with_two_of_three_unhealthy_calls_go_to_all_until_one_is_back(stage):
     running.wait_for_line(r"panic is over: .*cluster=orders .*available=2 total=3")
     assert set(examples.met(client, 30, service=f"/{orders}/")) == {"b2", "b3"}
     assert running.metrics().sum("evenkeel_panics_begun_total") == 1, "the other clusters had none"
+
+
+@test
+def a_call_that_would_wait_beyond_its_deadline_is_told_so_at_once(stage):
+    [backend] = calls.start_backends(stage, 1)
+    # Two at once, whatever the latency, which is a tenth of a second: at most twenty calls a second leave the queue.
+    two = "adaptive_concurrency: { min_limit: 2, max_limit: 2, initial_limit: 2, min_rtt: 1s }"
+    targets = dict.fromkeys(["orders", "watches"], calls.target([backend]))
+    running = examples.run(stage, "limits", targets, {"adaptive_concurrency: {}": two})
+    examples.everywhere(running, ["orders", "watches"], 1)
+    backend.become(delay_ms=100)
+    client, service = calls.connect(stage, running.address), "/ecommerce.orders.OrderService/"
+    # Each is another client to the rate limit.
+    ask = lambda number, seconds: client.begin(  # noqa: E731
+        service=service, seconds=seconds, metadata=[("x-client-id", f"c{number}")]
+    )
+    patient = [ask(number, 25) for number in range(120)]
+    # The pace is believed after eight; those that are left then take five seconds at least.
+    eventually(lambda: sum(call.done() for call in patient) >= 15, "fifteen have been answered")
+    hasty = [ask(1000 + number, 1) for number in range(3)]
+    for call in hasty:
+        assert call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, call
+        assert call.details().startswith("deadline unreachable: too many calls wait for the upstream"), call.details()
+        pushback = int(dict(call.trailing_metadata())["grpc-retry-pushback-ms"])
+        assert pushback >= 1000, pushback
+        assert details.of(call)[2] == "UPSTREAM_OVERFLOW"
+    metrics = running.metrics()
+    refused = metrics.sum("evenkeel_limited_calls_total", cluster="orders", limit="deadline_unreachable")
+    figure("calls refused at once whose deadline is shorter than the queue", len(hasty), f"{refused:.0f}")
+    assert refused == len(hasty), refused
+    assert metrics.sum("evenkeel_pending_overflow_total", cluster="orders") == 0
+    assert {call.code() for call in patient} == {grpc.StatusCode.OK}
+    # Once nobody waits, a second is plenty.
+    assert ask(2000, 5).code() == grpc.StatusCode.OK
+    assert running.metrics().sum("evenkeel_limited_calls_total", limit="deadline_unreachable") == len(hasty)
