@@ -428,6 +428,10 @@ def routes_lead_where_they_say(stage):
     ):
         assert caller.call(service=service, method=method)["backend"] == backend.name, (service, method)
     assert client.begin(service="/elsewhere.X/").code() == grpc.StatusCode.UNIMPLEMENTED
+    # An inverted condition holds for calls without the field, too.
+    for purpose, backend in (("report", read), (None, read), ("interactive", order), ("interactive; ui", order), ("not interactive", read)):
+        metadata = [("x-purpose", purpose)] if purpose else []
+        assert client.call(service=orders, method="Export", metadata=metadata)["backend"] == backend.name, purpose
 
 
 @example("shop", "sidecar")
