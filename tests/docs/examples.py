@@ -175,16 +175,19 @@ def streams_are_weighed_and_bounded(stage):
     assert listener["routes"][0]["max_stream_duration"] == "10m", listener
 
 
-def start_canary(stage):
-    """The example with steps of seconds, a few calls in each, and versions whose latency is not compared; and its backends."""
+def start_canary(stage, changes=None):
+    """The example with steps of seconds, a few calls in each, and versions whose latency is not compared, or with these changes instead;
+    gives back the proxy, its two backends and the path of the file."""
     stable, new = calls.start_backends(stage, 2)
     quick = {"duration: 5m": "duration: 1s", "duration: 10m": "duration: 1s", "min_calls: 500": "min_calls: 80"}
+    changes = dict(changes or quick)
     # Of two equal versions on a busy machine one may well be quicker for a second.
-    quick["max_latency_increase: 0.2"] = "max_latency_increase: 100"
+    changes["max_latency_increase: 0.2"] = "max_latency_increase: 100"
+    changes["/var/lib/evenkeel/"] = stage.enter(tempfile.TemporaryDirectory()) + "/"
     targets = {"orders": f"ipv4:{stable.address}", "orders-next": f"ipv4:{new.address}"}
-    running = run(stage, "canary", targets, changes=quick)
+    running, path = run_with_file(stage, "canary", targets, changes)
     everywhere(running, targets, 1)
-    return running, stable, new
+    return running, stable, new, path
 
 
 def of_canary(running):
@@ -194,7 +197,7 @@ def of_canary(running):
 
 @example("canary")
 def a_canary_grows_to_all_users_and_each_stays_at_the_version_once_met(stage):
-    running, stable, new = start_canary(stage)
+    running, stable, new, _ = start_canary(stage)
     client = calls.connect(stage, running.address)
     assert by_metadata(client, "x-tester", "yes") == new.name
     users = {user: by_metadata(client, "x-user-id", f"u{user}") for user in range(400)}
@@ -220,7 +223,7 @@ def a_canary_grows_to_all_users_and_each_stays_at_the_version_once_met(stage):
 
 @test
 def the_canary_of_the_example_goes_back_if_it_is_worse(stage):
-    running, stable, new = start_canary(stage)
+    running, stable, new, _ = start_canary(stage)
     client = calls.connect(stage, running.address)
     new.become("INTERNAL")
 

@@ -5,7 +5,7 @@ import re
 
 import examples
 import grpc
-from harness import calls, details
+from harness import calls, details, proxy
 from harness.poll import eventually
 from harness.suite import figure, test
 
@@ -185,3 +185,44 @@ def a_call_that_would_wait_beyond_its_deadline_is_told_so_at_once(stage):
     # Once nobody waits, a second is plenty.
     assert ask(2000, 5).code() == grpc.StatusCode.OK
     assert running.metrics().sum("evenkeel_limited_calls_total", limit="deadline_unreachable") == len(hasty)
+
+
+@test
+def a_canary_goes_on_in_its_step_after_a_crash_of_the_proxy(stage):
+    quick = {"weight: 10, duration: 5m": "weight: 10, duration: 1s", "min_calls: 500": "min_calls: 20"}
+    running, _, new, path = examples.start_canary(stage, quick)
+    client = calls.connect(stage, running.address)
+    users = lambda client: {  # noqa: E731
+        user for user in range(100) if examples.by_metadata(client, "x-user-id", f"u{user}") == new.name
+    }
+
+    def in_second_step():
+        users(client)
+        return examples.of_canary(running)["step"]["number"] == 2
+
+    eventually(in_second_step, "the first step is over", 20)
+    on_canary = users(client)
+    judged = lambda: examples.of_canary(running)["step"]["elapsed_seconds"]  # noqa: E731
+    counted_to = judged()
+    eventually(lambda: judged() >= counted_to + 2, "all calls are counted")
+    # Each change is saved at once, and so is what was counted up to it; without one it takes up to ten seconds.
+    for command in ("pause", "resume"):
+        status, text = running.get(f"/canary/orders-next/{command}", method="POST")
+        assert status == 200, text
+    before = examples.of_canary(running)
+    running.kill()
+    again = stage.add_program(proxy.Proxy(["--config", path]))
+    after = examples.of_canary(again)
+    kept = ("state", "weight_percent", "stable_window", "canary_window")
+    figure(
+        "a canary's step, share and calls after kill -9 of the proxy",
+        f"{before['step']['number']}, {before['weight_percent']} %, {before['canary_window']['calls']}",
+        f"{after['step']['number']}, {after['weight_percent']} %, {after['canary_window']['calls']}",
+    )
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}, (before, after)
+    assert (after["state"], after["weight_percent"], after["step"]["number"]) == ("running", 20, 2), after
+    assert after["canary_window"]["calls"] > 0
+    # Not `before`'s, which goes on after it was saved.
+    assert after["step"]["elapsed_seconds"] >= counted_to + 2, (counted_to, after)
+    examples.everywhere(again, ["orders", "orders-next"], 1)
+    assert users(calls.connect(stage, again.address)) == on_canary
