@@ -2,15 +2,19 @@
 
 import collections
 import re
+import time
 
 import examples
 import grpc
-from harness import calls, details, proxy
+from harness import calls, details, load, proxy
 from harness.poll import eventually
 from harness.suite import figure, test
 
 # Were a subset drawn anew at each, it would be the same after all of them in one of 6561 runs.
 RELOADS = 8
+
+# At which connections are asked to go, instead of half an hour.
+AGE_SECONDS = 2
 
 
 @test
@@ -226,3 +230,31 @@ def a_canary_goes_on_in_its_step_after_a_crash_of_the_proxy(stage):
     assert after["step"]["elapsed_seconds"] >= counted_to + 2, (counted_to, after)
     examples.everywhere(again, ["orders", "orders-next"], 1)
     assert users(calls.connect(stage, again.address)) == on_canary
+
+
+@test
+def clients_whose_connections_are_old_connect_anew_and_lose_no_call(stage):
+    backends = calls.start_backends(stage, 3)
+    young = {"max_connection_age: 30m": f"max_connection_age: {AGE_SECONDS}s"}
+    running = examples.run(stage, "streams", {"watches": calls.target(backends)}, young)
+    running.wait_until_ready(3, "watches")
+    aged = lambda: running.metrics().sum("evenkeel_downstream_connections_aged_total")  # noqa: E731
+    began = time.monotonic()
+    clients = [calls.connect(stage, running.address) for _ in range(10)]
+    # Begun before their connections are old, and ended behind that: the example gives them a minute.
+    held = [client.begin({"hold": "old"}) for client in clients]
+    with load.Load(clients) as under_way:
+        eventually(lambda: aged() >= 1, "one is asked to go")
+        first = time.monotonic() - began
+        eventually(lambda: aged() >= 2 * len(clients), "clients are asked to go again and again", 20)
+        answered = under_way.total()
+        eventually(lambda: under_way.total() >= answered + 100, "calls go on")
+    figure("calls that fail while their connections are asked to go for their age", 0, f"{len(under_way.failed)} of {under_way.total()}")
+    assert not under_way.failed, under_way.failed[:5]
+    # A tenth less is the earliest.
+    assert first >= 0.9 * AGE_SECONDS, first
+    opened = running.metrics().sum("evenkeel_downstream_connections_opened_total")
+    assert opened >= 2 * len(clients) and not any(call.done() for call in held), opened
+    for backend in backends:
+        backend.release("old")
+    assert {call.code() for call in held} == {grpc.StatusCode.OK}
