@@ -177,8 +177,8 @@ def streams_are_weighed_and_bounded(stage):
 
 
 def start_canary(stage, changes=None):
-    """The example with steps of seconds, a few calls in each, and versions whose latency is not compared, or with these changes instead;
-    gives back the proxy, its two backends and the path of the file."""
+    """The example with steps of seconds and a few calls in each, or with these changes instead, and versions whose latency is not
+    compared; gives back the proxy, its two backends and the path of the file."""
     stable, new = calls.start_backends(stage, 2)
     quick = {"duration: 5m": "duration: 1s", "duration: 10m": "duration: 1s", "min_calls: 500": "min_calls: 80"}
     changes = dict(changes or quick)
@@ -433,7 +433,8 @@ def routes_lead_where_they_say(stage):
         assert caller.call(service=service, method=method)["backend"] == backend.name, (service, method)
     assert client.begin(service="/elsewhere.X/").code() == grpc.StatusCode.UNIMPLEMENTED
     # An inverted condition holds for calls without the field, too.
-    for purpose, backend in (("report", read), (None, read), ("interactive", order), ("interactive; ui", order), ("not interactive", read)):
+    purposes = {None: read, "report": read, "not interactive": read, "interactive": order, "interactive; ui": order}
+    for purpose, backend in purposes.items():
         metadata = [("x-purpose", purpose)] if purpose else []
         assert client.call(service=orders, method="Export", metadata=metadata)["backend"] == backend.name, purpose
 
