@@ -8,9 +8,10 @@ use axum::extract::State as Shared;
 use axum::response::Response;
 use evenkeel_balance::outlier::OutlierStatus;
 use evenkeel_balance::{Connectivity, Endpoint, Withheld};
-use evenkeel_config::HashBy;
+use evenkeel_config::{Cluster, HashBy};
 use evenkeel_grpc::Code;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::eligibility::{EligibilityBody, SubsetBody, WorkersSay, subset};
 use super::groups::{GroupBody, groups};
@@ -19,6 +20,7 @@ use super::limits::{AdaptiveBody, BreakerBody, adaptive, breakers};
 use super::load::{LearnedBody, LoadBody, describe_learned, describe_load};
 use super::removed::{RemovedBody, removed};
 use super::retries::{FurtherBody, Uses, further};
+use super::routes::{RoutesBody, routes_to};
 use super::{Admin, pretty};
 use crate::control::clusters::ClusterRuntime;
 use crate::control::state::State;
@@ -34,9 +36,14 @@ struct ClusterBody {
     name: String,
     target: String,
     policy: String,
+    /// The policy with all its parameters, as GET /config has it.
+    policy_settings: Value,
     /// What calls must have in common to meet the same endpoint, under a policy that hashes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hash_by: Vec<HashBy>,
+    /// The routes that lead to it.
+    #[serde(flatten)]
+    routes: RoutesBody,
     /// Calls that wait for an endpoint or a place, over all workers.
     pending: usize,
     /// The bounds of its circuit breaker, over all workers.
@@ -205,6 +212,7 @@ pub(super) async fn clusters(Shared(admin): Shared<Admin>) -> Response {
 fn describe(state: &State) -> Clusters {
     let views = state.view();
     let (config, clusters) = (state.config.load(), state.clusters.load());
+    let snapshot = state.snapshot.load();
     let describe_one = |runtime: &Arc<ClusterRuntime>| {
         let name = runtime.config.name.as_str();
         let of_workers: Vec<_> =
@@ -228,7 +236,9 @@ fn describe(state: &State) -> Clusters {
             name: name.to_owned(),
             target: runtime.config.targets.to_string(),
             policy: evenkeel_config::policy_name(runtime.config.balancing.policy).to_owned(),
+            policy_settings: policy_settings(&runtime.config),
             hash_by: runtime.config.hash_by.clone(),
+            routes: routes_to(&config, &snapshot, name),
             pending: of_workers.iter().map(|view| view.pending).sum(),
             subset: subset(runtime.config.subset, &runtime.subset_in_force(), found),
             circuit_breakers: limits
@@ -253,6 +263,11 @@ fn describe(state: &State) -> Clusters {
         }
     };
     Clusters { clusters: clusters.iter().map(describe_one).collect() }
+}
+
+fn policy_settings(config: &Cluster) -> Value {
+    let written = serde_json::to_value(config).unwrap_or_default();
+    written.get("policy").cloned().unwrap_or_default()
 }
 
 fn describe_endpoint(

@@ -20,6 +20,7 @@ mod metrics;
 mod process;
 mod removed;
 mod retries;
+mod routes;
 
 use std::io;
 use std::net::SocketAddr;
