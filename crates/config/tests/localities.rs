@@ -66,12 +66,54 @@ fn localities_have_weights_of_their_own() {
     assert_eq!(cluster(written).spread.localities, Localities::Weighted(expected.into()));
     let at = |code, rest: &str| vec![(code, format!("clusters[0].locality_weights{rest}"))];
     assert_eq!(faults(&with("locality_weights: [{zone: a}, {zone: a}]")), at("repeated_locality", "[1]"));
-    assert_eq!(faults(&with("locality_weights: [{zone: a, weight: 0}]")), at("all_weights_zero", ""));
     assert_eq!(faults(&with("locality_weights: [{weight: 1}]")), at("missing_key", "[0]"));
     assert_eq!(faults(&with("locality_weights: [{zone: a/b}]")), at("invalid_name", "[0].zone"));
     let many = |count: u32| (0..count).map(|n| format!("{{zone: z{n}}}")).collect::<Vec<_>>().join(", ");
     assert!(parse("64", &with(&format!("locality_weights: [{}]", many(64)))).is_ok());
     assert_eq!(faults(&with(&format!("locality_weights: [{}]", many(65)))), at("too_many", ""));
+}
+
+#[test]
+fn weights_of_localities_leave_something_to_some_endpoint() {
+    let with_weights = |weights: &str, targets: &str| {
+        with(&format!("locality_weights: [{weights}]"))
+            .replace("'file:/orders.yaml'", &format!("[{targets}]"))
+    };
+    let (one, two) = (
+        "{target: 'ipv4:10.0.0.1:1', locality: {zone: z1}}",
+        "{target: 'unix:/run/orders', locality: {zone: z2}}",
+    );
+    // A locality that is not listed has weight 1, and so have endpoints of which nobody says where they run.
+    for (weights, targets) in [
+        ("{zone: z1, weight: 0}", format!("{one}, {two}")),
+        ("{zone: z1, weight: 0}", format!("{one}, 'ipv4:10.0.0.2:1'")),
+        ("{zone: z1, weight: 0}", format!("{one}, {{target: 'dns:///b:1', locality: {{zone: z1}}}}")),
+        ("{zone: z1, weight: 0}", "'file:/orders.yaml'".to_owned()),
+        ("{region: eu, zone: z1, weight: 0}", one.to_owned()),
+    ] {
+        assert!(parse("text", &with_weights(weights, &targets)).is_ok(), "{weights} {targets}");
+    }
+    let zeros = "{zone: z1, weight: 0}, {zone: z2, weight: 0}";
+    let of_no_weight = "{target: 'ipv4:10.0.0.3:1', weight: 0, locality: {zone: z3}}";
+    for (weights, targets) in [
+        (zeros.to_owned(), format!("{one}, {two}")),
+        (format!("{zeros}, {{zone: z3, weight: 1}}"), format!("{one}, {two}")),
+        (zeros.to_owned(), format!("{one}, {two}, {of_no_weight}")),
+    ] {
+        let found = faults(&with_weights(&weights, &targets));
+        assert_eq!(found, [("all_weights_zero", "clusters[0].locality_weights".to_owned())], "{weights}");
+    }
+    // What a misspelt target would have said is not known.
+    let misspelt = faults(&with_weights(zeros, &format!("{one}, {{target: 'ipv4:10.0.0.2:1', wieght: 2}}")));
+    assert_eq!(misspelt, [("unknown_key", "clusters[0].target[1].wieght".to_owned())]);
+}
+
+#[test]
+fn numbers_of_proxies_are_not_all_zero() {
+    let text = with("zone_aware: {proxies: [{region: eu, zone: a, weight: 0}, {zone: b, weight: 0}]}");
+    assert_eq!(faults(&text), [("no_proxies", "clusters[0].zone_aware.proxies".to_owned())]);
+    let told = parse("text", &text).unwrap_err().to_string();
+    assert!(told.contains("no locality would have a proxy") && !told.contains("call"), "{told}");
 }
 
 #[test]

@@ -254,6 +254,9 @@ pub enum Fault {
         /// `endpoint` or `cluster`.
         of: &'static str,
     },
+    /// Numbers of proxies in each locality that leave none anywhere.
+    #[error("all weights are 0: no locality would have a proxy, though this one runs in one")]
+    NoProxies,
     /// A cluster that stands twice in one split.
     #[error("the cluster {} stands in this split twice", quoted(.name))]
     DuplicateShare {
@@ -371,6 +374,7 @@ impl Fault {
             Self::Contradiction { .. } => "contradiction",
             Self::UnreachableRoute => "unreachable_route",
             Self::AllWeightsZero { .. } => "all_weights_zero",
+            Self::NoProxies => "no_proxies",
             Self::DuplicateShare { .. } => "duplicate_share",
             Self::CanaryToItself { .. } => "canary_to_itself",
             Self::NotInSplit { .. } => "not_in_split",
@@ -430,6 +434,7 @@ impl Fault {
             Self::Contradiction { .. } => "remove one of the two, or make two routes of them",
             Self::UnreachableRoute => "move it before the other one, or remove it",
             Self::AllWeightsZero { of } => return Some(format!("give at least one {of} a weight above 0")),
+            Self::NoProxies => "give each locality as `weight` how many proxies run there",
             Self::CanaryToItself { .. } => "name the cluster with the new version",
             Self::NotInSplit { .. } => {
                 "add it to `split`, with the weight that it has before the canary starts"

@@ -111,6 +111,7 @@ fn resolve_cluster(
         let reason = "as `max_pending` of `circuit_breakers` is 0: no call may wait";
         reports.add(key, Fault::NoEffect { key: "wait_for_ready", reason });
     }
+    let spread = super::spread::resolve_spread(raw, node, policy, targets.as_ref(), reports);
     Some(Cluster {
         name,
         targets: targets?,
@@ -118,7 +119,7 @@ fn resolve_cluster(
         hash_by,
         slow_start,
         subset,
-        spread: Arc::new(super::spread::resolve_spread(raw, node, policy, reports)),
+        spread: Arc::new(spread),
         connect_timeout,
         stall_timeout: value::duration(&raw.stall_timeout, bounds::STALL_TIMEOUT, reports),
         backoff,

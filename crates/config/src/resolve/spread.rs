@@ -8,6 +8,7 @@ use super::cluster::check_name;
 use super::value;
 use crate::bounds;
 use crate::errors::{Fault, Reports};
+use crate::model::{PlacedTarget, Targets};
 use crate::raw::{At, Field, List, Off, RawCluster, RawLocality, RawLocalityWeight, RawZoneAware, Text};
 
 pub(super) fn resolve_locality(raw: &RawLocality, reports: &mut Reports) -> Option<Locality> {
@@ -36,6 +37,7 @@ pub(super) fn resolve_spread(
     raw: &RawCluster,
     node: &Field<Off<RawLocality>>,
     policy: Policy,
+    targets: Option<&Targets>,
     reports: &mut Reports,
 ) -> SpreadConfig {
     if matches!(policy, Policy::PickFirst { .. }) {
@@ -56,6 +58,7 @@ pub(super) fn resolve_spread(
         reports.add(key, Fault::NoEffect { key: "fail_traffic_on_panic", reason });
     }
     let weights = resolve_weights(&raw.locality_weights, "localities with a weight", reports);
+    check_weights(raw, &weights, targets, reports);
     let zone_aware = resolve_zone_aware(&raw.zone_aware, node, reports);
     let localities = match (zone_aware, weights.is_empty()) {
         (Some(zone_aware), is_alone) => {
@@ -95,10 +98,30 @@ fn resolve_weights(
         }
         weights.push((place, weight));
     }
-    if !weights.is_empty() && weights.iter().all(|(_, weight)| *weight == 0) {
+    weights.into()
+}
+
+/// Reports weights that leave nothing to any endpoint that there can be. Localities that are not listed have weight 1, so this
+/// is known only where each endpoint, and where it runs, is.
+fn check_weights(
+    raw: &RawCluster,
+    weights: &[(Locality, u32)],
+    targets: Option<&Targets>,
+    reports: &mut Reports,
+) {
+    let (Some(list), Some(targets)) = (raw.locality_weights.given(), targets) else { return };
+    if !raw.target.given().is_some_and(|target| target.is_whole) {
+        return;
+    }
+    let weight_at =
+        |place: &Locality| weights.iter().find(|(known, _)| known == place).map_or(1, |(_, weight)| *weight);
+    let gets_nothing = |placed: &PlacedTarget| {
+        placed.target.is_fixed() && placed.locality.as_deref().is_some_and(|place| weight_at(place) == 0)
+    };
+    let mut with_weight = targets.iter().filter(|placed| placed.weight > 0).peekable();
+    if with_weight.peek().is_some() && with_weight.all(gets_nothing) {
         reports.add(list.span, Fault::AllWeightsZero { of: "locality" });
     }
-    weights.into()
 }
 
 fn resolve_zone_aware(
@@ -113,10 +136,17 @@ fn resolve_zone_aware(
     }
     // The node's own faults are reported once, and not for each cluster.
     let own = resolve_node(node, &mut Reports::default());
+    let proxies = resolve_weights(&raw.proxies, "localities with proxies", reports);
+    if let Some(list) = raw.proxies.given()
+        && !proxies.is_empty()
+        && proxies.iter().all(|(_, number)| *number == 0)
+    {
+        reports.add(list.span, Fault::NoProxies);
+    }
     Some(ZoneAware {
         own: own.unwrap_or_default(),
         min_cluster_size: value::count(&raw.min_cluster_size, bounds::ZONE_MIN_CLUSTER_SIZE, reports),
         routing_enabled: value::count(&raw.routing_enabled, bounds::ZONE_ROUTING_ENABLED, reports) as u8,
-        proxies: resolve_weights(&raw.proxies, "localities with proxies", reports),
+        proxies,
     })
 }

@@ -88,6 +88,11 @@ impl Target {
     pub fn is_dns(&self) -> bool {
         matches!(self, Self::Dns { .. } | Self::Srv { .. })
     }
+
+    /// Whether the target itself says which endpoints there are.
+    pub(crate) fn is_fixed(&self) -> bool {
+        matches!(self, Self::Ip(_) | Self::Unix(_))
+    }
 }
 
 impl FromStr for Target {
