@@ -116,3 +116,29 @@ fn contradictions_values_out_of_bounds_and_unknown_names_are_told() {
         assert!(errors.contains(expected), "{cluster}: {errors}");
     }
 }
+
+#[test]
+fn what_is_needed_is_said_as_it_can_be_written() {
+    let hedge = config("hedge: {}", "").unwrap_err();
+    let help = |errors: &ConfigErrors| errors.errors()[0].fault.help().unwrap_or_default();
+    assert_eq!(help(&hedge), "add `idempotent: true` beside it, if a call may be done twice");
+    assert!(config("hedge: {}, idempotent: true", "").is_ok());
+    // The key belongs to the route, not into the list; and one fault is enough.
+    let route = "retry: {retry_on: [deadline_exceeded], per_try_timeout: 1s}";
+    let late = config(route, "").unwrap_err();
+    assert_eq!((late.errors().len(), late.errors()[0].fault.code()), (1, "needs"), "{late}");
+    assert_eq!(help(&late), "add `idempotent: true` to the route, if a call may be done twice");
+    assert!(config(&format!("{route}, idempotent: true"), "").is_ok());
+    let attempts = config("retry: {retry_on: [unavailable], per_try_timeout: 1s}", "").unwrap_err();
+    let added = "add `deadline_exceeded` to `retry_on`, and `idempotent: true` to the route, if a call may be done twice";
+    assert_eq!(help(&attempts), added);
+    let both = "retry: {retry_on: [unavailable, deadline_exceeded], per_try_timeout: 1s}, idempotent: true";
+    assert!(config(both, "").is_ok());
+    for key in ["sticky_by: x-user", "canary: {stable: a, canary: a}"] {
+        let found = help(&config(key, "").unwrap_err());
+        assert!(
+            found.starts_with("write `split: [") && found.ends_with("in place of `cluster`"),
+            "{key}: {found}"
+        );
+    }
+}

@@ -421,7 +421,7 @@ impl Fault {
             Self::InvalidEndpoint { .. } => "write an IP address with a port, or `unix:` and a path",
             Self::InvalidName { .. } => "use 1 to 128 letters, digits, `-`, `_` and dots",
             Self::Exclusive { .. } => "keep one of them",
-            Self::Needs { needed, .. } => return Some(format!("add `{needed}: ...` beside it")),
+            Self::Needs { key, needed } => return Some(add_needed(key, needed)),
             Self::NeedsNode => "add `node: {region: ..., zone: ...}` at the top of the file",
             Self::RepeatedLocality { .. } => "keep one of the two",
             Self::RepeatedField { .. } => "keep one of the two; `set` replaces what is there",
@@ -430,6 +430,7 @@ impl Fault {
             }
             Self::EmptyList { help } => help,
             Self::DuplicateCluster { .. } => "give each cluster a name of its own",
+            Self::AddressTaken { address, .. } if address.starts_with("unix:") => "give each its own path",
             Self::AddressTaken { .. } => "give each its own port",
             Self::Contradiction { .. } => "remove one of the two, or make two routes of them",
             Self::UnreachableRoute => "move it before the other one, or remove it",
@@ -455,6 +456,22 @@ impl Fault {
             }
         };
         Some(text.to_owned())
+    }
+}
+
+/// What to add, and where: in words that can be followed as they stand.
+fn add_needed(key: &str, needed: &str) -> String {
+    match (key, needed) {
+        ("deadline_exceeded", needed) => format!("add `{needed}` to the route, if a call may be done twice"),
+        ("hedge", needed) => format!("add `{needed}` beside it, if a call may be done twice"),
+        ("per_try_timeout", _) => {
+            "add `deadline_exceeded` to `retry_on`, and `idempotent: true` to the route, if a call may be done twice"
+                .to_owned()
+        }
+        (_, "split") => {
+            "write `split: [{cluster: ..., weight: 1}, {cluster: ..., weight: 1}]` in place of `cluster`".to_owned()
+        }
+        (_, needed) => format!("add `{needed}: ...` beside it"),
     }
 }
 

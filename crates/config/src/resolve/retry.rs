@@ -143,6 +143,8 @@ fn retry_on(raw: &Field<List<Text>>, is_idempotent: bool, reports: &mut Reports)
                 // The first attempt may still run: that must do no harm.
                 reports
                     .add(entry.span, Fault::Needs { key: "deadline_exceeded", needed: "idempotent: true" });
+                // It is there all the same, for `per_try_timeout`.
+                codes.push(Code::DeadlineExceeded);
             }
             Some(code) if codes.contains(&code) => {
                 reports.add(entry.span, Fault::NoEffect { key: "retry_on", reason: REPEATED });
