@@ -102,7 +102,17 @@ fn contradictions_values_out_of_bounds_and_unknown_names_are_told() {
             "timeout: 1s, idempotent: true, retry: {retry_on: [deadline_exceeded], per_try_timeout: 2s}",
             "above `timeout`",
         ),
+        (
+            "timeout: 1s, idempotent: true, retry: {retry_on: [deadline_exceeded], per_try_timeout: 1s}",
+            "1s is as long as `timeout`, which is 1s",
+        ),
         ("timeout: 1s, idempotent: true, hedge: {delay: 1001ms}", "above `timeout`"),
+        ("timeout: 1s, idempotent: true, hedge: {delay: 1s}", "1s is as long as `timeout`, which is 1s"),
+        (
+            "timeout: 50ms, idempotent: true, hedge: {}",
+            "`delay`, by default 100ms, is above `timeout`, which is 50ms",
+        ),
+        ("timeout: 100ms, idempotent: true, hedge: {max_attempts: 3}", "by default 100ms, is as long as"),
     ] {
         let errors = config(route, "").unwrap_err().render(false).to_string();
         assert!(errors.contains(expected), "{route}: {errors}");
@@ -115,6 +125,19 @@ fn contradictions_values_out_of_bounds_and_unknown_names_are_told() {
         let errors = config("", cluster).unwrap_err().render(false).to_string();
         assert!(errors.contains(expected), "{cluster}: {errors}");
     }
+}
+
+#[test]
+fn times_that_come_before_the_timeout_are_taken() {
+    for route in [
+        "timeout: 101ms, idempotent: true, hedge: {}",
+        "timeout: 50ms, idempotent: true, hedge: {delay: 49ms}",
+        "timeout: 1s, idempotent: true, retry: {retry_on: [deadline_exceeded], per_try_timeout: 999ms}",
+    ] {
+        assert!(config(route, "").is_ok(), "{route}");
+    }
+    let default = config("timeout: 50ms, idempotent: true, hedge: {}", "").unwrap_err();
+    assert_eq!(default.errors()[0].place.path, "listeners[0].routes[0].hedge");
 }
 
 #[test]

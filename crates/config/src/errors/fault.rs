@@ -108,12 +108,12 @@ pub enum Fault {
         /// The maximum, with its unit.
         max: String,
     },
-    /// A value that must not be above (or below) that of another key.
+    /// A value that must not be above (or below, or as large as) that of another key.
     #[error("{value} is {relation} `{other}`, which is {other_value}")]
     Disordered {
         /// The value, with its unit.
         value: String,
-        /// `above` or `below`.
+        /// `above`, `below` or `as long as`.
         relation: &'static str,
         /// The other key.
         other: &'static str,

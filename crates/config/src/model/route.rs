@@ -28,7 +28,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// How long a stream may go on before it is ended with UNAVAILABLE; at most `timeout`. `None`, the default: no limit.
     pub max_stream_duration: Option<Duration>,
-    /// How long it may go on without data in either direction; at most the two above. `None`, the default: no limit.
+    /// How long it may go on without data in either direction; below `timeout`, and at most
+    /// `max_stream_duration`. `None`, the default: no limit.
     pub stream_idle_timeout: Option<Duration>,
     /// Where copies of its calls go; `None`, the default: nowhere.
     pub mirror: Option<Mirror>,

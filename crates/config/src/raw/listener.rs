@@ -107,8 +107,8 @@ raw_mapping! {
         /// up to a tenth less, at random. 1s to 365d, at most `timeout`. Without it as long as the client likes.
         max_stream_duration: RawDuration,
 
-        /// How long a call may go on without data in either direction before it is ended with UNAVAILABLE. 1s to 365d, at
-        /// most `timeout` and `max_stream_duration`. Without it as long as the client likes.
+        /// How long a call may go on without data in either direction before it is ended with UNAVAILABLE. 1s to 365d,
+        /// below `timeout`, and at most `max_stream_duration`. Without it as long as the client likes.
         stream_idle_timeout: RawDuration,
 
         /// A cluster that gets copies of its calls; their answers are thrown away.

@@ -15,6 +15,7 @@ use crate::errors::{Fault, Reports, closest};
 use crate::model::Retry;
 use crate::raw::{At, Field, List, Off, RawDuration, RawRetryBudget, RawRetryThrottling, RawRoute, Text};
 use crate::retry::{RESET, RETRY_ON};
+use crate::units::format_duration;
 
 /// Why an entry of a list has no effect.
 const REPEATED: &str = "because the same stands before it";
@@ -49,7 +50,8 @@ pub(super) fn resolve_retry(
         value::bounded_duration(given.value, given.span, bounds::RETRY_PER_TRY_TIMEOUT, reports)
     });
     if let (Some(longest), Some(timeout)) = (per_try_timeout, timeout) {
-        value::not_above((&raw.per_try_timeout, longest), ("timeout", timeout), reports);
+        // No other attempt could follow one that took as long as the call may.
+        value::is_below((&raw.per_try_timeout, longest), ("timeout", timeout), reports);
     }
     let before = reports.count();
     let retry_on = retry_on(&raw.retry_on, is_idempotent, reports);
@@ -94,8 +96,13 @@ pub(super) fn resolve_hedge(
         reports.add(key, Fault::Needs { key: "hedge", needed: "idempotent: true" });
     }
     let hedging_delay = value::duration(&raw.delay, bounds::HEDGE_DELAY, reports);
-    if let (Some(_), Some(timeout)) = (raw.delay.given(), timeout) {
-        value::not_above((&raw.delay, hedging_delay), ("timeout", timeout), reports);
+    if let Some(timeout) = timeout {
+        let limit = ("timeout", timeout);
+        value::is_below((&raw.delay, hedging_delay), limit, reports);
+        if raw.delay.is_absent() && hedging_delay >= timeout {
+            let told = format!("`delay`, by default {},", format_duration(hedging_delay));
+            reports.add(key, value::not_below_limit(told, hedging_delay > timeout, limit));
+        }
     }
     let non_fatal = match raw.non_fatal.given() {
         None => HedgingPolicy::default().non_fatal,

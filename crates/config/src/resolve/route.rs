@@ -60,7 +60,7 @@ pub(super) fn resolve_routes(
 }
 
 /// `timeout`, `max_stream_duration` and `stream_idle_timeout`: each ends a call by itself, so one that is longer than
-/// another would never do so.
+/// another would never do so. A stream's duration is shortened at random, so it may be as long as `timeout`; its silence may not.
 fn resolve_times(
     route: &RawRoute,
     reports: &mut Reports,
@@ -70,9 +70,11 @@ fn resolve_times(
     let timeout = time(&route.timeout, bounds::ROUTE_TIMEOUT);
     let duration = time(&route.max_stream_duration, bounds::STREAM_DURATION);
     let idle = time(&route.stream_idle_timeout, bounds::STREAM_IDLE_TIMEOUT);
+    if let (Some(idle), Some(timeout)) = (idle, timeout) {
+        value::is_below((&route.stream_idle_timeout, idle), ("timeout", timeout), reports);
+    }
     for (field, given, other, limit) in [
         (&route.max_stream_duration, duration, "timeout", timeout),
-        (&route.stream_idle_timeout, idle, "timeout", timeout),
         (&route.stream_idle_timeout, idle, "max_stream_duration", duration),
     ] {
         if let (Some(given), Some(limit)) = (given, limit) {

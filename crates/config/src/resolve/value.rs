@@ -101,6 +101,27 @@ pub(super) fn not_above(
     }
 }
 
+/// Reports a duration that is not below that of another key, which is over first. Only a value that was written can be at fault.
+pub(super) fn is_below(
+    (field, value): (&Field<RawDuration>, Duration),
+    (other, limit): (&'static str, Duration),
+    reports: &mut Reports,
+) {
+    if let Some(at) = written(field, value).filter(|_| value >= limit) {
+        reports.add(at, not_below_limit(format_duration(value), value > limit, (other, limit)));
+    }
+}
+
+/// A time, as it is told, that is not over before another one.
+pub(super) fn not_below_limit(
+    told: String,
+    is_above: bool,
+    (other, limit): (&'static str, Duration),
+) -> Fault {
+    let relation = if is_above { "above" } else { "as long as" };
+    disordered(told, relation, other, format_duration(limit))
+}
+
 /// Reports a duration below that of another key. Only a value that was written can be at fault.
 pub(super) fn not_below(
     (field, value): (&Field<RawDuration>, Duration),
