@@ -1,7 +1,5 @@
 //! Addresses and paths that two keys name.
 
-#![expect(clippy::unwrap_used, reason = "the lint knows the functions of tests only by their attribute")]
-
 use evenkeel_config::parse;
 
 const GOOD: &str = "listeners: [{address: '0.0.0.0:50051', routes: [{cluster: orders}]}]

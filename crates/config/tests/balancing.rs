@@ -305,8 +305,8 @@ fn keys_come_from_metadata_cookies_and_addresses() {
         [HashBy::Metadata("x-client-id".into()), cookie("a", None, None), HashBy::SourceIp]
     );
     assert_eq!(
-        hash_by("[source_ip, {cookie: {name: sid, ttl: 1h, path: /shop}}]"),
-        [HashBy::SourceIp, cookie("sid", Some(Duration::from_secs(3_600)), Some("/shop"))]
+        hash_by("[{metadata: a}, {cookie: {name: sid, ttl: 1h, path: /shop}}]"),
+        [HashBy::Metadata("a".into()), cookie("sid", Some(Duration::from_secs(3_600)), Some("/shop"))]
     );
     assert_eq!(hash_by("[{cookie: {name: sid, ttl: 0s}}]"), [cookie("sid", Some(Duration::ZERO), None)]);
     assert_eq!(cluster("hash_by: []").hash_by, []);

@@ -2,6 +2,7 @@
 
 use evenkeel_balance::{Policy, SubsetSize};
 
+use super::leads::Clients;
 use super::metadata::field_name;
 use super::route::report_text;
 use super::value;
@@ -17,9 +18,15 @@ const MAX_COOKIE_NAME: usize = 128;
 /// Letters of a cookie's path at most.
 const MAX_COOKIE_PATH: usize = 256;
 
-pub(super) fn resolve_hash_by(raw: &RawCluster, policy: Policy, reports: &mut Reports) -> Vec<HashBy> {
+pub(super) fn resolve_hash_by(
+    raw: &RawCluster,
+    policy: Policy,
+    clients: Clients,
+    reports: &mut Reports,
+) -> Vec<HashBy> {
     let hashes = matches!(policy, Policy::RingHash { .. } | Policy::Maglev { .. });
-    let sources = raw.hash_by.given().map_or_else(Vec::new, |list| resolve_sources(list, reports));
+    let sources =
+        raw.hash_by.given().map_or_else(Vec::new, |list| resolve_sources("hash_by", list, clients, reports));
     // An empty list is the default written out.
     let written = raw.hash_by.with_key().filter(|(_, list)| list.value.written > 0);
     match (written, raw.policy.given()) {
@@ -35,7 +42,13 @@ pub(super) fn resolve_hash_by(raw: &RawCluster, policy: Policy, reports: &mut Re
     sources
 }
 
-pub(super) fn resolve_sources(list: &At<List<RawHashBy>>, reports: &mut Reports) -> Vec<HashBy> {
+/// The sources of a list, whose key is this, for calls of such clients: what no call gets to has no effect.
+pub(super) fn resolve_sources(
+    key: &'static str,
+    list: &At<List<RawHashBy>>,
+    clients: Clients,
+    reports: &mut Reports,
+) -> Vec<HashBy> {
     let count = list.value.written;
     if count > MAX_HASH_BY {
         let what = "sources of a key";
@@ -49,17 +62,28 @@ pub(super) fn resolve_sources(list: &At<List<RawHashBy>>, reports: &mut Reports)
             RawHashBy::Cookie(cookie) => resolve_cookie(cookie, reports).map(HashBy::Cookie),
         };
         let Some(source) = source else { continue };
-        if sources.last().is_some_and(HashBy::is_always_there) {
-            let reason = "because a cookie with `ttl` stands before it, which every call has or is given";
-            reports.add(raw.span, Fault::NoEffect { key: "hash_by", reason });
-        } else if sources.contains(&source) {
-            let reason = "because the same stands before it";
-            reports.add(raw.span, Fault::NoEffect { key: "hash_by", reason });
+        if let Some(reason) = dead_source(&sources, &source, clients) {
+            reports.add(raw.span, Fault::NoEffect { key, reason });
         } else {
             sources.push(source);
         }
     }
     sources
+}
+
+/// Why a source behind these never decides for calls of such clients.
+fn dead_source(before: &[HashBy], source: &HashBy, clients: Clients) -> Option<&'static str> {
+    if before.last().is_some_and(HashBy::is_always_there) {
+        Some("because a cookie with `ttl` stands before it, which every call has or is given")
+    } else if before.contains(source) {
+        Some("because the same stands before it")
+    } else if clients == Clients::WithAddress && before.contains(&HashBy::SourceIp) {
+        Some("because `source_ip` stands before it, which every call over TCP has, and all come so")
+    } else if clients == Clients::WithoutAddress && *source == HashBy::SourceIp {
+        Some("because all calls come over Unix domain sockets, where clients have no address")
+    } else {
+        None
+    }
 }
 
 fn resolve_cookie(raw: &RawCookie, reports: &mut Reports) -> Option<Cookie> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::BackoffConfig;
 
+use super::leads::Leads;
 use super::{affinity, limits, policy, value};
 use crate::bounds::{self, MAX_CLUSTERS, MAX_NAME_CHARS};
 use crate::errors::{Fault, Reports, Span};
@@ -44,6 +45,7 @@ const MAX_SUGGESTED: usize = 21;
 pub(super) fn resolve_clusters(
     raw: &Field<List<RawCluster>>,
     node: &Field<Off<RawLocality>>,
+    leads: &Leads<'_>,
     reports: &mut Reports,
 ) -> (Vec<Cluster>, ClusterNames) {
     let mut names =
@@ -56,7 +58,7 @@ pub(super) fn resolve_clusters(
     for cluster in list.value.entries.iter().take(MAX_CLUSTERS).map(|entry| &entry.value) {
         let Some(name) = cluster.name.given() else {
             names.is_incomplete = true;
-            resolve_cluster(cluster, String::new(), node, reports);
+            resolve_cluster(cluster, String::new(), node, leads, reports);
             continue;
         };
         check_name(name, reports);
@@ -67,7 +69,7 @@ pub(super) fn resolve_clusters(
             names.known.insert(name.value.0.clone(), (clusters.len(), name.span));
             names.in_order.push(name.value.0.clone());
         }
-        clusters.extend(resolve_cluster(cluster, name.value.0.clone(), node, reports));
+        clusters.extend(resolve_cluster(cluster, name.value.0.clone(), node, leads, reports));
     }
     (clusters, names)
 }
@@ -84,12 +86,14 @@ fn resolve_cluster(
     raw: &RawCluster,
     name: String,
     node: &Field<Off<RawLocality>>,
+    leads: &Leads<'_>,
     reports: &mut Reports,
 ) -> Option<Cluster> {
+    let clients = leads.to(&name).clients;
     let connect_timeout = value::duration(&raw.connect_timeout, bounds::CONNECT_TIMEOUT, reports);
     let balancing = policy::resolve_policy(&raw.policy, reports);
     let policy = balancing.policy;
-    let hash_by = affinity::resolve_hash_by(raw, policy, reports);
+    let hash_by = affinity::resolve_hash_by(raw, policy, clients, reports);
     let slow_start = policy::resolve_slow_start(raw, policy, reports);
     let subset = affinity::resolve_subset(&raw.subset, reports);
     let backoff = resolve_backoff(&raw.backoff, connect_timeout, reports);

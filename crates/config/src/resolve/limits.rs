@@ -5,6 +5,7 @@ use core::time::Duration;
 use evenkeel_balance::limit::{AdaptiveConfig, BreakerLimits, MinRtt, RateLimit};
 
 use super::affinity::resolve_sources;
+use super::leads::Clients;
 use super::value;
 use crate::bounds::{self, Bounds};
 use crate::errors::{Fault, Reports};
@@ -138,7 +139,11 @@ fn min_rtt(raw: &RawAdaptiveConcurrency, reports: &mut Reports) -> MinRtt {
 }
 
 /// How often a route's calls are let through, if it says so.
-pub(super) fn resolve_rate_limit(raw: &Field<RawRateLimit>, reports: &mut Reports) -> Option<RouteRateLimit> {
+pub(super) fn resolve_rate_limit(
+    raw: &Field<RawRateLimit>,
+    clients: Clients,
+    reports: &mut Reports,
+) -> Option<RouteRateLimit> {
     let (key, At { value: raw, is_whole, .. }) = raw.with_key()?;
     if *is_whole && raw.requests.is_absent() && raw.per_client.is_absent() {
         let reason = "without `requests` or `per_client`";
@@ -153,18 +158,18 @@ pub(super) fn resolve_rate_limit(raw: &Field<RawRateLimit>, reports: &mut Report
         }
     }
     let route = resolve_rate(&raw.requests, &raw.per, &raw.burst, reports);
-    let clients = raw.per_client.given().and_then(|given| resolve_clients(&given.value, reports));
+    let clients = raw.per_client.given().and_then(|given| resolve_clients(&given.value, clients, reports));
     (route.is_some() || clients.is_some()).then_some(RouteRateLimit { route, clients })
 }
 
-fn resolve_clients(raw: &RawClientRateLimit, reports: &mut Reports) -> Option<ClientRate> {
+fn resolve_clients(raw: &RawClientRateLimit, clients: Clients, reports: &mut Reports) -> Option<ClientRate> {
     let list = raw.by.given()?;
     if list.value.written == 0 {
         let fault =
             Fault::NoEffect { key: "per_client", reason: "without anything in `by` to tell clients apart" };
         reports.add(list.span, fault);
     }
-    let by = resolve_sources(list, reports);
+    let by = resolve_sources("by", list, clients, reports);
     for (entry, source) in list.value.entries.iter().zip(&by) {
         if matches!(source, HashBy::Cookie(Cookie { ttl: Some(_), .. })) {
             let reason =

@@ -1,6 +1,7 @@
 //! Listeners: their addresses, limits and tables of routes.
 
 use super::cluster::ClusterNames;
+use super::leads::Clients;
 use super::{route, taken, value};
 use crate::bounds::{self, MAX_LISTENERS};
 use crate::errors::{Fault, Reports, Span, closest};
@@ -21,7 +22,8 @@ pub(super) fn resolve_listeners(
     let help = "add a listener: `- {address: \"0.0.0.0:50051\", routes: [{cluster: orders}]}`";
     check_length(list.as_ref(), "listeners", MAX_LISTENERS, help, reports);
     for listener in list.value.entries.iter().take(MAX_LISTENERS).map(|entry| &entry.value) {
-        let routes = route::resolve_routes(&listener.routes, clusters, reports);
+        let routes =
+            route::resolve_routes(&listener.routes, clusters, Clients::of(&listener.address), reports);
         let limits = resolve_limits(&listener.limits, reports);
         let metadata = resolve_metadata(&listener.metadata, limits.profile, reports);
         let Some(address) = listener.address.given() else { continue };

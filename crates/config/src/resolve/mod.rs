@@ -10,6 +10,7 @@ mod destination;
 mod endpoints;
 mod fault;
 mod health;
+mod leads;
 mod limits;
 mod listener;
 mod metadata;
@@ -40,7 +41,8 @@ pub(crate) use fault::STATUS_NAMES;
 /// Resolves a configuration. The result counts only if nothing was reported.
 pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
     let node = spread::resolve_node(&raw.node, reports);
-    let (clusters, names) = cluster::resolve_clusters(&raw.clusters, &raw.node, reports);
+    let leads = leads::Leads::of(raw);
+    let (clusters, names) = cluster::resolve_clusters(&raw.clusters, &raw.node, &leads, reports);
     let listeners = listener::resolve_listeners(&raw.listeners, &names, reports);
     canary::check_names(&raw.listeners, reports);
     let admin = resolve_admin(&raw.admin, &listeners, reports);

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::cluster::ClusterNames;
+use super::leads::Clients;
 use super::listener::check_length;
 use super::reach::Reach;
 use super::value;
@@ -15,6 +16,7 @@ use crate::raw::{At, Field, List, OneOrMany, RawDuration, RawMatch, RawRoute, Te
 pub(super) fn resolve_routes(
     raw: &Field<List<RawRoute>>,
     clusters: &ClusterNames,
+    clients: Clients,
     reports: &mut Reports,
 ) -> Vec<Route> {
     let Some(list) = raw.given() else { return Vec::new() };
@@ -29,7 +31,7 @@ pub(super) fn resolve_routes(
         let hedge = super::retry::resolve_hedge(&route.value, timeout, reports);
         let mirror = fault::resolve_mirror(&route.value.mirror, destination.as_ref(), clusters, reports);
         let fault = fault::resolve_fault(&route.value.fault, reports);
-        let rate_limit = limits::resolve_rate_limit(&route.value.rate_limit, reports);
+        let rate_limit = limits::resolve_rate_limit(&route.value.rate_limit, clients, reports);
         let mut change = |key, field| rewrite::resolve_change(key, field, reports);
         let request_metadata = change("request_metadata", &route.value.request_metadata);
         let response_metadata = change("response_metadata", &route.value.response_metadata);
