@@ -122,3 +122,89 @@ fn of_listeners_that_are_not_known_nothing_is_concluded() {
         .replace("evenkeel', routes: [{cluster: a", "evenkeel', routes: [{cluster: b, mirror: {cluster: a}");
     assert_eq!(codes(&copies.replace("clusters: [", "clusters: [{name: b, target: b}, ")), [""; 0]);
 }
+
+/// What is wrong with a route and a cluster with these keys: each fault's code and path.
+fn found(route: &str, cluster: &str) -> Vec<(&'static str, String)> {
+    faults(&with(route, cluster)).into_iter().map(|(code, path, _)| (code, path)).collect()
+}
+
+#[test]
+fn retries_are_bounded_only_where_there_are_any() {
+    let at = |key: &str| vec![("no_effect", format!("clusters[0].{key}"))];
+    let (budget, throttling) =
+        ("retry_budget: {percent: 10}", "retry_throttling: {max_tokens: 10, token_ratio: 0.1}");
+    assert_eq!(found("", budget), at("retry_budget"));
+    assert_eq!(found("timeout: 1s", throttling), at("retry_throttling"));
+    for route in ["retry: {}", "hedge: {}, idempotent: true"] {
+        assert_eq!(found(route, budget), [], "{route}");
+        assert_eq!(found(route, throttling), [], "{route}");
+    }
+    // What is as it would be without the key does no harm: it is how a running proxy writes it.
+    let default = "retry_budget: {percent: 20, min_concurrency: 3, window: 10s}, retry_throttling: off";
+    assert_eq!(found("", default), []);
+    // One route of several is enough, and a cluster that nothing leads to may be there for later.
+    let two = with("retry: {}", budget).replace("routes: [", "routes: [{match: {service: s}, cluster: a}, ");
+    assert_eq!(faults(&two), []);
+    let later =
+        with("", "").replace("clusters: [", &format!("clusters: [{{name: b, target: b, {budget}}}, "));
+    assert_eq!(faults(&later), []);
+    let copies = later.replace("cluster: a", "cluster: a, retry: {}, mirror: {cluster: b}");
+    assert_eq!(faults(&copies).len(), 1, "copies are sent once");
+}
+
+#[test]
+fn pick_first_has_no_panic_and_no_shares() {
+    for key in ["overprovisioning_factor: 2", "panic_threshold: 0", "fail_traffic_on_panic: true"] {
+        let name = key.split(':').next().unwrap_or_default();
+        let expected = [("no_effect", format!("clusters[0].{name}"))];
+        assert_eq!(found("", &format!("policy: pick_first, {key}")), expected, "{key}");
+        assert_eq!(found("", &format!("policy: random, {key}")), [], "{key}");
+    }
+    let defaults = "overprovisioning_factor: 1.4, panic_threshold: 50, fail_traffic_on_panic: false";
+    assert_eq!(found("", &format!("policy: pick_first, {defaults}")), []);
+}
+
+#[test]
+fn no_browser_reaches_an_admin_interface_on_a_unix_socket() {
+    let admin = |written: &str| format!("admin: {{{written}}}\n{}", with("", ""));
+    let found = faults(&admin("address: 'unix:/run/admin', hosts: [proxy.example]"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].0, found[0].1.as_str()), ("no_effect", "admin.hosts"));
+    for written in ["address: 'unix:/run/admin', hosts: []", "address: '127.0.0.1:2', hosts: [proxy.example]"]
+    {
+        assert_eq!(faults(&admin(written)), [], "{written}");
+    }
+}
+
+#[test]
+fn conditions_on_fields_of_http_and_grpc_can_hold_for_some_calls() {
+    let condition = |written: &str| found(&format!("match: {{metadata: [{{{written}}}]}}"), "");
+    let expected = [("unmatchable", "listeners[0].routes[0].match.metadata[0].name".to_owned())];
+    for written in [
+        "name: connection, present: true",
+        "name: Keep-Alive, exact: '5'",
+        "name: upgrade, present: false",
+        "name: proxy-connection, prefix: a, invert: true",
+        "name: transfer-encoding, regex: chunked",
+        "name: content-type, present: true",
+        "name: content-type, present: false",
+        "name: content-type, exact: application/json",
+        "name: te, exact: gzip",
+    ] {
+        assert_eq!(condition(written), expected, "{written}");
+    }
+    for written in [
+        "name: content-type, exact: application/grpc",
+        "name: content-type, exact: application/grpc+json, invert: true",
+        "name: content-type, regex: '.*proto'",
+        "name: te, present: true",
+        "name: te, exact: trailers",
+        "name: host, exact: a",
+        "name: trailer, present: true",
+        "name: grpc-timeout, present: true",
+    ] {
+        assert_eq!(condition(written), [], "{written}");
+    }
+    let hash_by = "policy: maglev, hash_by: [{metadata: connection}]";
+    assert_eq!(found("", hash_by), [("unmatchable", "clusters[0].hash_by[0].metadata".to_owned())]);
+}

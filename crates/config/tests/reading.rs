@@ -447,11 +447,9 @@ fn what_is_kept_of_requests_has_a_bound_per_call_and_one_per_process() {
 fn the_admin_interface_and_the_access_log_can_be_off_or_elsewhere() {
     let config = |line: &str| parse("top", &format!("{GOOD}{line}\n")).unwrap();
     assert_eq!(config("admin: off").admin, None);
-    let admin = config("admin: {address: 'unix:/a', hosts: [Admin.Example]}").admin.unwrap();
-    assert_eq!(
-        (admin.address, admin.hosts),
-        (ListenAddress::Unix("/a".into()), vec!["admin.example".into()])
-    );
+    let admin = |keys: &str| config(&format!("admin: {{{keys}}}")).admin.unwrap();
+    assert_eq!(admin("address: 'unix:/a'").address, ListenAddress::Unix("/a".into()));
+    assert_eq!(admin("address: '127.0.0.1:1', hosts: [Admin.Example]").hosts, ["admin.example"]);
     let hosts = |names: &str| faults(&format!("{GOOD}admin: {{address: '127.0.0.1:1', hosts: [{names}]}}\n"));
     for name in ["''", "'a:1'", "'http://a'", "'*.a'"] {
         assert_eq!(hosts(name), [("unmatchable", "admin.hosts[0]".into())], "{name}");

@@ -45,7 +45,7 @@ fn statuses_are_named_in_either_case_and_unavailable_includes_resets() {
 fn a_budget_and_throttling_belong_to_the_cluster() {
     let cluster = "retry_budget: {percent: 10, min_concurrency: 0, window: off}, \
                    retry_throttling: {max_tokens: 10, token_ratio: 0.1}";
-    let cluster = config("", cluster).unwrap().clusters.remove(0);
+    let cluster = config("retry: {}", cluster).unwrap().clusters.remove(0);
     let budget = RetryBudgetConfig { percent: 10, min_concurrency: 0, window: None };
     assert_eq!(cluster.retry_budget, budget);
     let throttling = cluster.retry_throttling.unwrap();

@@ -89,11 +89,11 @@ fn resolve_cluster(
     leads: &Leads<'_>,
     reports: &mut Reports,
 ) -> Option<Cluster> {
-    let clients = leads.to(&name).clients;
+    let lead = leads.to(&name);
     let connect_timeout = value::duration(&raw.connect_timeout, bounds::CONNECT_TIMEOUT, reports);
     let balancing = policy::resolve_policy(&raw.policy, reports);
     let policy = balancing.policy;
-    let hash_by = affinity::resolve_hash_by(raw, policy, clients, reports);
+    let hash_by = affinity::resolve_hash_by(raw, policy, lead.clients, reports);
     let slow_start = policy::resolve_slow_start(raw, policy, reports);
     let subset = affinity::resolve_subset(&raw.subset, reports);
     let backoff = resolve_backoff(&raw.backoff, connect_timeout, reports);
@@ -116,6 +116,8 @@ fn resolve_cluster(
         reports.add(key, Fault::NoEffect { key: "wait_for_ready", reason });
     }
     let spread = super::spread::resolve_spread(raw, node, policy, targets.as_ref(), reports);
+    let retry_budget = super::retry::resolve_budget(&raw.retry_budget, reports);
+    super::retry::check_needed(raw, &retry_budget, lead, reports);
     Some(Cluster {
         name,
         targets: targets?,
@@ -129,7 +131,7 @@ fn resolve_cluster(
         backoff,
         health_check: super::health::resolve_health_check(&raw.health_check, reports),
         outlier_detection: super::outlier::resolve_outliers(&raw.outlier_detection, reports),
-        retry_budget: super::retry::resolve_budget(&raw.retry_budget, reports),
+        retry_budget,
         retry_throttling: super::retry::resolve_throttling(&raw.retry_throttling, reports),
         circuit_breakers,
         adaptive_concurrency: limits::resolve_adaptive(&raw.adaptive_concurrency, reports),

@@ -1,5 +1,7 @@
 //! Conditions on metadata, and names of its fields.
 
+use evenkeel_grpc::ContentType;
+
 use super::listener::check_length;
 use super::route::report_text;
 use crate::bounds::MAX_METADATA_MATCHES;
@@ -10,6 +12,9 @@ use crate::units::format_size;
 
 /// Bytes of a field's name or of text that is compared with its value.
 const MAX_TEXT_BYTES: usize = 4096;
+
+/// Fields that no call has: they belong to HTTP/1 connections (RFC 9113 section 8.2.2).
+const FORBIDDEN: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
 /// The conditions; `None` if one is at fault, so that nothing is concluded from the others.
 pub(super) fn resolve_metadata(
@@ -86,8 +91,30 @@ fn resolve_one(raw: &At<RawMetadataMatch>, reports: &mut Reports) -> Option<Meta
     } else {
         ValueMatch::Regex(expression(regex.given()?, reports)?)
     };
-    let name = field_name(name.given()?, reports)?;
+    let given = name.given()?;
+    let name = field_name(given, reports)?;
+    if let Some((kind, reason)) = decided(&name, &value) {
+        report_text(given, kind, reason, "remove the condition", reports);
+        return None;
+    }
     raw.is_whole.then_some(MetadataMatch { name, value, invert })
+}
+
+/// Why a condition on a field of HTTP/2 or gRPC holds for all calls that get as far as the routes, or for none.
+fn decided(name: &str, value: &ValueMatch) -> Option<(&'static str, &'static str)> {
+    match (name, value) {
+        ("content-type", ValueMatch::Present) => Some(("condition", "every call of gRPC has it")),
+        // Of several values, joined by commas, one is enough to be taken for gRPC.
+        ("content-type", ValueMatch::Exact(text))
+            if !text.contains(',') && !ContentType::detect(text.as_bytes()).is_grpc() =>
+        {
+            Some(("condition", "calls with another value than gRPC's are not routed"))
+        }
+        ("te", ValueMatch::Exact(text)) if text.split(',').any(|one| one != "trailers") => {
+            Some(("condition", "HTTP/2 lets it say `trailers` only"))
+        }
+        _ => None,
+    }
 }
 
 /// A name that a field of the metadata whose values are text can have, in lower case.
@@ -97,7 +124,13 @@ pub(super) fn field_name(name: &At<Text>, reports: &mut Reports) -> Option<Strin
         text.ends_with("-bin")
             .then_some(("values of `-bin` fields are bytes", "use a field whose values are text"))
     };
-    let Some((reason, help)) = name_fault(&text).or_else(binary) else { return Some(text) };
+    let forbidden = || {
+        FORBIDDEN
+            .contains(&text.as_str())
+            .then_some(("HTTP/2 forbids it, so no call has it", "use a field of the application's"))
+    };
+    let fault = name_fault(&text).or_else(binary).or_else(forbidden);
+    let Some((reason, help)) = fault else { return Some(text) };
     report_text(name, "field of the metadata", reason, help, reports);
     None
 }

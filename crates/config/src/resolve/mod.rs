@@ -76,6 +76,12 @@ fn resolve_admin(
             Off::On(admin) => {
                 hosts = resolve_hosts(&admin.hosts, reports);
                 let given = admin.address.given()?;
+                if let (Some((key, _)), ListenAddress::Unix(_), false) =
+                    (admin.hosts.with_key(), &given.value, hosts.is_empty())
+                {
+                    let reason = "on a Unix domain socket, where any name will do";
+                    reports.add(key, Fault::NoEffect { key: "hosts", reason });
+                }
                 (given.value.clone(), Some(given.span))
             }
         },

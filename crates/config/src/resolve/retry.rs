@@ -9,11 +9,14 @@ use evenkeel_balance::retry::{
 use evenkeel_grpc::Code;
 
 use super::cluster::report_range;
+use super::leads::Lead;
 use super::value;
 use crate::bounds;
 use crate::errors::{Fault, Reports, closest};
 use crate::model::Retry;
-use crate::raw::{At, Field, List, Off, RawDuration, RawRetryBudget, RawRetryThrottling, RawRoute, Text};
+use crate::raw::{
+    At, Field, List, Off, RawCluster, RawDuration, RawRetryBudget, RawRetryThrottling, RawRoute, Text,
+};
 use crate::retry::{RESET, RETRY_ON};
 use crate::units::format_duration;
 
@@ -189,6 +192,21 @@ fn window(raw: &Field<Off<RawDuration>>, reports: &mut Reports) -> Option<Durati
         Some(At { value: Off::On(window), span, .. }) => {
             Some(value::bounded_duration(*window, *span, bounds::RETRY_BUDGET_WINDOW, reports))
         }
+    }
+}
+
+/// Reports bounds of retries of which no route that leads to the cluster has any. Calls without a policy are tried again only
+/// where no backend has seen them, which no budget bounds.
+pub(super) fn check_needed(raw: &RawCluster, budget: &RetryBudgetConfig, lead: Lead, reports: &mut Reports) {
+    if lead.tries_again {
+        return;
+    }
+    let reason = "as no route that leads to the cluster has `retry` or `hedge`";
+    if let Some((at, _)) = raw.retry_budget.with_key().filter(|_| *budget != RetryBudgetConfig::default()) {
+        reports.add(at, Fault::NoEffect { key: "retry_budget", reason });
+    }
+    if let Some((at, At { value: Off::On(_), .. })) = raw.retry_throttling.with_key() {
+        reports.add(at, Fault::NoEffect { key: "retry_throttling", reason });
     }
 }
 

@@ -7,7 +7,7 @@ use evenkeel_balance::{Localities, Locality, Overprovisioning, PanicMode, Policy
 use super::cluster::check_name;
 use super::value;
 use crate::bounds;
-use crate::errors::{Fault, Reports};
+use crate::errors::{Fault, Reports, Span};
 use crate::model::{PlacedTarget, Targets};
 use crate::raw::{At, Field, List, Off, RawCluster, RawLocality, RawLocalityWeight, RawZoneAware, Text};
 
@@ -40,19 +40,12 @@ pub(super) fn resolve_spread(
     targets: Option<&Targets>,
     reports: &mut Reports,
 ) -> SpreadConfig {
-    if matches!(policy, Policy::PickFirst { .. }) {
-        let reason = "because `pick_first` has one endpoint: use priorities";
-        let is_on = matches!(raw.zone_aware.given(), Some(At { value: Off::On(_), .. }));
-        if let (Some((key, _)), true) = (raw.zone_aware.with_key(), is_on) {
-            reports.add(key, Fault::NoEffect { key: "zone_aware", reason });
-        }
-        if let Some((key, _)) = raw.locality_weights.with_key() {
-            reports.add(key, Fault::NoEffect { key: "locality_weights", reason });
-        }
-    }
     let factor = value::number(&raw.overprovisioning_factor, bounds::OVERPROVISIONING, reports);
     let threshold = value::count(&raw.panic_threshold, bounds::PANIC_THRESHOLD, reports);
     let fails = raw.fail_traffic_on_panic.given().is_some_and(|flag| flag.value.0);
+    if matches!(policy, Policy::PickFirst { .. }) {
+        check_pick_first(raw, reports);
+    }
     if let (Some((key, _)), true, 0) = (raw.fail_traffic_on_panic.with_key(), fails, threshold) {
         let reason = "because `panic_threshold` is 0: there is no panic";
         reports.add(key, Fault::NoEffect { key: "fail_traffic_on_panic", reason });
@@ -77,6 +70,31 @@ pub(super) fn resolve_spread(
         panic: PanicMode { threshold: threshold as u8, fails },
         localities,
     }
+}
+
+/// `pick_first` tries its endpoints in order, the higher priorities first: no shares are worked out for it, and no panic. What is
+/// as it would be without the key does no harm.
+fn check_pick_first(raw: &RawCluster, reports: &mut Reports) {
+    let mut check = |key: &'static str, at: Option<Span>, is_default: bool, reason: &'static str| {
+        if let Some(at) = at.filter(|_| !is_default) {
+            reports.add(at, Fault::NoEffect { key, reason });
+        }
+    };
+    let one = "because `pick_first` has one endpoint: use priorities";
+    let (zone_aware, weights) = (raw.zone_aware.with_key(), raw.locality_weights.with_key());
+    let is_off = zone_aware.is_some_and(|(_, given)| matches!(given.value, Off::Off));
+    check("zone_aware", zone_aware.map(|(at, _)| at), is_off, one);
+    check("locality_weights", weights.map(|(at, _)| at), false, one);
+    let in_order = "because `pick_first` tries its endpoints in order, however many are available";
+    let (factor, default) = (raw.overprovisioning_factor.with_key(), bounds::OVERPROVISIONING.default);
+    let is_default = factor.is_some_and(|(_, given)| given.value.0 == default);
+    check("overprovisioning_factor", factor.map(|(at, _)| at), is_default, in_order);
+    let (threshold, default) = (raw.panic_threshold.with_key(), bounds::PANIC_THRESHOLD.default);
+    let is_default = threshold.is_some_and(|(_, given)| given.value.0 == default.into());
+    check("panic_threshold", threshold.map(|(at, _)| at), is_default, in_order);
+    let fails = raw.fail_traffic_on_panic.with_key();
+    let is_default = fails.is_some_and(|(_, given)| !given.value.0);
+    check("fail_traffic_on_panic", fails.map(|(at, _)| at), is_default, in_order);
 }
 
 fn resolve_weights(
