@@ -123,6 +123,16 @@ fn of_listeners_that_are_not_known_nothing_is_concluded() {
     assert_eq!(codes(&copies.replace("clusters: [", "clusters: [{name: b, target: b}, ")), [""; 0]);
 }
 
+#[test]
+fn an_expression_that_describes_no_path_says_what_a_path_is() {
+    let text = with("match: {path_regex: '/shop\\.Orders'}", "");
+    let errors = parse("text", &text).unwrap_err().to_string();
+    let help = "no path has as many slashes; a path is `/package.Service/Method`; use `path_prefix` for how it begins";
+    assert!(errors.ends_with(help), "{errors}");
+    // A dot is any character, also a slash: this takes the calls of `/shop/Orders`.
+    assert_eq!(faults(&with("match: {path_regex: '/shop.Orders'}", "")), []);
+}
+
 /// What is wrong with a route and a cluster with these keys: each fault's code and path.
 fn found(route: &str, cluster: &str) -> Vec<(&'static str, String)> {
     faults(&with(route, cluster)).into_iter().map(|(code, path, _)| (code, path)).collect()

@@ -145,6 +145,9 @@ fn conditions_that_no_call_can_meet_are_refused() {
         "{path_prefix: '/a?b'}",
         "{path_regex: 'ecommerce\\..*'}",
         "{path_regex: ''}",
+        "{path_regex: '/shop\\.Orders'}",
+        "{path_regex: '/[a-z]+\\.Orders'}",
+        "{path_regex: '/a/b/c|/shop'}",
         "{metadata: [{name: '', present: true}]}",
         "{metadata: [{name: ':path', present: true}]}",
         "{metadata: [{name: 'x y', present: true}]}",
@@ -312,8 +315,8 @@ fn a_route_behind_one_that_takes_all_its_calls_is_refused() {
     ));
     assert!(!unreachable(by_user, ""));
     assert!(!unreachable(by_user, "match: {metadata: [{name: x, exact: b}]}, "));
-    assert!(unreachable("match: {path_regex: /a}, ", "match: {path_regex: /a}, "));
-    assert!(!unreachable("match: {path_regex: /a}, ", "match: {path_regex: /b}, "));
+    assert!(unreachable("match: {path_regex: /a/a}, ", "match: {path_regex: /a/a}, "));
+    assert!(!unreachable("match: {path_regex: /a/a}, ", "match: {path_regex: /b/b}, "));
 }
 
 #[test]

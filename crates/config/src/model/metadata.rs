@@ -6,6 +6,7 @@
 
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::hir::literal::{Extractor, Literal};
+use regex_syntax::hir::{Class, Hir, HirKind};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -119,15 +120,69 @@ pub fn whole_regex(pattern: &str) -> Result<Regex, regex::Error> {
 /// Whether some text that begins so may fit an expression that describes all of it. `true` where that cannot be told, as of
 /// an expression that begins with a large class of characters.
 pub(crate) fn may_begin_with(pattern: &str, begin: u8) -> bool {
-    let Ok(parsed) = regex_syntax::ParserBuilder::new().utf8(false).build().parse(pattern) else {
-        return true;
-    };
+    let Some(parsed) = parsed(pattern) else { return true };
     let beginnings = Extractor::new().extract(&parsed);
     let may_be_one = |literal: &Literal| match literal.as_bytes() {
         [] => !literal.is_exact(),
         [first, ..] => *first == begin,
     };
     beginnings.literals().is_none_or(|all| all.iter().any(may_be_one))
+}
+
+/// Whether a text with two slashes, as each path `/service/method` has, may fit an expression that describes all of it.
+pub(crate) fn may_have_two_slashes(pattern: &str) -> bool {
+    parsed(pattern).is_none_or(|parsed| slashes(&parsed) & (1 << 2) != 0)
+}
+
+fn parsed(pattern: &str) -> Option<Hir> {
+    regex_syntax::ParserBuilder::new().utf8(false).build().parse(pattern).ok()
+}
+
+/// More slashes than are told apart.
+const MANY_SLASHES: u32 = 3;
+
+/// How many slashes the texts may have that an expression describes: bit n is set if there may be n, bit 3 for all above.
+fn slashes(expression: &Hir) -> u8 {
+    match expression.kind() {
+        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Literal(text) => {
+            let count = text.0.iter().filter(|byte| **byte == b'/').count();
+            1 << count.min(MANY_SLASHES as usize)
+        }
+        HirKind::Class(Class::Unicode(class)) => {
+            one_of(class.ranges().iter().map(|range| (u32::from(range.start()), u32::from(range.end()))))
+        }
+        HirKind::Class(Class::Bytes(class)) => {
+            one_of(class.ranges().iter().map(|range| (u32::from(range.start()), u32::from(range.end()))))
+        }
+        HirKind::Capture(group) => slashes(&group.sub),
+        HirKind::Concat(parts) => parts.iter().map(slashes).fold(1, sums),
+        HirKind::Alternation(parts) => parts.iter().map(slashes).fold(0, |one, other| one | other),
+        HirKind::Repetition(repeated) => {
+            let once = slashes(&repeated.sub);
+            let times = |count: u32| (0..count).fold(1, |sum, _| sums(sum, once));
+            // More often than that adds nothing that is told apart.
+            let most = repeated.max.map_or(MANY_SLASHES, |max| max.min(MANY_SLASHES));
+            (repeated.min.min(MANY_SLASHES)..=most).map(times).fold(0, |one, other| one | other)
+        }
+    }
+}
+
+/// The slashes of one character of these ranges.
+fn one_of(ranges: impl Iterator<Item = (u32, u32)>) -> u8 {
+    let slash = u32::from(b'/');
+    let of_range = |(start, end): (u32, u32)| {
+        let (has, has_others) = ((start..=end).contains(&slash), start != slash || end != slash);
+        u8::from(has) << 1 | u8::from(has_others)
+    };
+    ranges.map(of_range).fold(0, |one, other| one | other)
+}
+
+/// All sums of a number of the one set and one of the other.
+fn sums(one: u8, other: u8) -> u8 {
+    let numbers = |set: u8| (0..=MANY_SLASHES).filter(move |number| set & (1 << number) != 0);
+    let sums = numbers(one).flat_map(|number| numbers(other).map(move |more| number + more));
+    sums.fold(0, |set, sum| set | 1 << sum.min(MANY_SLASHES))
 }
 
 fn compile(pattern: &str) -> Result<Regex, regex::Error> {
@@ -221,6 +276,63 @@ mod tests {
         }
         for pattern in ["a", "^a/", "a|bc", "", "()", "x+/a", "[a-c]/", "(?i)a", "\\.a", "a?b"] {
             assert!(!may_begin_with(pattern, b'/'), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn an_expression_may_describe_texts_with_two_slashes_or_not() {
+        for pattern in [
+            "/a/b",
+            "/a/.*",
+            "/a.b",
+            ".*",
+            ".{3}",
+            "(/a){2}",
+            "(/a)+",
+            "/a(/b)?",
+            "/a|/a/b",
+            "[/a]{2}",
+            "^/a/b$",
+            "/[^a]b",
+            r"\W\w\W",
+            "(/|x)*",
+            "(?-u:[^a])/",
+            "/{2}",
+            "(?x) / a / b",
+        ] {
+            assert!(may_have_two_slashes(pattern), "{pattern}");
+        }
+        for pattern in [
+            r"/a\.b",
+            "/a",
+            "/a/b/c",
+            "/a|/a/b/c",
+            "/[a-z]+",
+            "(/a){3}",
+            "(/a){3,}",
+            "/a?",
+            "/[^/]*",
+            "",
+            "^/a$",
+            r"/\w+\.\w+",
+            "(/a/b){2}",
+            "(/a/b){2}/",
+            "(?s).",
+            "[/]",
+            "(?-u:[a-c])/",
+        ] {
+            assert!(!may_have_two_slashes(pattern), "{pattern}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_that_fits_has_slashes_that_the_expression_may_have(
+            pattern in "([/ab.]|\\[[/a]\\]|\\(/?a\\|b?/\\))([*+?]|\\{1,2\\})?([/a.]|b){0,3}", text in "[/ab]{0,5}",
+        ) {
+            let fits = whole_regex(&pattern).is_ok_and(|regex| regex.is_match(text.as_bytes()));
+            let count = text.bytes().filter(|byte| *byte == b'/').count();
+            prop_assert!(!(fits && count == 2) || may_have_two_slashes(&pattern), "{pattern}: {text}");
         }
     }
 

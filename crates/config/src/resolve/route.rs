@@ -10,7 +10,7 @@ use super::value;
 use super::{destination, fault, limits, metadata, rewrite};
 use crate::bounds::{self, MAX_AUTHORITIES, MAX_ROUTES};
 use crate::errors::{Fault, Reports};
-use crate::model::{PathMatch, Route, RouteMatch, may_begin_with};
+use crate::model::{PathMatch, Route, RouteMatch, may_begin_with, may_have_two_slashes};
 use crate::raw::{At, Field, List, OneOrMany, RawDuration, RawMatch, RawRoute, Text};
 
 pub(super) fn resolve_routes(
@@ -256,6 +256,11 @@ fn path_regex(given: &At<Text>, reports: &mut Reports) -> Option<PathMatch> {
     if !may_begin_with(&pattern, b'/') {
         let help = r"write for example `/ecommerce\..*/Get.*`: it describes all of `/service/method`";
         report_text(given, "path", "no path begins so", help, reports);
+        return None;
+    }
+    if !may_have_two_slashes(&pattern) {
+        let help = "a path is `/package.Service/Method`; use `path_prefix` for how it begins";
+        report_text(given, "path", "no path has as many slashes", help, reports);
         return None;
     }
     Some(PathMatch::Regex(pattern))
