@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 use crate::errors::quoted;
-use crate::target::{TargetProblem, missing_port, path_after_scheme, write_path};
+use crate::target::{Target, TargetProblem, missing_port, path_after_scheme, write_path};
 
 /// An address to listen on: `0.0.0.0:50051`, `[::]:50051`, `unix:/run/evenkeel.sock`.
 ///
@@ -42,22 +42,44 @@ impl ListenAddress {
     }
 
     /// Whether two sockets cannot both listen: the same path, or the same port on addresses of which one includes the
-    /// other. `[::]` includes IPv4, because Linux opens it for both families unless told otherwise.
+    /// other. `[::]` includes IPv4, because Linux opens it for both families unless told otherwise. `[::ffff:127.0.0.1]` is
+    /// 127.0.0.1.
     #[must_use]
     pub fn conflicts_with(&self, other: &Self) -> bool {
-        let includes = |wide: IpAddr, narrow: IpAddr| {
-            wide == narrow || wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
-        };
         match (self, other) {
             (Self::Unix(a), Self::Unix(b)) => a == b,
             (Self::Tcp(a), Self::Tcp(b)) => {
-                a.port() == b.port()
-                    && a.port() != 0
-                    && (includes(a.ip(), b.ip()) || includes(b.ip(), a.ip()))
+                let (one, two) = (a.ip().to_canonical(), b.ip().to_canonical());
+                a.port() == b.port() && a.port() != 0 && (includes(one, two) || includes(two, one))
             }
             _ => false,
         }
     }
+
+    /// Whether this socket surely gets calls to an address that the target itself names: the same one, or one of the loopback
+    /// interface where it listens on all interfaces. Which other addresses are this machine's is not known.
+    pub(crate) fn answers(&self, target: &Target) -> bool {
+        match (self, target) {
+            (Self::Unix(path), Target::Unix(asked)) => path == asked,
+            (Self::Tcp(socket), Target::Ip(addresses)) => addresses.iter().any(|asked| gets(*socket, *asked)),
+            (Self::Tcp(socket), Target::Dns { host, port, .. }) => {
+                host.parse().is_ok_and(|address: IpAddr| gets(*socket, SocketAddr::new(address, *port)))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether a socket surely gets what is sent to an address.
+fn gets(socket: SocketAddr, asked: SocketAddr) -> bool {
+    let (own, other) = (socket.ip().to_canonical(), asked.ip().to_canonical());
+    let is_local = other.is_loopback() || other.is_unspecified();
+    socket.port() == asked.port() && (own == other || is_local && includes(own, other))
+}
+
+/// Whether a socket on the first address gets what is sent to the second.
+fn includes(wide: IpAddr, narrow: IpAddr) -> bool {
+    wide == narrow || wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
 }
 
 fn diagnose(text: &str) -> ListenAddressProblem {
@@ -224,6 +246,35 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_answers_to_its_own_address_and_to_loopback_where_it_listens_everywhere() {
+        let answers = |address: &str, target: &str| {
+            ListenAddress::parse(address).unwrap().answers(&target.parse().unwrap())
+        };
+        for (address, target) in [
+            ("127.0.0.1:1", "ipv4:10.0.0.1:1,127.0.0.1:1"),
+            ("0.0.0.0:1", "ipv4:127.0.0.9:1"),
+            ("[::]:1", "ipv4:127.0.0.1:1"),
+            ("[::]:1", "ipv6:[::1]:1"),
+            ("[::ffff:127.0.0.1]:1", "ipv4:127.0.0.1:1"),
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("[::1]:1", "dns:///[::1]:1"),
+            ("unix:/a", "unix:///a"),
+        ] {
+            assert!(answers(address, target), "{address} {target}");
+        }
+        for (address, target) in [
+            ("127.0.0.1:1", "ipv4:127.0.0.1:2"),
+            ("127.0.0.1:1", "ipv4:127.0.0.2:1"),
+            ("0.0.0.0:1", "ipv4:10.0.0.1:1"),
+            ("0.0.0.0:1", "ipv6:[::1]:1"),
+            ("unix:/a", "unix:/b"),
+            ("127.0.0.1:1", "dns:///localhost:1"),
+        ] {
+            assert!(!answers(address, target), "{address} {target}");
+        }
+    }
+
+    #[test]
     fn addresses_conflict_if_one_includes_the_other() {
         let conflict = |a: &str, b: &str| {
             let (a, b) = (ListenAddress::parse(a).unwrap(), ListenAddress::parse(b).unwrap());
@@ -234,6 +285,10 @@ mod tests {
         assert!(conflict("0.0.0.0:1", "127.0.0.1:1"));
         assert!(conflict("[::]:1", "127.0.0.1:1"));
         assert!(conflict("[::]:1", "0.0.0.0:1"));
+        assert!(conflict("[::ffff:127.0.0.1]:1", "127.0.0.1:1"));
+        assert!(conflict("[::ffff:127.0.0.1]:1", "0.0.0.0:1"));
+        assert!(conflict("[::ffff:0.0.0.0]:1", "127.0.0.1:1"));
+        assert!(!conflict("[::ffff:127.0.0.1]:1", "127.0.0.2:1"));
         assert!(conflict("unix:/a", "unix:/a"));
         assert!(!conflict("127.0.0.1:1", "127.0.0.1:2"));
         assert!(!conflict("127.0.0.1:1", "127.0.0.2:1"));

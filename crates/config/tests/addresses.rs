@@ -15,3 +15,65 @@ fn what_is_taken_is_a_port_or_a_path() {
     assert_eq!(help("127.0.0.1:50051").as_deref(), Some("give each its own port"));
     assert_eq!(help("unix:/run/evenkeel").as_deref(), Some("give each its own path"));
 }
+
+/// The codes of all that is wrong, with the path of each.
+fn faults(text: &str) -> Vec<(&'static str, String)> {
+    let Err(errors) = parse("text", text) else { return Vec::new() };
+    errors.errors().iter().map(|error| (error.fault.code(), error.place.path.clone())).collect()
+}
+
+#[test]
+fn an_address_is_the_same_in_both_families() {
+    let second = "{address: '[::ffff:127.0.0.1]:50051', routes: [{cluster: orders}]}";
+    let text =
+        GOOD.replace("0.0.0.0:50051", "127.0.0.1:50051").replace("}]}]\n", &format!("}}]}}, {second}]\n"));
+    assert_eq!(faults(&text), [("address_taken", "listeners[1].address".to_owned())]);
+    assert_eq!(faults(&text.replace("ffff:127.0.0.1", "ffff:127.0.0.2")), []);
+    let admin = format!("admin: {{address: '[::ffff:127.0.0.1]:50051'}}\n{GOOD}");
+    assert_eq!(faults(&admin), [("address_taken", "admin.address".to_owned())]);
+}
+
+#[test]
+fn no_call_comes_back_to_the_cluster_that_it_came_from() {
+    // Two listeners, the first with a route to `one`, the second with this one, and what the two clusters are.
+    let text = |second: &str, one: &str, two: &str| {
+        format!(
+            "listeners:\n\
+             - {{address: '127.0.0.1:1', routes: [{{cluster: one}}]}}\n\
+             - {{address: 'unix:/run/second', routes: [{second}]}}\n\
+             clusters:\n\
+             - {{name: one, target: {one}}}\n\
+             - {{name: two, target: {two}}}\n"
+        )
+    };
+    let at = |path: &str| ("loop", format!("clusters[{path}"));
+    let (elsewhere, to_one, to_two) = ("'ipv4:10.0.0.1:1'", "{cluster: one}", "{cluster: two}");
+    for (second, one, two, expected) in [
+        (to_two, "'ipv4:127.0.0.1:1'", elsewhere, vec![at("0].target")]),
+        (
+            to_two,
+            "['dns:///a:1', {target: 'ipv4:127.0.0.1:1', priority: 1}]",
+            elsewhere,
+            vec![at("0].target[1]")],
+        ),
+        // One listener hands its calls to the other, which leads elsewhere.
+        (to_two, "'unix:/run/second'", elsewhere, vec![]),
+        (to_one, "'unix:/run/second'", elsewhere, vec![at("0].target")]),
+        (to_two, "'unix:/run/second'", "'ipv4:127.0.0.1:1'", vec![at("0].target"), at("1].target")]),
+        (
+            "{split: [{cluster: two, weight: 1}, {cluster: one, weight: 1}]}",
+            "'unix:/run/second'",
+            elsewhere,
+            vec![at("0].target")],
+        ),
+        ("{cluster: two, mirror: {cluster: one}}", "'unix:/run/second'", elsewhere, vec![at("0].target")]),
+        // Nothing leads to it, or it gets no calls.
+        (to_one, elsewhere, "'unix:/run/second'", vec![]),
+        (to_two, "['dns:///a:1', {target: 'ipv4:127.0.0.1:1', weight: 0}]", elsewhere, vec![]),
+    ] {
+        assert_eq!(faults(&text(second, one, two)), expected, "{second}, {one}, {two}");
+    }
+    let errors = parse("text", &text(to_two, "'ipv4:127.0.0.1:1'", elsewhere)).unwrap_err();
+    let related = errors.errors()[0].related.as_ref().map(|place| place.path.as_str());
+    assert_eq!(related, Some("listeners[0].address"));
+}

@@ -239,6 +239,14 @@ pub enum Fault {
         /// The other's address.
         other: String,
     },
+    /// A target that is a listener of the same process, by which calls come back to the cluster.
+    #[error("{} is a listener of this proxy that leads to {} again: calls would go round", quoted(.target), quoted(.cluster))]
+    Loop {
+        /// The target.
+        target: String,
+        /// The cluster's name.
+        cluster: String,
+    },
     /// A condition of a route that no call meets together with an earlier one of the same route.
     #[error("no call meets this condition on {} and the other one of this route", quoted(.name))]
     Contradiction {
@@ -371,6 +379,7 @@ impl Fault {
             Self::UnknownCluster { .. } => "unknown_cluster",
             Self::DuplicateCluster { .. } => "duplicate_cluster",
             Self::AddressTaken { .. } => "address_taken",
+            Self::Loop { .. } => "loop",
             Self::Contradiction { .. } => "contradiction",
             Self::UnreachableRoute => "unreachable_route",
             Self::AllWeightsZero { .. } => "all_weights_zero",
@@ -432,6 +441,7 @@ impl Fault {
             Self::DuplicateCluster { .. } => "give each cluster a name of its own",
             Self::AddressTaken { address, .. } if address.starts_with("unix:") => "give each its own path",
             Self::AddressTaken { .. } => "give each its own port",
+            Self::Loop { .. } => "name the endpoints that are to answer the calls",
             Self::Contradiction { .. } => "remove one of the two, or make two routes of them",
             Self::UnreachableRoute => "move it before the other one, or remove it",
             Self::AllWeightsZero { of } => return Some(format!("give at least one {of} a weight above 0")),

@@ -13,6 +13,7 @@ mod health;
 mod leads;
 mod limits;
 mod listener;
+mod loops;
 mod metadata;
 mod outlier;
 mod policy;
@@ -45,6 +46,7 @@ pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
     let (clusters, names) = cluster::resolve_clusters(&raw.clusters, &raw.node, &leads, reports);
     let listeners = listener::resolve_listeners(&raw.listeners, &names, reports);
     canary::check_names(&raw.listeners, reports);
+    loops::check(&raw.clusters, &listeners, reports);
     let admin = resolve_admin(&raw.admin, &listeners, reports);
     let workers = raw.workers.given().map(|_| value::count(&raw.workers, bounds::WORKERS, reports));
     Config {

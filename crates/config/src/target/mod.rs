@@ -24,7 +24,7 @@ mod parse;
 mod tests;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -91,7 +91,11 @@ impl Target {
 
     /// Whether the target itself says which endpoints there are.
     pub(crate) fn is_fixed(&self) -> bool {
-        matches!(self, Self::Ip(_) | Self::Unix(_))
+        match self {
+            Self::Ip(_) | Self::Unix(_) => true,
+            Self::Dns { host, .. } => host.parse::<IpAddr>().is_ok(),
+            Self::Srv { .. } | Self::File(_) => false,
+        }
     }
 }
 

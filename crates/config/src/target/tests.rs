@@ -154,7 +154,7 @@ fn refuses_what_is_no_host_name() {
     assert!(Target::parse(&format!("{}:1", "x".repeat(63))).is_ok());
 }
 
-fn socket_address(ip: impl Strategy<Value = std::net::IpAddr>) -> impl Strategy<Value = SocketAddr> {
+fn socket_address(ip: impl Strategy<Value = IpAddr>) -> impl Strategy<Value = SocketAddr> {
     (ip, 1..=u16::MAX).prop_map(SocketAddr::from)
 }
 

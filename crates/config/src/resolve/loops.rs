@@ -1,0 +1,80 @@
+//! Clusters whose calls come back to them: an endpoint is a listener of the same process, whose routes lead to the cluster again.
+//!
+//! A listener that leads elsewhere is no loop: one may hand some of its calls to another.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::errors::{Fault, Reports, Span};
+use crate::model::Listener;
+use crate::raw::{Field, List, RawCluster, RawTarget};
+use crate::target::Target;
+
+/// Reports fixed targets that lead calls round.
+pub(super) fn check(raw: &Field<List<RawCluster>>, listeners: &[(Span, Listener)], reports: &mut Reports) {
+    let targets = listening_targets(raw, listeners);
+    for (cluster, found) in &targets {
+        for ListeningTarget { at, target, listener } in found {
+            if comes_back(cluster, *listener, listeners, &targets) {
+                let fault = Fault::Loop { target: target.to_string(), cluster: (*cluster).to_owned() };
+                reports.add_related(*at, fault, listeners[*listener].0);
+            }
+        }
+    }
+}
+
+/// A target that is a listener.
+struct ListeningTarget<'a> {
+    at: Span,
+    target: &'a Target,
+    listener: usize,
+}
+
+/// The targets that are listeners, by their clusters' names. Those of weight 0 get no calls.
+fn listening_targets<'a>(
+    raw: &'a Field<List<RawCluster>>,
+    listeners: &[(Span, Listener)],
+) -> HashMap<&'a str, Vec<ListeningTarget<'a>>> {
+    let mut found: HashMap<&str, Vec<ListeningTarget<'_>>> = HashMap::new();
+    for cluster in raw.given().into_iter().flat_map(|list| &list.value.entries) {
+        let (Some(name), Some(targets)) = (cluster.value.name.given(), cluster.value.target.given()) else {
+            continue;
+        };
+        for entry in &targets.value.0.entries {
+            let target = match &entry.value {
+                RawTarget::Plain(target) => Some(target),
+                RawTarget::Placed(raw) if raw.weight.given().is_some_and(|weight| weight.value.0 == 0) => {
+                    None
+                }
+                RawTarget::Placed(raw) => raw.target.given().map(|given| &given.value),
+            };
+            let Some(target) = target else { continue };
+            let listener = listeners.iter().position(|(_, listener)| listener.address.answers(target));
+            let found = found.entry(&name.value.0).or_default();
+            found.extend(listener.map(|listener| ListeningTarget { at: entry.span, target, listener }));
+        }
+    }
+    found
+}
+
+/// Whether calls that this listener takes may come to the cluster, by other listeners as well.
+fn comes_back(
+    cluster: &str,
+    listener: usize,
+    listeners: &[(Span, Listener)],
+    targets: &HashMap<&str, Vec<ListeningTarget<'_>>>,
+) -> bool {
+    let (mut to_look_at, mut seen) = (vec![listener], HashSet::from([listener]));
+    while let Some(listener) = to_look_at.pop() {
+        for route in &listeners[listener].1.routes {
+            let shares = route.destination.shares.iter().map(|share| &share.cluster);
+            for next in shares.chain(route.mirror.iter().map(|mirror| &mirror.cluster)) {
+                if next.name == cluster {
+                    return true;
+                }
+                let further = targets.get(next.name.as_str()).into_iter().flatten();
+                to_look_at.extend(further.map(|target| target.listener).filter(|next| seen.insert(*next)));
+            }
+        }
+    }
+    false
+}
