@@ -74,6 +74,54 @@ fn endpoint_lists_are_reported_like_configurations() {
     insta::assert_snapshot!(parse_endpoints("orders.yaml", text).unwrap_err().render(false));
 }
 
+/// What the only error about this line of a route, a cluster or the top says.
+fn told(route: &str, cluster: &str, top: &str) -> (String, Option<String>) {
+    let text = format!(
+        "listeners: [{{address: '127.0.0.1:1', routes: [{{cluster: a, {route}}}]}}]\n\
+         clusters: [{{name: a, target: b, {cluster}}}]\n{top}\n"
+    );
+    let errors = parse("text", &text).unwrap_err();
+    assert_eq!(errors.errors().len(), 1, "{errors}");
+    let fault = &errors.errors()[0].fault;
+    (fault.to_string(), fault.help())
+}
+
+#[test]
+fn what_is_more_than_can_be_held_is_quoted_as_it_was_written() {
+    for (route, top, written) in [
+        ("timeout: 99999999999999999999h", "", "`99999999999999999999h`"),
+        ("", "drain: {grace: 213503982334602d}", "`213503982334602d`"),
+        ("", "replay: {per_call: 99999999999999999999GiB}", "`99999999999999999999GiB`"),
+        ("", "overload: {memory: 99999999999999999999%}", "`99999999999999999999%`"),
+        ("", "overload: {memory: 99999999999999999999MiB}", "`99999999999999999999MiB`"),
+        ("timeout: 366d", "", "366d"),
+        ("", "replay: {per_call: 17MiB}", "17MiB"),
+    ] {
+        let (text, _) = told(route, "", top);
+        assert!(text.starts_with(&format!("{written} is out of bounds: at least")), "{text}");
+    }
+    let digits = "9".repeat(1000);
+    let (text, _) = told(&format!("timeout: {digits}s"), "", "");
+    assert!(text.starts_with(&format!("`{}...` is out", &digits[..80])), "{text}");
+}
+
+#[test]
+fn words_that_mean_off_elsewhere_are_told_that_off_does_here() {
+    for key in ["outlier_detection", "health_check", "slow_start", "subset"] {
+        for word in ["no", "No", "OFF", "Off", "none", "false", "'False'"] {
+            let (text, help) = told("", &format!("{key}: {word}"), "");
+            assert!(text.starts_with("expected a value or `off`, found "), "{word}: {text}");
+            assert_eq!(help.as_deref(), Some("write `off`"), "{word}");
+        }
+        for word in ["on", "On", "yes", "'true'"] {
+            let (_, help) = told("", &format!("{key}: {word}"), "");
+            assert_eq!(help.as_deref(), Some("write `off`, or the value that it is to have"), "{word}");
+        }
+    }
+    let number = told("", "circuit_breakers: {max_requests: NONE}", "");
+    assert_eq!(number.1.as_deref(), Some("write `off`"));
+}
+
 #[test]
 fn lines_that_are_too_long_to_read_are_not_shown() {
     let report = |length: usize| {

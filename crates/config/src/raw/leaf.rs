@@ -109,9 +109,12 @@ impl Read for Flag {
     }
 }
 
+/// What is written where it is more than can be held, which every bound refuses.
+pub(crate) type TooMuch = Option<Box<str>>;
+
 /// A duration with its unit.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RawDuration(pub(crate) Duration);
+#[derive(Debug, Clone)]
+pub(crate) struct RawDuration(pub(crate) Duration, pub(crate) TooMuch);
 
 inline_schema!(RawDuration, "Duration", { "type": "string", "pattern": DURATION_PATTERN });
 
@@ -119,7 +122,7 @@ impl Read for RawDuration {
     fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
         match &node.value {
             Value::Text(text) => match parse_duration(text) {
-                Ok(duration) => return Some(Self(duration)),
+                Ok(duration) => return Some(Self(duration, too_much(text, duration == Duration::MAX))),
                 Err(help) => {
                     reports.add(node.span, Fault::InvalidDuration { text: text.clone(), help });
                 }
@@ -135,9 +138,13 @@ impl Read for RawDuration {
     }
 }
 
+fn too_much(text: &str, is_too_much: bool) -> TooMuch {
+    is_too_much.then(|| text.into())
+}
+
 /// A size in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RawSize(pub(crate) u64);
+#[derive(Debug, Clone)]
+pub(crate) struct RawSize(pub(crate) u64, pub(crate) TooMuch);
 
 inline_schema!(RawSize, "Size", {
     "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": SIZE_PATTERN }]
@@ -146,9 +153,12 @@ inline_schema!(RawSize, "Size", {
 impl Read for RawSize {
     fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
         match &node.value {
-            Value::Integer(bytes) if *bytes >= 0 => Some(Self(u64::try_from(*bytes).unwrap_or(u64::MAX))),
+            Value::Integer(bytes) if *bytes >= 0 => {
+                let held = u64::try_from(*bytes);
+                Some(Self(held.unwrap_or(u64::MAX), too_much(&bytes.to_string(), held.is_err())))
+            }
             Value::Text(text) => match parse_size(text) {
-                Ok(bytes) => Some(Self(bytes)),
+                Ok(bytes) => Some(Self(bytes, too_much(text, bytes == u64::MAX))),
                 Err(help) => {
                     reports.add(node.span, Fault::InvalidSize { text: text.clone(), help });
                     None
@@ -163,9 +173,9 @@ impl Read for RawSize {
 }
 
 /// A share of something in percent, or a size in bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum RawShareOrSize {
-    Percent(u32),
+    Percent(u32, TooMuch),
     Size(RawSize),
 }
 
@@ -182,7 +192,7 @@ impl Read for RawShareOrSize {
                     let help = PERCENT_HELP.to_owned();
                     reports.add(node.span, Fault::InvalidSize { text: text.clone(), help });
                 }
-                percent.map(Self::Percent)
+                percent.map(|percent| Self::Percent(percent, too_much(text, percent == u32::MAX)))
             }
             _ => RawSize::read(node, reports).map(Self::Size),
         }
@@ -215,6 +225,14 @@ impl Read for ListenAddress {
     }
 }
 
+/// Words that mean `off` elsewhere, as in YAML 1.1; here each is a text.
+const NEARLY_OFF: [&str; 4] = ["off", "no", "false", "none"];
+
+/// The opposite, which says nothing about the value.
+const NEARLY_ON: [&str; 3] = ["on", "yes", "true"];
+
+const ON_HELP: &str = "write `off`, or the value that it is to have";
+
 /// The word `off`, or a value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Off<T> {
@@ -242,6 +260,14 @@ impl<T: Read> Read for Off<T> {
             Value::Text(text) if text == "off" => Some(Self::Off),
             Value::Bool(false) => {
                 report_kind(node, "a value or `off`", Some("write `off`"), reports);
+                None
+            }
+            Value::Text(text) if NEARLY_OFF.iter().any(|word| text.eq_ignore_ascii_case(word)) => {
+                report_kind(node, "a value or `off`", Some("write `off`"), reports);
+                None
+            }
+            Value::Text(text) if NEARLY_ON.iter().any(|word| text.eq_ignore_ascii_case(word)) => {
+                report_kind(node, "a value or `off`", Some(ON_HELP), reports);
                 None
             }
             _ => T::read(node, reports).map(Self::On),

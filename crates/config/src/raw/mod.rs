@@ -36,7 +36,9 @@ pub(crate) use cluster::{RawBackoff, RawCluster, RawDns};
 pub(crate) use endpoint::{RawEndpoint, RawWeighted};
 pub(crate) use fault::{RawFault, RawMirror};
 pub(crate) use health::RawHealthCheck;
-pub(crate) use leaf::{Flag, Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, Text};
+pub(crate) use leaf::{
+    Flag, Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, Text, TooMuch,
+};
 pub(crate) use limits::{
     RawAdaptiveConcurrency, RawCircuitBreakers, RawClientRateLimit, RawEndpointBreakers, RawRateLimit,
 };

@@ -135,7 +135,7 @@ fn resolve_values(raw: &RawLimitValues, reports: &mut Reports) -> Limits {
         None => default,
         Some(At { value: Off::Off, .. }) => None,
         Some(At { value: Off::On(duration), span, .. }) => {
-            Some(value::bounded_duration(*duration, *span, bounds, reports))
+            Some(value::bounded_duration(duration, *span, bounds, reports))
         }
     };
     let age = or_off(&raw.max_connection_age, bounds::MAX_CONNECTION_AGE, None, reports);

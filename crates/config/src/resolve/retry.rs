@@ -50,7 +50,7 @@ pub(super) fn resolve_retry(
     }
     let multiplier = value::number(&raw.backoff_multiplier, bounds::RETRY_BACKOFF_MULTIPLIER, reports);
     let per_try_timeout = raw.per_try_timeout.given().map(|given| {
-        value::bounded_duration(given.value, given.span, bounds::RETRY_PER_TRY_TIMEOUT, reports)
+        value::bounded_duration(&given.value, given.span, bounds::RETRY_PER_TRY_TIMEOUT, reports)
     });
     if let (Some(longest), Some(timeout)) = (per_try_timeout, timeout) {
         // No other attempt could follow one that took as long as the call may.
@@ -190,7 +190,7 @@ fn window(raw: &Field<Off<RawDuration>>, reports: &mut Reports) -> Option<Durati
         None => Some(bounds::RETRY_BUDGET_WINDOW.default),
         Some(At { value: Off::Off, .. }) => None,
         Some(At { value: Off::On(window), span, .. }) => {
-            Some(value::bounded_duration(*window, *span, bounds::RETRY_BUDGET_WINDOW, reports))
+            Some(value::bounded_duration(window, *span, bounds::RETRY_BUDGET_WINDOW, reports))
         }
     }
 }

@@ -4,9 +4,9 @@ use core::fmt::Display;
 use core::time::Duration;
 
 use crate::bounds::{self, Bounds};
-use crate::errors::{Fault, Reports, Span};
+use crate::errors::{Fault, Reports, Span, quoted};
 use crate::model::MemoryLimit;
-use crate::raw::{Field, Integer, Number, RawDuration, RawShareOrSize, RawSize};
+use crate::raw::{Field, Integer, Number, RawDuration, RawShareOrSize, RawSize, TooMuch};
 use crate::units::{format_duration, format_size};
 
 /// The value, if it is within its bounds; if not, that is reported and the default returned.
@@ -27,6 +27,11 @@ fn check<T: PartialOrd + Copy>(
     let (min, max) = (format_bound(bounds.min), format_bound(bounds.max));
     reports.add(at, Fault::OutOfBounds { value: written(), min, max });
     bounds.default
+}
+
+/// A value as it is told: as it was written if it could not be held.
+fn told(too_much: &TooMuch, format: impl FnOnce() -> String) -> String {
+    too_much.as_deref().map_or_else(format, |text| quoted(text).to_string())
 }
 
 pub(super) fn count(field: &Field<Integer>, bounds: Bounds<u32>, reports: &mut Reports) -> u32 {
@@ -52,22 +57,30 @@ pub(super) fn number(field: &Field<Number>, bounds: Bounds<f64>, reports: &mut R
 
 pub(super) fn size(field: &Field<RawSize>, bounds: Bounds<u32>, reports: &mut Reports) -> u32 {
     let Some(given) = field.given() else { return bounds.default };
-    let RawSize(written) = given.value;
-    let value = u32::try_from(written).ok();
-    check(value, || format_size(written), given.span, bounds, |bound| format_size(bound.into()), reports)
+    let RawSize(written, too_much) = &given.value;
+    let value = u32::try_from(*written).ok();
+    check(
+        value,
+        || told(too_much, || format_size(*written)),
+        given.span,
+        bounds,
+        |bound| format_size(bound.into()),
+        reports,
+    )
 }
 
 pub(super) fn memory(field: &Field<RawShareOrSize>, reports: &mut Reports) -> MemoryLimit {
     let Some(given) = field.given() else { return MemoryLimit::default() };
-    match given.value {
-        RawShareOrSize::Percent(percent) => {
+    match &given.value {
+        RawShareOrSize::Percent(percent, too_much) => {
             let (bounds, format) = (bounds::OVERLOAD_MEMORY_PERCENT, |percent| format!("{percent}%"));
-            let written = || format(percent);
-            MemoryLimit::Percent(check(Some(percent), written, given.span, bounds, format, reports))
+            let written = || told(too_much, || format(*percent));
+            MemoryLimit::Percent(check(Some(*percent), written, given.span, bounds, format, reports))
         }
-        RawShareOrSize::Size(RawSize(bytes)) => {
-            let (bounds, written) = (bounds::OVERLOAD_MEMORY_BYTES, || format_size(bytes));
-            MemoryLimit::Bytes(check(Some(bytes), written, given.span, bounds, format_size, reports))
+        RawShareOrSize::Size(RawSize(bytes, too_much)) => {
+            let bounds = bounds::OVERLOAD_MEMORY_BYTES;
+            let written = || told(too_much, || format_size(*bytes));
+            MemoryLimit::Bytes(check(Some(*bytes), written, given.span, bounds, format_size, reports))
         }
     }
 }
@@ -78,16 +91,17 @@ pub(super) fn duration(
     reports: &mut Reports,
 ) -> Duration {
     let Some(given) = field.given() else { return bounds.default };
-    bounded_duration(given.value, given.span, bounds, reports)
+    bounded_duration(&given.value, given.span, bounds, reports)
 }
 
 pub(super) fn bounded_duration(
-    RawDuration(value): RawDuration,
+    RawDuration(value, too_much): &RawDuration,
     at: Span,
     bounds: Bounds<Duration>,
     reports: &mut Reports,
 ) -> Duration {
-    check(Some(value), || format_duration(value), at, bounds, format_duration, reports)
+    let written = || told(too_much, || format_duration(*value));
+    check(Some(*value), written, at, bounds, format_duration, reports)
 }
 
 /// Reports a duration above that of another key. Only a value that was written can be at fault.
