@@ -77,3 +77,39 @@ fn no_call_comes_back_to_the_cluster_that_it_came_from() {
     let related = errors.errors()[0].related.as_ref().map(|place| place.path.as_str());
     assert_eq!(related, Some("listeners[0].address"));
 }
+
+#[test]
+fn what_is_written_is_no_other_file_and_no_socket() {
+    let text = |top: &str| {
+        format!(
+            "{top}\n\
+             listeners: [{{address: 'unix:/run/listener', routes: [{{cluster: a}}]}}]\n\
+             clusters:\n\
+             - {{name: a, target: ['file:/etc/list.yaml', {{target: 'unix:/run/backend', priority: 1}}]}}\n"
+        )
+    };
+    for (path, other) in [
+        ("/etc/list.yaml", "clusters[0].target[0]"),
+        ("/run/backend", "clusters[0].target[1]"),
+        ("/run/listener", "listeners[0].address"),
+        ("/run/admin", "admin.address"),
+        ("/var/log/calls", "access_log"),
+        ("/etc//list.yaml", "clusters[0].target[0]"),
+    ] {
+        let files =
+            format!("access_log: /var/log/calls\nadmin: {{address: 'unix:/run/admin'}}\nstate_file: {path}");
+        let errors = parse("text", &text(&files)).unwrap_err();
+        let error = &errors.errors()[0];
+        let related = error.related.as_ref().map(|place| place.path.as_str());
+        assert_eq!(errors.errors().len(), 1, "{errors}");
+        assert_eq!(
+            (error.fault.code(), error.place.path.as_str(), related),
+            ("same_path", "state_file", Some(other))
+        );
+    }
+    assert_eq!(faults(&text("access_log: /etc/list.yaml")), [("same_path", "access_log".to_owned())]);
+    for files in ["state_file: /var/state\naccess_log: /var/log/calls", "state_file: off\naccess_log: stdout"]
+    {
+        assert_eq!(faults(&text(files)), [], "{files}");
+    }
+}

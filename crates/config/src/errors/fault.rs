@@ -239,6 +239,16 @@ pub enum Fault {
         /// The other's address.
         other: String,
     },
+    /// A file that is written, and is something else as well.
+    #[error("{} would be both {what} and {other}", quoted(.path))]
+    SamePath {
+        /// The path.
+        path: String,
+        /// `the state file` or `the access log`.
+        what: &'static str,
+        /// What else has the path.
+        other: &'static str,
+    },
     /// A target that is a listener of the same process, by which calls come back to the cluster.
     #[error("{} is a listener of this proxy that leads to {} again: calls would go round", quoted(.target), quoted(.cluster))]
     Loop {
@@ -379,6 +389,7 @@ impl Fault {
             Self::UnknownCluster { .. } => "unknown_cluster",
             Self::DuplicateCluster { .. } => "duplicate_cluster",
             Self::AddressTaken { .. } => "address_taken",
+            Self::SamePath { .. } => "same_path",
             Self::Loop { .. } => "loop",
             Self::Contradiction { .. } => "contradiction",
             Self::UnreachableRoute => "unreachable_route",
@@ -441,6 +452,7 @@ impl Fault {
             Self::DuplicateCluster { .. } => "give each cluster a name of its own",
             Self::AddressTaken { address, .. } if address.starts_with("unix:") => "give each its own path",
             Self::AddressTaken { .. } => "give each its own port",
+            Self::SamePath { .. } => "give each its own path",
             Self::Loop { .. } => "name the endpoints that are to answer the calls",
             Self::Contradiction { .. } => "remove one of the two, or make two routes of them",
             Self::UnreachableRoute => "move it before the other one, or remove it",

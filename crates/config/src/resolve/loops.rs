@@ -4,9 +4,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::target::written_targets;
 use crate::errors::{Fault, Reports, Span};
 use crate::model::Listener;
-use crate::raw::{Field, List, RawCluster, RawTarget};
+use crate::raw::{Field, List, RawCluster};
 use crate::target::Target;
 
 /// Reports fixed targets that lead calls round.
@@ -36,21 +37,12 @@ fn listening_targets<'a>(
 ) -> HashMap<&'a str, Vec<ListeningTarget<'a>>> {
     let mut found: HashMap<&str, Vec<ListeningTarget<'_>>> = HashMap::new();
     for cluster in raw.given().into_iter().flat_map(|list| &list.value.entries) {
-        let (Some(name), Some(targets)) = (cluster.value.name.given(), cluster.value.target.given()) else {
-            continue;
-        };
-        for entry in &targets.value.0.entries {
-            let target = match &entry.value {
-                RawTarget::Plain(target) => Some(target),
-                RawTarget::Placed(raw) if raw.weight.given().is_some_and(|weight| weight.value.0 == 0) => {
-                    None
-                }
-                RawTarget::Placed(raw) => raw.target.given().map(|given| &given.value),
-            };
-            let Some(target) = target else { continue };
+        let Some(name) = cluster.value.name.given() else { continue };
+        let found = found.entry(&name.value.0).or_default();
+        for (at, target, has_weight) in written_targets(&cluster.value) {
             let listener = listeners.iter().position(|(_, listener)| listener.address.answers(target));
-            let found = found.entry(&name.value.0).or_default();
-            found.extend(listener.map(|listener| ListeningTarget { at: entry.span, target, listener }));
+            let listener = listener.filter(|_| has_weight);
+            found.extend(listener.map(|listener| ListeningTarget { at, target, listener }));
         }
     }
     found

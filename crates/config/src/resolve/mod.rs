@@ -16,6 +16,7 @@ mod listener;
 mod loops;
 mod metadata;
 mod outlier;
+mod paths;
 mod policy;
 mod reach;
 mod retry;
@@ -48,6 +49,9 @@ pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
     canary::check_names(&raw.listeners, reports);
     loops::check(&raw.clusters, &listeners, reports);
     let admin = resolve_admin(&raw.admin, &listeners, reports);
+    let access_log = resolve_access_log(&raw.access_log, reports);
+    let state_file = canary::resolve_state_file(&raw.state_file, reports);
+    paths::check(raw, &listeners, &state_file, access_log.as_ref(), reports);
     let workers = raw.workers.given().map(|_| value::count(&raw.workers, bounds::WORKERS, reports));
     Config {
         listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
@@ -55,8 +59,8 @@ pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
         admin,
         node,
         workers: workers.and_then(|count| NonZeroUsize::new(count as usize)),
-        access_log: resolve_access_log(&raw.access_log, reports),
-        state_file: canary::resolve_state_file(&raw.state_file, reports),
+        access_log,
+        state_file,
         drain: resolve_drain(&raw.drain, reports),
         overload: resolve_overload(&raw.overload, reports),
         replay: resolve_replay(&raw.replay, reports),

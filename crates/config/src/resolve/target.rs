@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::value;
 use crate::bounds::{self, MAX_TARGETS};
-use crate::errors::{Fault, Reports};
+use crate::errors::{Fault, Reports, Span};
 use crate::model::{PlacedTarget, Targets};
-use crate::raw::{Field, OneOrMany, RawPlacedTarget, RawTarget};
+use crate::raw::{Field, OneOrMany, RawCluster, RawPlacedTarget, RawTarget};
+use crate::target::Target;
 
 /// The targets; `None` if there is none to go on with, which was reported.
 pub(super) fn resolve_targets(raw: &Field<OneOrMany<RawTarget>>, reports: &mut Reports) -> Option<Targets> {
@@ -35,6 +36,18 @@ pub(super) fn resolve_targets(raw: &Field<OneOrMany<RawTarget>>, reports: &mut R
         reports.add(given.span, Fault::AllWeightsZero { of: "target" });
     }
     Targets::new(targets)
+}
+
+/// A cluster's targets as they are written, each with its place, and whether it has a weight: without one it gets no calls.
+pub(super) fn written_targets(raw: &RawCluster) -> impl Iterator<Item = (Span, &Target, bool)> {
+    let entries = raw.target.given().into_iter().flat_map(|targets| &targets.value.0.entries);
+    entries.filter_map(|entry| match &entry.value {
+        RawTarget::Plain(target) => Some((entry.span, target, true)),
+        RawTarget::Placed(placed) => {
+            let has_weight = placed.weight.given().is_none_or(|weight| weight.value.0 != 0);
+            Some((entry.span, &placed.target.given()?.value, has_weight))
+        }
+    })
 }
 
 fn resolve_placed(raw: &RawPlacedTarget, reports: &mut Reports) -> Option<PlacedTarget> {
