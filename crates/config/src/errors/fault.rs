@@ -351,9 +351,6 @@ pub enum Fault {
     },
 }
 
-/// Names listed in a help text at most; a longer list helps nobody.
-const MAX_LISTED: usize = 20;
-
 impl Fault {
     /// The fault's name in JSON reports: stable, in snake case.
     #[must_use]
@@ -406,106 +403,5 @@ impl Fault {
             Self::TooFewEntries { .. } => "too_few_entries",
             Self::InvalidRegex { .. } => "invalid_regex",
         }
-    }
-
-    /// What to do about it: a clause that begins with a verb, or a question.
-    #[must_use]
-    pub fn help(&self) -> Option<String> {
-        let text = match self {
-            // Their texts say it all.
-            Self::Syntax { .. } | Self::OutOfBounds { .. } => return None,
-            Self::TooLong { .. } | Self::TooMany { .. } => "split it",
-            Self::TooComplex { .. } => "write it out with fewer aliases and levels",
-            Self::DuplicateKey { .. } | Self::NoEffect { .. } => "remove it",
-            Self::UnknownKey { key, .. } if key == "tls" => {
-                "this version speaks HTTP/2 without TLS (h2c) on both sides; end TLS in front of it"
-            }
-            Self::UnknownKey { key, .. } if key == "<<" => {
-                "merge keys are no part of YAML 1.2; repeat the keys, or alias whole values"
-            }
-            Self::UnknownKey { suggestion, known, .. } => return Some(suggest(*suggestion, known)),
-            Self::UnknownName { suggestion, known, .. } => return Some(suggest(*suggestion, known)),
-            Self::UnknownCluster { suggestion, known, .. } => {
-                return Some(suggest(suggestion.as_deref(), known));
-            }
-            Self::MissingKey { key } => return Some(format!("add `{key}: ...` here")),
-            Self::NoValue { is_required: true, .. } => "give it a value",
-            Self::NoValue { is_required: false, .. } => "give it a value, or remove it to get the default",
-            Self::WrongType { help, .. } => return help.map(str::to_owned),
-            Self::InvalidDuration { help, .. }
-            | Self::InvalidSize { help, .. }
-            | Self::Unmatchable { help, .. } => help,
-            Self::Disordered { .. } => "change one of the two",
-            Self::Target(error) => return Some(error.problem().remedy()),
-            Self::ListenAddress(error) => return Some(error.problem().remedy()),
-            Self::InvalidEndpoint { .. } => "write an IP address with a port, or `unix:` and a path",
-            Self::InvalidName { .. } => "use 1 to 128 letters, digits, `-`, `_` and dots",
-            Self::Exclusive { .. } => "keep one of them",
-            Self::Needs { key, needed } => return Some(add_needed(key, needed)),
-            Self::NeedsNode => "add `node: {region: ..., zone: ...}` at the top of the file",
-            Self::RepeatedLocality { .. } => "keep one of the two",
-            Self::RepeatedField { .. } => "keep one of the two; `set` replaces what is there",
-            Self::MirrorToItself { .. } => {
-                "mirror to another cluster: its backends would do everything twice"
-            }
-            Self::EmptyList { help } => help,
-            Self::DuplicateCluster { .. } => "give each cluster a name of its own",
-            Self::AddressTaken { address, .. } if address.starts_with("unix:") => "give each its own path",
-            Self::AddressTaken { .. } => "give each its own port",
-            Self::SamePath { .. } => "give each its own path",
-            Self::Loop { .. } => "name the endpoints that are to answer the calls",
-            Self::Contradiction { .. } => "remove one of the two, or make two routes of them",
-            Self::UnreachableRoute => "move it before the other one, or remove it",
-            Self::AllWeightsZero { of } => return Some(format!("give at least one {of} a weight above 0")),
-            Self::NoProxies => "give each locality as `weight` how many proxies run there",
-            Self::CanaryToItself { .. } => "name the cluster with the new version",
-            Self::NotInSplit { .. } => {
-                "add it to `split`, with the weight that it has before the canary starts"
-            }
-            Self::NothingToShare { .. } => {
-                "give the stable cluster in `split` the weight that both are to have together"
-            }
-            Self::NotRising { .. } => "let the weights rise from step to step",
-            Self::DuplicateCanary { .. } => "give each canary a `name` of its own",
-            Self::NoHashKey { .. } => {
-                "add to the cluster for example `hash_by: [{metadata: x-client-id}, source_ip]`, in a configuration file"
-            }
-            Self::NotPrime { next, .. } => return Some(format!("use {next}, the next prime")),
-            Self::TooFewEntries { .. } => "let there be 100 times as many entries as endpoints, or more",
-            Self::DuplicateShare { .. } => "add the weights up, and keep one of the two",
-            Self::InvalidRegex { .. } => {
-                "write it in the syntax of the crate `regex`: no look-around, no back-references"
-            }
-        };
-        Some(text.to_owned())
-    }
-}
-
-/// What to add, and where: in words that can be followed as they stand.
-fn add_needed(key: &str, needed: &str) -> String {
-    match (key, needed) {
-        ("deadline_exceeded", needed) => format!("add `{needed}` to the route, if a call may be done twice"),
-        ("hedge", needed) => format!("add `{needed}` beside it, if a call may be done twice"),
-        ("per_try_timeout", _) => {
-            "add `deadline_exceeded` to `retry_on`, and `idempotent: true` to the route, if a call may be done twice"
-                .to_owned()
-        }
-        (_, "split") => {
-            "write `split: [{cluster: ..., weight: 1}, {cluster: ..., weight: 1}]` in place of `cluster`".to_owned()
-        }
-        (_, needed) => format!("add `{needed}: ...` beside it"),
-    }
-}
-
-fn suggest(suggestion: Option<&str>, known: &[impl AsRef<str>]) -> String {
-    if let Some(suggestion) = suggestion {
-        return format!("did you mean {}?", quoted(suggestion));
-    }
-    let names: Vec<&str> = known.iter().take(MAX_LISTED).map(AsRef::as_ref).collect();
-    match names[..] {
-        [] => "remove it: there is none here".to_owned(),
-        [name] => format!("use {}", quoted(name)),
-        _ if known.len() > names.len() => format!("use one of {}, ...", names.join(", ")),
-        _ => format!("use one of {}", names.join(", ")),
     }
 }

@@ -5,6 +5,7 @@
 //! Only a text that is no YAML at all is reported alone, because nothing can be known about the rest.
 
 mod fault;
+mod help;
 mod render;
 mod report;
 mod text;
