@@ -35,15 +35,17 @@ fn an_address_is_the_same_in_both_families() {
 
 #[test]
 fn no_call_comes_back_to_the_cluster_that_it_came_from() {
-    // Two listeners, the first with a route to `one`, the second with this one, and what the two clusters are.
+    // A listener that leads elsewhere, one with a route to `one`, another with this route, and what two clusters are.
     let text = |second: &str, one: &str, two: &str| {
         format!(
             "listeners:\n\
+             - {{address: '127.0.0.1:3', routes: [{{cluster: other}}]}}\n\
              - {{address: '127.0.0.1:1', routes: [{{cluster: one}}]}}\n\
              - {{address: 'unix:/run/second', routes: [{second}]}}\n\
              clusters:\n\
              - {{name: one, target: {one}}}\n\
-             - {{name: two, target: {two}}}\n"
+             - {{name: two, target: {two}}}\n\
+             - {{name: other, target: b}}\n"
         )
     };
     let at = |path: &str| ("loop", format!("clusters[{path}"));
@@ -56,6 +58,8 @@ fn no_call_comes_back_to_the_cluster_that_it_came_from() {
             elsewhere,
             vec![at("0].target[1]")],
         ),
+        // One of several addresses, which another listener has.
+        (to_two, "'ipv4:10.0.0.1:1,127.0.0.1:3,127.0.0.1:1'", elsewhere, vec![at("0].target")]),
         // One listener hands its calls to the other, which leads elsewhere.
         (to_two, "'unix:/run/second'", elsewhere, vec![]),
         (to_one, "'unix:/run/second'", elsewhere, vec![at("0].target")]),
@@ -75,7 +79,7 @@ fn no_call_comes_back_to_the_cluster_that_it_came_from() {
     }
     let errors = parse("text", &text(to_two, "'ipv4:127.0.0.1:1'", elsewhere)).unwrap_err();
     let related = errors.errors()[0].related.as_ref().map(|place| place.path.as_str());
-    assert_eq!(related, Some("listeners[0].address"));
+    assert_eq!(related, Some("listeners[1].address"));
 }
 
 #[test]

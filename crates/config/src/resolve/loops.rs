@@ -2,7 +2,7 @@
 //!
 //! A listener that leads elsewhere is no loop: one may hand some of its calls to another.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::target::written_targets;
 use crate::errors::{Fault, Reports, Span};
@@ -13,9 +13,13 @@ use crate::target::Target;
 /// Reports fixed targets that lead calls round.
 pub(super) fn check(raw: &Field<List<RawCluster>>, listeners: &[(Span, Listener)], reports: &mut Reports) {
     let targets = listening_targets(raw, listeners);
+    // Once for each listener, however many targets it is.
+    let mut reached: HashMap<usize, HashSet<&str>> = HashMap::new();
     for (cluster, found) in &targets {
         for ListeningTarget { at, target, listener } in found {
-            if comes_back(cluster, *listener, listeners, &targets) {
+            let from_there =
+                reached.entry(*listener).or_insert_with(|| reach(*listener, listeners, &targets));
+            if from_there.contains(cluster) {
                 let fault = Fault::Loop { target: target.to_string(), cluster: (*cluster).to_owned() };
                 reports.add_related(*at, fault, listeners[*listener].0);
             }
@@ -34,39 +38,39 @@ struct ListeningTarget<'a> {
 fn listening_targets<'a>(
     raw: &'a Field<List<RawCluster>>,
     listeners: &[(Span, Listener)],
-) -> HashMap<&'a str, Vec<ListeningTarget<'a>>> {
-    let mut found: HashMap<&str, Vec<ListeningTarget<'_>>> = HashMap::new();
+) -> BTreeMap<&'a str, Vec<ListeningTarget<'a>>> {
+    let mut found: BTreeMap<&str, Vec<ListeningTarget<'_>>> = BTreeMap::new();
     for cluster in raw.given().into_iter().flat_map(|list| &list.value.entries) {
         let Some(name) = cluster.value.name.given() else { continue };
         let found = found.entry(&name.value.0).or_default();
-        for (at, target, has_weight) in written_targets(&cluster.value) {
-            let listener = listeners.iter().position(|(_, listener)| listener.address.answers(target));
-            let listener = listener.filter(|_| has_weight);
-            found.extend(listener.map(|listener| ListeningTarget { at, target, listener }));
+        for (at, target, _) in written_targets(&cluster.value).filter(|(.., has_weight)| *has_weight) {
+            let answering =
+                listeners.iter().enumerate().filter(|(_, (_, listener))| listener.address.answers(target));
+            found.extend(answering.map(|(listener, _)| ListeningTarget { at, target, listener }));
         }
     }
     found
 }
 
-/// Whether calls that this listener takes may come to the cluster, by other listeners as well.
-fn comes_back(
-    cluster: &str,
+/// The clusters to which calls that this listener takes may come, by other listeners as well.
+fn reach<'a>(
     listener: usize,
-    listeners: &[(Span, Listener)],
-    targets: &HashMap<&str, Vec<ListeningTarget<'_>>>,
-) -> bool {
+    listeners: &'a [(Span, Listener)],
+    targets: &BTreeMap<&str, Vec<ListeningTarget<'_>>>,
+) -> HashSet<&'a str> {
+    let mut reached = HashSet::new();
     let (mut to_look_at, mut seen) = (vec![listener], HashSet::from([listener]));
     while let Some(listener) = to_look_at.pop() {
         for route in &listeners[listener].1.routes {
             let shares = route.destination.shares.iter().map(|share| &share.cluster);
-            for next in shares.chain(route.mirror.iter().map(|mirror| &mirror.cluster)) {
-                if next.name == cluster {
-                    return true;
+            for cluster in shares.chain(route.mirror.iter().map(|mirror| &mirror.cluster)) {
+                if reached.insert(cluster.name.as_str()) {
+                    let further = targets.get(cluster.name.as_str()).into_iter().flatten();
+                    to_look_at
+                        .extend(further.map(|target| target.listener).filter(|next| seen.insert(*next)));
                 }
-                let further = targets.get(next.name.as_str()).into_iter().flatten();
-                to_look_at.extend(further.map(|target| target.listener).filter(|next| seen.insert(*next)));
             }
         }
     }
-    false
+    reached
 }
