@@ -5,8 +5,11 @@ mod peers;
 use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::Factor;
 use evenkeel_balance::limit::{RateLimit, RateLimiter};
-use evenkeel_balance::retry::{CodeSet, RetryBudget, RetryBudgetConfig, RetryOn, RetryPolicy};
+use evenkeel_balance::retry::{
+    CodeSet, RetryBudget, RetryBudgetConfig, RetryOn, RetryPolicy, RetryThrottle, RetryThrottleConfig,
+};
 use evenkeel_grpc::Code;
 use evenkeel_http2::Limits;
 use evenkeel_proxy::worker::limit::rate::RouteRateLimit;
@@ -151,6 +154,38 @@ fn pushback_is_obeyed_be_it_a_delay_or_never() {
             );
         }
     }
+}
+
+/// gRPC's clients count the calls of all methods (gRFC A6), those without a policy as well.
+#[test]
+fn calls_of_a_route_without_a_policy_count_for_the_throttle_as_in_grpcs_clients() {
+    let config = RetryThrottleConfig::new(10, Factor::from_thousandths(500)).unwrap();
+    let gates = Arc::new(RetryGates {
+        budget: RetryBudget::new(RetryBudgetConfig::default()),
+        throttle: Some(RetryThrottle::new(config)),
+    });
+    let of_cluster = Arc::clone(&gates);
+    let accountant = Accountant::new(u64::MAX);
+    let mut world =
+        World::with_backends(&accountant, Limits::edge(), 1, |cluster, _| cluster.gates = of_cluster);
+    let client = world.client();
+    let tokens = || gates.throttle.as_ref().unwrap().tokens_thousandths();
+    let calls = |world: &mut World, count: usize| {
+        for _ in 0..count {
+            world.call(client, b'S', 10);
+            world.turns(5);
+        }
+    };
+    all_fail(&mut world, Code::Unavailable, &[]);
+    calls(&mut world, 3);
+    assert_eq!(tokens(), 10_000, "no policy calls it retryable");
+    all_fail(&mut world, Code::Unavailable, &[("grpc-retry-pushback-ms", "-1")]);
+    calls(&mut world, 3);
+    assert_eq!(tokens(), 7_000);
+    let backend = world.backends[0];
+    world.peer(backend).fails_with = None;
+    calls(&mut world, 2);
+    assert_eq!(tokens(), 8_000);
 }
 
 #[test]

@@ -97,6 +97,12 @@ impl RetryThrottle {
         self.tokens.load(Relaxed)
     }
 
+    /// Counts the end of a call that no policy tries again: one that succeeds gives tokens back, and one whose backend forbids a retry
+    /// takes one, as gRPC's clients count the calls of all methods (gRFC A6).
+    pub fn ended_without_policy(&self, end: &AttemptEnd) {
+        self.attempt_ended(end, false);
+    }
+
     /// Counts an attempt's end; `is_retryable` is the policy's word on it.
     pub(super) fn attempt_ended(&self, end: &AttemptEnd, is_retryable: bool) {
         if matches!(end, AttemptEnd::Status { code: Code::Ok, .. }) {

@@ -374,6 +374,10 @@ impl Worker {
     fn is_tried_again(&mut self, now: Duration, id: u32, code: Code) -> bool {
         let call = &mut self.calls[id as usize];
         if !call.has_policy() {
+            let gates = &self.clusters[call.cluster as usize].settings.gates;
+            if let Some(throttle) = &gates.throttle {
+                throttle.ended_without_policy(&self.status_of(id, code));
+            }
             return false;
         }
         if code == Code::Ok && call.note_success() {
