@@ -172,7 +172,7 @@ impl Estimates {
         let estimate = self.by_slot.get(index).filter(|_| self.owners[index] == endpoint.hash())?;
         let kept = kept(self.inverse_decay, estimate.at_ns, nanos(now));
         let known = (estimate.latency_ns > 0.0).then_some(f64::from(estimate.latency_ns));
-        // Of an average that no sum of two durations made too large.
+        // The cast saturates at 584 years.
         let latency = known.map(|known| Duration::from_nanos((known * kept) as u64));
         Some(Learned { latency, failing: f64::from(estimate.failing) * kept })
     }

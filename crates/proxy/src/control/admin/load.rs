@@ -106,14 +106,18 @@ pub(super) fn describe_learned(
         _ => return None,
     };
     let known: Vec<Learned> = views.iter().filter_map(|view| view.learned).collect();
-    let mean =
-        |numbers: Vec<f64>| (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>() / numbers.len() as f64);
     Some(LearnedBody {
-        latency_ms: mean(known.iter().filter_map(|learned| learned.latency.map(millis)).collect()),
-        failing_percent: mean(known.iter().map(|learned| learned.failing * 100.0).collect()).unwrap_or(0.0),
+        latency_ms: mean(known.iter().filter_map(|learned| learned.latency.map(millis))),
+        failing_percent: mean(known.iter().map(|learned| learned.failing * 100.0)).unwrap_or(0.0),
         workers: known.len(),
         answer,
     })
+}
+
+/// `None` of nothing.
+fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {
+    let (count, sum) = numbers.fold((0_u32, 0.0), |(count, sum), number| (count + 1, sum + number));
+    (count > 0).then(|| sum / f64::from(count))
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -143,7 +147,7 @@ pub(super) fn describe_load(
             LoadSource::Calls => "calls",
             LoadSource::OutOfBand { .. } => "out_of_band",
         },
-        weight: (!weights.is_empty()).then(|| weights.iter().sum::<f64>() / weights.len() as f64),
+        weight: mean(weights.iter().copied()),
         weighing_workers: Some(weights.len()),
         stream,
     })

@@ -10,11 +10,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use evenkeel_balance::canary::Progress;
-use evenkeel_config::{CanarySettings, StateFile};
+use evenkeel_config::StateFile;
 use evenkeel_discovery::text_file::{ReadError, read_file};
 use serde::{Deserialize, Serialize};
 
-use super::{Canaries, Origins, progress_of};
+use super::{Canaries, Identity};
 use crate::control::reload::ConfigSource;
 
 /// Bytes of the file that are read: some hundred canaries with full histograms.
@@ -55,13 +55,8 @@ pub(in crate::control) enum StateFileError {
 /// What is kept of one canary.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct SavedCanary {
-    pub(super) stable: String,
-    pub(super) canary: String,
-    /// All clusters of its split, in alphabetical order.
-    pub(super) clusters: Vec<String>,
-    /// Absent in files of older versions.
-    #[serde(default)]
-    pub(super) origins: Origins,
+    #[serde(flatten)]
+    pub(super) identity: Identity,
     pub(super) progress: Progress,
 }
 
@@ -73,15 +68,14 @@ pub(super) struct Saved {
 }
 
 impl Saved {
-    /// The state of one canary, if it was saved and its clusters and versions are the same.
-    pub(super) fn take(
-        &mut self,
-        settings: &CanarySettings,
-        clusters: &[String],
-        origins: &Origins,
-    ) -> Option<Progress> {
-        let saved = self.canaries.remove(&settings.name)?;
-        progress_of(saved, settings, clusters, origins)
+    /// The state of the canary with this name, if it was saved and is still of the same clusters and versions.
+    pub(super) fn take(&mut self, name: &str, identity: &Identity) -> Option<Progress> {
+        let SavedCanary { identity: before, progress } = self.canaries.remove(name)?;
+        let changed = before.changed(identity, progress.phase.is_judged());
+        if let Some(why) = changed {
+            tracing::warn!(canary = %name, "the saved state of the canary does not hold, and it begins anew: {why}");
+        }
+        changed.is_none().then_some(progress)
     }
 }
 
@@ -141,13 +135,8 @@ impl Canaries {
     /// What is to be kept of all canaries.
     pub(super) fn to_save(&self) -> Saved {
         let canaries = self.list.iter().map(|runtime| {
-            let mut clusters: Vec<String> = runtime.shares.iter().map(|(name, _)| name.clone()).collect();
-            clusters.sort_unstable();
             let saved = SavedCanary {
-                stable: runtime.settings.stable.name.clone(),
-                canary: runtime.settings.canary.name.clone(),
-                clusters,
-                origins: runtime.origins.clone(),
+                identity: runtime.identity.clone(),
                 progress: runtime.canary.progress().clone(),
             };
             (runtime.settings.name.clone(), saved)

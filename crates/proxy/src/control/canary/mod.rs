@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use evenkeel_balance::canary::{Canary, Cause, Change, CommandError, Observed, Progress, Window};
+use evenkeel_balance::canary::{Canary, Cause, Change, CommandError, Observed, Window};
 use evenkeel_config::{CanarySettings, Config, Destination};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use self::origin::Origins;
+use self::origin::Identity;
 pub(super) use self::view::{CanaryView, view};
 use crate::worker::route::{Split, Versions};
 
@@ -80,7 +80,7 @@ struct Runtime {
     listener: String,
     /// The clusters of its split, with the weights that hold until it starts.
     shares: Vec<(String, u32)>,
-    origins: Origins,
+    identity: Identity,
     canary: Canary,
     observed: Arc<Observed>,
     /// How much of what the workers counted was taken in.
@@ -143,19 +143,21 @@ impl Canaries {
         });
         for (listener, destination) in routes {
             let Some(settings) = &destination.canary else { continue };
-            let clusters = clusters_of(destination);
-            let origins = Origins::of(config, settings);
+            let identity = Identity::of(config, destination, settings);
             let known = before.iter().position(|runtime| runtime.settings.name == settings.name);
             let known = known.map(|at| before.swap_remove(at));
             let (progress, observed) = match known {
-                Some(known) => match known.changed(settings, &clusters, &origins) {
-                    None => (Some(known.canary.progress().clone()), known.observed),
-                    Some(why) => {
-                        ended(&known, why);
-                        (None, Arc::default())
+                Some(known) => {
+                    let progress = known.canary.progress();
+                    match known.identity.changed(&identity, progress.phase.is_judged()) {
+                        None => (Some(progress.clone()), known.observed),
+                        Some(why) => {
+                            ended(&known, why);
+                            (None, Arc::default())
+                        }
                     }
-                },
-                None => (saved.take(settings, &clusters, &origins), Arc::default()),
+                }
+                None => (saved.take(&settings.name, &identity), Arc::default()),
             };
             let taken = observed.totals();
             let is_new = progress.is_none();
@@ -173,7 +175,7 @@ impl Canaries {
             let shares =
                 destination.shares.iter().map(|share| (share.cluster.name.clone(), share.weight)).collect();
             let settings = CanarySettings::clone(settings);
-            self.list.push(Runtime { settings, listener, shares, origins, canary, observed, taken });
+            self.list.push(Runtime { settings, listener, shares, identity, canary, observed, taken });
         }
         for gone in &before {
             ended(gone, "it is not configured any more");
@@ -230,24 +232,6 @@ impl Canaries {
 }
 
 impl Runtime {
-    /// Why its state is not that of a canary with these settings.
-    fn changed(
-        &self,
-        settings: &CanarySettings,
-        clusters: &[String],
-        origins: &Origins,
-    ) -> Option<&'static str> {
-        let mut own: Vec<String> = self.shares.iter().map(|(name, _)| name.clone()).collect();
-        own.sort_unstable();
-        let is_same = self.settings.stable.name == settings.stable.name
-            && self.settings.canary.name == settings.canary.name
-            && own == clusters;
-        if !is_same {
-            return Some("the clusters of its split changed");
-        }
-        self.origins.changed(origins, self.canary.progress().phase.is_judged())
-    }
-
     /// What the workers counted since this was asked last.
     fn take_fresh(&mut self) -> Window {
         let totals = self.observed.totals();
@@ -255,13 +239,6 @@ impl Runtime {
         self.taken = totals;
         fresh
     }
-}
-
-/// The names of a destination's clusters, in alphabetical order.
-fn clusters_of(destination: &Destination) -> Vec<String> {
-    let mut names: Vec<String> = destination.shares.iter().map(|share| share.cluster.name.clone()).collect();
-    names.sort_unstable();
-    names
 }
 
 /// The clusters with the weights that a canary's share means: the two versions' part of the sum of all weights stays as
@@ -307,27 +284,6 @@ fn log_change(name: &str, change: &Change) {
         }
         _ => tracing::info!(canary = %name, %from, %to, "canary: {change}"),
     }
-}
-
-/// A canary's progress if it is of these clusters, and they still have the same versions.
-fn progress_of(
-    saved: file::SavedCanary,
-    settings: &CanarySettings,
-    clusters: &[String],
-    origins: &Origins,
-) -> Option<Progress> {
-    let is_same = saved.stable == settings.stable.name
-        && saved.canary == settings.canary.name
-        && saved.clusters == clusters;
-    let changed = if is_same {
-        saved.origins.changed(origins, saved.progress.phase.is_judged())
-    } else {
-        Some("it is of other clusters")
-    };
-    if let Some(why) = changed {
-        tracing::warn!(canary = %settings.name, "the saved state of the canary does not hold, and it begins anew: {why}");
-    }
-    changed.is_none().then_some(saved.progress)
 }
 
 #[cfg(test)]

@@ -6,18 +6,33 @@
 
 use std::collections::HashSet;
 
-use evenkeel_config::{CanarySettings, Config, Target};
+use evenkeel_config::{CanarySettings, Config, Destination, Target};
 use serde::{Deserialize, Serialize};
+
+/// What a canary's state is of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Identity {
+    stable: String,
+    canary: String,
+    /// All clusters of its split, in alphabetical order.
+    clusters: Vec<String>,
+    /// Absent in files of older versions.
+    #[serde(default)]
+    origins: Origins,
+}
 
 /// The targets of both versions, each address of a list apart. Empty: it is not known.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Origins {
+struct Origins {
     stable: Vec<String>,
     canary: Vec<String>,
 }
 
-impl Origins {
-    pub(super) fn of(config: &Config, settings: &CanarySettings) -> Self {
+impl Identity {
+    pub(super) fn of(config: &Config, destination: &Destination, settings: &CanarySettings) -> Self {
+        let mut clusters: Vec<String> =
+            destination.shares.iter().map(|share| share.cluster.name.clone()).collect();
+        clusters.sort_unstable();
         let of = |position: usize| {
             let targets = config.clusters.get(position).map(|cluster| &cluster.targets);
             targets
@@ -26,14 +41,17 @@ impl Origins {
                 .flat_map(|one| parts(&one.target))
                 .collect()
         };
-        Self { stable: of(settings.stable.position), canary: of(settings.canary.position) }
+        let origins = Origins { stable: of(settings.stable.position), canary: of(settings.canary.position) };
+        Self { stable: settings.stable.name.clone(), canary: settings.canary.name.clone(), clusters, origins }
     }
 
-    /// What makes the state of a canary one of other versions than these. Who is judged is compared with the stable version.
+    /// What makes a state that was of this another's than the next canary's. Who is judged is compared with the stable version.
     pub(super) fn changed(&self, next: &Self, is_judged: bool) -> Option<&'static str> {
-        if is_another(&self.canary, &next.canary) {
+        if (&self.stable, &self.canary, &self.clusters) != (&next.stable, &next.canary, &next.clusters) {
+            Some("the clusters of its split changed")
+        } else if is_another(&self.origins.canary, &next.origins.canary) {
             Some("its canary's cluster has another target, so another version")
-        } else if is_judged && is_another(&self.stable, &next.stable) {
+        } else if is_judged && is_another(&self.origins.stable, &next.origins.stable) {
             Some("its stable cluster has another target, so another version")
         } else {
             None
