@@ -15,7 +15,7 @@
 //! Invariants:
 //! - While a ready endpoint that nothing withholds exists, nothing else is picked, but in panic ([`PanicMode`]); nor with
 //!   [`Affinity::Fail`], where a key's calls go to its endpoint or nowhere.
-//! - A pick costs O(1), [`Choice::FullScan`] aside, and allocates nothing.
+//! - A pick costs O(1) and allocates nothing.
 //! - A change of one endpoint's state costs O(log n) at most; a new [`EndpointSet`] costs O(n).
 
 mod address;

@@ -38,6 +38,8 @@ pub(super) enum Besides {
     SlowStart,
     /// Outlier detection that has ejected some, which get no call and are looked at with each pick.
     Outliers,
+    /// Calls under way at every endpoint, as many as it weighs.
+    Busy,
 }
 
 /// One row of the table.
@@ -58,13 +60,9 @@ impl Case {
             Besides::ZoneAware => ", 3 x 8 zones, aware",
             Besides::SlowStart => ", slow start",
             Besides::Outliers => ", 1 % ejected",
+            Besides::Busy => ", all busy",
         };
         format!("{}{besides}", self.name)
-    }
-
-    /// Whether a pick looks at all endpoints.
-    pub(super) fn is_scan(&self) -> bool {
-        self.policy == Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan))
     }
 
     /// Whether probes are answered.
@@ -124,6 +122,13 @@ impl Case {
         connect(&mut balancer, Duration::ZERO);
         if self.besides == Besides::Outliers {
             eject_some(&mut balancer, set);
+        }
+        if self.besides == Besides::Busy {
+            let slots: Vec<_> =
+                balancer.slots().map(|status| (status.slot, status.endpoint.weight())).collect();
+            for (slot, calls) in slots {
+                (0..calls).for_each(|_| balancer.call_started(slot, Duration::ZERO));
+            }
         }
         balancer
     }
@@ -209,6 +214,8 @@ fn is_measured_with(besides: Besides, name: &str) -> bool {
         "weighted_round_robin, by load",
         "least_request, sample of 2",
         "least_request, sample of 2, weights",
+        "least_request, full scan",
+        "least_request, full scan, weights",
         "peak_ewma",
         "prequal, all probes answered",
         "prequal, own knowledge",
@@ -224,6 +231,7 @@ fn is_measured_with(besides: Besides, name: &str) -> bool {
     match besides {
         Besides::Nothing => true,
         Besides::SlowStart => heeds_weights.contains(&name),
+        Besides::Busy => name.starts_with("least_request"),
         // Under pick_first a call has no choice, and one that is ejected is not connected to.
         Besides::Outliers if name == "pick_first" => false,
         Besides::Localities | Besides::ZoneAware | Besides::Outliers => {
@@ -234,8 +242,14 @@ fn is_measured_with(besides: Besides, name: &str) -> bool {
 
 /// All rows.
 pub(super) fn cases() -> Vec<Case> {
-    let all =
-        [Besides::Nothing, Besides::Localities, Besides::ZoneAware, Besides::SlowStart, Besides::Outliers];
+    let all = [
+        Besides::Nothing,
+        Besides::Localities,
+        Besides::ZoneAware,
+        Besides::SlowStart,
+        Besides::Outliers,
+        Besides::Busy,
+    ];
     let with = |besides: Besides| {
         let measured = policies().into_iter().filter(move |(name, ..)| is_measured_with(besides, name));
         measured.map(move |(name, policy, weigh)| Case { name, policy, weigh, besides })

@@ -23,7 +23,7 @@ const GAP: Duration = Duration::from_micros(10);
 const LOAD: LoadReport = LoadReport { utilization: 0.5, requests_per_second: 100.0, errors_per_second: 0.0 };
 /// Runs, each shorter than the scheduler lets a thread run, so that some are not disturbed on a busy machine either.
 const RUNS: usize = 500;
-/// Picks per run; fewer for a full scan of many, as each looks at all.
+/// Picks per run.
 const PICKS: u32 = 10_000;
 const IN_FLIGHT: usize = 100;
 /// How many endpoints are few, and how many are many.
@@ -123,8 +123,7 @@ impl CallCosts {
         let mut balancer = case.connected(&set);
         let mut now = Duration::from_secs(1);
         let mut open = opened(&mut balancer, now);
-        let picks = if case.is_scan() { (PICKS / endpoints).max(BATCH as u32) } else { PICKS };
-        let mut run = || run(case.answers_probes(), &mut balancer, &mut now, &mut open, picks);
+        let mut run = || run(case.answers_probes(), &mut balancer, &mut now, &mut open, PICKS);
         run(); // Warms caches up.
         let allocations = allocation_counter::measure(|| {
             run();
@@ -150,9 +149,6 @@ fn line(claim: &str, measured: f64, most: f64, unit: &str) -> String {
 
 fn pick_line(case: &Case, pick_ns: f64) -> String {
     let claim = format!("a pick, 10,000 endpoints, {}", case.title());
-    if case.is_scan() {
-        return format!("figure: {claim} | none, as it looks at all | {pick_ns:.0} ns");
-    }
     line(&claim, pick_ns, PICK_NS_MAX, "ns")
 }
 

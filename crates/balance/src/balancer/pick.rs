@@ -41,7 +41,7 @@ impl Pick {
 }
 
 impl Balancer {
-    /// Chooses an endpoint for a call. O(1), but for a full scan of least_request; allocates nothing.
+    /// Chooses an endpoint for a call. O(1), as a full scan of least_request looks at no more than 128; allocates nothing.
     ///
     /// A withheld endpoint (draining, unhealthy, ejected) is returned only while no other is ready, or as a trial; without
     /// another a pick costs O(d) in their number, as each is asked whether it still is. While one that nothing withholds is

@@ -22,7 +22,8 @@ use crate::spread::{GroupKey, Localities, PanicCounts, SpreadConfig};
 pub const MAX_ENDPOINTS: usize = 65_536;
 
 /// Groups a set can have: priorities times the localities of each. With more, localities are not looked at; see
-/// [`EndpointSet::has_too_many_localities`]. Each worker keeps a table of all endpoints per group, 4 bytes each.
+/// [`EndpointSet::has_too_many_localities`]. Each worker keeps tables of all endpoints per group: 4 bytes each, with
+/// weights 16, and 40 for a full scan of least_request where the group has more than 128.
 pub const MAX_GROUPS: usize = 64;
 
 /// An immutable list of endpoints. Endpoints that stay from one set to the next keep their [`Arc`], so their counters

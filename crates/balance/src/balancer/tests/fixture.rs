@@ -55,10 +55,15 @@ impl Fixture {
 
     /// The same, with everything else that can be set.
     pub(crate) fn with_config(config: BalancerConfig, weights: &[u32], seed: u64) -> Self {
+        Self::of_set(config, &Arc::new(EndpointSet::new(&addresses(weights))), seed)
+    }
+
+    /// The same, of endpoints that others may share.
+    pub(crate) fn of_set(config: BalancerConfig, set: &Arc<EndpointSet>, seed: u64) -> Self {
         let mut balancer = Balancer::with_config(config, SmallRng::seed_from_u64(seed));
-        let set = Arc::new(EndpointSet::new(&addresses(weights)));
-        let changes = balancer.update(&set);
-        assert_eq!((changes.added.len(), changes.removed.len()), (weights.len(), 0));
+        let changes = balancer.update(set);
+        assert_eq!((changes.added.len(), changes.removed.len()), (set.endpoints().len(), 0));
+        let set = Arc::clone(set);
         Self { balancer, set, now: Duration::from_secs(1), unreachable: BTreeSet::new() }
     }
 

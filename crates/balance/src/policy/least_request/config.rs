@@ -31,7 +31,8 @@ impl Default for LeastRequestConfig {
 pub enum Choice {
     /// As many random ones: O(1).
     Sample(SampleSize),
-    /// All of them: O(n) for each call, and the lowest queues.
+    /// All of them, and the lowest queues. O(n) up to 128, O(1) above: then calls of other workers that ended may go unseen
+    /// for about as many picks as half the candidates.
     FullScan,
 }
 

@@ -3,8 +3,9 @@
 //! Why: calls in flight show a slow endpoint within one round trip, and the counts are exact across workers. Why a
 //! sample? Two random choices already shrink the mean time in system at 90 % load from 10 service times to 2.6 (power of
 //! two choices; Mitzenmacher 2001, Vvedenskaya et al. 1996), cost O(1), and, where counts are a little stale, do not herd:
-//! many choosers that all see the whole list all run to the same minimum. A full scan is for few endpoints, when each
-//! takes few calls at a time (one GPU, one call).
+//! many choosers that all see the whole list all run to the same minimum. A full scan is for endpoints that take few calls at
+//! a time each (one GPU, one call). It looks at all while they are few; of many it keeps an order, and the rules below hold but for
+//! what [`many`] says.
 //!
 //! Rule with equal weights: fewest calls in flight (gRFC A48's "fewest outstanding", which knows no weights); ties are broken
 //! at random. A sample holds distinct candidates (A48 draws with replacement; a candidate compared with itself is a wasted
@@ -20,7 +21,9 @@
 //!
 //! An endpoint that warms up ([`slow_start`](crate::slow_start)) takes part in a choice with the probability of its share.
 
+mod buckets;
 mod config;
+mod many;
 mod pick;
 #[cfg(test)]
 mod tests;

@@ -6,15 +6,21 @@ use core::time::Duration;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use super::many::Many;
 use super::{Choice, LeastRequestConfig, SampleSize};
-use crate::call::Ask;
+use crate::balancer::Slot;
+use crate::call::{Ask, CallReport};
 use crate::candidates::Candidates;
+use crate::endpoint::Endpoint;
 use crate::policy::turns::Turns;
 use crate::policy::{Picker, Verdict, two_distinct};
 use crate::slow_start::SlowStart;
 
 /// How often another first is drawn in place of one that does not take part, as it warms up; then it does all the same.
 const DRAWS_MAX: u32 = 4;
+
+/// Up to so many candidates, a full scan looks at each of them: 0.1 to 0.4 us.
+const SCANNED_MAX: usize = 128;
 
 /// Room for a sample's positions.
 type Sample = [u32; SampleSize::MAX as usize];
@@ -25,11 +31,28 @@ pub(crate) struct LeastRequest {
     slow_start: Option<SlowStart>,
     /// Who is the first of a sample where weights differ.
     turns: Turns,
+    /// For a full scan of a group with more than [`SCANNED_MAX`] members: what is asked instead. Boxed, as it is large.
+    many: Option<Box<Many>>,
 }
 
 impl LeastRequest {
     pub(crate) fn new(config: LeastRequestConfig, slow_start: Option<SlowStart>) -> Self {
-        Self { config, slow_start, turns: Turns::default() }
+        Self { config, slow_start, turns: Turns::default(), many: None }
+    }
+
+    /// The least loaded of more than [`SCANNED_MAX`], of a full scan.
+    fn least_of_many(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> usize {
+        if self.turns.is_even() && self.slow_start.is_none() {
+            return self.many.as_mut().map_or(0, |many| many.least(candidates));
+        }
+        let first = see(candidates, self.draw_first(candidates, now, rng));
+        self.turns.look_ahead();
+        let contest = Contest::of(&first, self.config.active_request_bias.get(), rng);
+        let slow_start = self.slow_start.as_ref();
+        let takes_part = |position, rng: &mut SmallRng| candidates.takes_part(position, slow_start, now, rng);
+        self.many
+            .as_mut()
+            .map_or(first.position, |many| many.best_by_weight(candidates, first, contest, rng, takes_part))
     }
 
     /// The best of this many where weights differ or endpoints warm up.
@@ -103,19 +126,19 @@ impl LeastRequest {
 
 /// What there is of a candidate.
 #[derive(Clone, Copy, Default)]
-struct Seen {
-    position: usize,
-    calls: u32,
-    weight: u32,
+pub(super) struct Seen {
+    pub(super) position: usize,
+    pub(super) calls: u32,
+    pub(super) weight: u32,
 }
 
-fn see(candidates: &Candidates, position: usize) -> Seen {
+pub(super) fn see(candidates: &Candidates, position: usize) -> Seen {
     let candidate = candidates.get(position);
     Seen { position, calls: candidate.endpoint.in_flight(), weight: candidate.weight }
 }
 
 /// The comparison where weights differ, see the module above.
-struct Contest {
+pub(super) struct Contest {
     bias: f64,
     first: usize,
     best: usize,
@@ -125,7 +148,7 @@ struct Contest {
 }
 
 impl Contest {
-    fn of(first: &Seen, bias: f64, rng: &mut SmallRng) -> Self {
+    pub(super) fn of(first: &Seen, bias: f64, rng: &mut SmallRng) -> Self {
         let position = first.position;
         let mut contest =
             Self { bias, first: position, best: position, least: f64::INFINITY, is_busy: false };
@@ -133,15 +156,21 @@ impl Contest {
         contest
     }
 
-    fn enter(&mut self, seen: &Seen, rng: &mut SmallRng) {
+    pub(super) fn enter(&mut self, seen: &Seen, rng: &mut SmallRng) {
+        self.enter_for(seen, 1, rng);
+    }
+
+    /// Lets one stand for so many that are alike: its draw is, on average, the least of theirs.
+    pub(super) fn enter_for(&mut self, seen: &Seen, alike: u32, rng: &mut SmallRng) {
         self.is_busy |= seen.calls > 0;
-        let load = (self.bias * f64::from(seen.calls) + rng.random::<f64>()) / f64::from(seen.weight);
+        let drawn = rng.random::<f64>() * 2.0 / (f64::from(alike) + 1.0);
+        let load = (self.bias * f64::from(seen.calls) + drawn) / f64::from(seen.weight);
         // No branch, as nobody can guess which is less.
         self.best = select_unpredictable(load < self.least, seen.position, self.best);
         self.least = self.least.min(load);
     }
 
-    fn winner(&self) -> usize {
+    pub(super) fn winner(&self) -> usize {
         // With no bias calls follow the weights alone.
         select_unpredictable(self.is_busy && self.bias > 0.0, self.best, self.first)
     }
@@ -149,19 +178,58 @@ impl Contest {
 
 impl Picker for LeastRequest {
     fn reserve(&mut self, slots: usize, weights: &mut dyn Iterator<Item = u32>) {
-        self.turns.reserve(slots, weights);
+        let mut members = 0;
+        self.turns.reserve(slots, &mut weights.inspect(|_| members += 1));
+        if self.config.choice != Choice::FullScan || members <= SCANNED_MAX {
+            self.many = None;
+            return;
+        }
+        let bias = self.config.active_request_bias.get();
+        self.many.get_or_insert_with(|| Box::new(Many::new(bias))).reserve(slots);
     }
 
     fn added(&mut self, candidates: &mut Candidates, position: usize, rng: &mut SmallRng) {
         self.turns.added(candidates, position, rng);
+        if let Some(many) = &mut self.many {
+            many.added(candidates, position, rng);
+        }
     }
 
     fn removing(&mut self, candidates: &mut Candidates, position: usize) -> usize {
+        if let Some(many) = &mut self.many {
+            many.removing(candidates, position);
+        }
         self.turns.removing(candidates, position)
     }
 
     fn reweighed(&mut self, candidates: &Candidates, position: usize, rng: &mut SmallRng) {
         self.turns.reweighed(candidates, position, rng);
+        if let Some(many) = &mut self.many {
+            many.reweighed(candidates, position);
+        }
+    }
+
+    fn pick_excluding(
+        &mut self,
+        candidates: &Candidates,
+        _ask: &Ask,
+        tried: &[Slot],
+        _rng: &mut SmallRng,
+    ) -> Option<Verdict> {
+        let many = self.many.as_mut().filter(|_| candidates.len() > SCANNED_MAX)?;
+        many.least_but(candidates, tried).map(Verdict::At)
+    }
+
+    fn started(&mut self, slot: Slot, endpoint: &Endpoint, _now: Duration) {
+        if let Some(many) = &mut self.many {
+            many.note_calls(slot, endpoint.in_flight());
+        }
+    }
+
+    fn finished(&mut self, slot: Slot, endpoint: &Endpoint, _report: &CallReport) {
+        if let Some(many) = &mut self.many {
+            many.note_calls(slot, endpoint.in_flight());
+        }
     }
 
     fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict {
@@ -169,6 +237,9 @@ impl Picker for LeastRequest {
             Choice::Sample(size) => (size.get() as usize).min(candidates.len()),
             Choice::FullScan => candidates.len(),
         };
+        if size > SCANNED_MAX {
+            return Verdict::At(self.least_of_many(candidates, ask.now, rng));
+        }
         Verdict::At(if !self.turns.is_even() || self.slow_start.is_some() {
             self.best_by_weight(candidates, size, ask.now, rng)
         } else if size == candidates.len() {

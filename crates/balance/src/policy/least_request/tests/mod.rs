@@ -1,11 +1,19 @@
+mod buckets;
+mod many;
+
 use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Choice, LeastRequestConfig, SampleSize, SampleSizeError};
 use crate::balancer::tests::fixture::{ASK, Fixture, address, addresses, sample};
-use crate::{Ask, BalancerConfig, Factor, PeakEwmaConfig, Pick, Policy, Slot, SlowStart};
+use crate::{
+    Ask, BalancerConfig, CallReport, EndpointSet, Factor, Outcome, PeakEwmaConfig, Pick, Policy, Slot,
+    SlowStart,
+};
 
 const FULL_SCAN: Policy = Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan));
 
@@ -180,16 +188,31 @@ fn an_endpoint_that_warms_up_gets_its_share_from_the_first_call_on() {
     }
 }
 
-/// The mean time in system, in mean service times, of Poisson arrivals at `load` to `servers` queues, by Little's law.
+/// The mean time in system, in mean service times, of Poisson arrivals at `load` to `servers` queues, by Little's law; each call is
+/// picked for by a random one of these workers.
 ///
 /// Exponential service makes the system a Markov chain: each event is an arrival, or a departure from a random busy
 /// server, with the odds of their rates. So no event queue is needed, and time enters as the mean time between events.
-fn mean_time_in_system(policy: Policy, servers: usize, load: f64, arrivals: usize, seed: u64) -> f64 {
+fn mean_time_in_system(
+    policy: Policy,
+    workers: u64,
+    servers: usize,
+    load: f64,
+    arrivals: usize,
+    seed: u64,
+) -> f64 {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut fixture = Fixture::ready(policy, &vec![1; servers], seed);
-    let balancer = &mut fixture.balancer;
+    let set = Arc::new(EndpointSet::new(&addresses(&vec![1; servers])));
+    let worker =
+        |worker| Fixture::of_set(BalancerConfig { policy, ..BalancerConfig::default() }, &set, seed + worker);
+    let mut workers: Vec<Fixture> = (0..workers).map(worker).collect();
+    workers.iter_mut().for_each(Fixture::connect);
+    let report =
+        CallReport { now: ASK.now, outcome: Outcome::Success, latency: Duration::from_millis(1), load: None };
     let arrival_rate = load * servers as f64;
-    let mut busy: Vec<Slot> = Vec::with_capacity(servers);
+    // The servers that have calls, which stand at each by worker and slot, first come first served.
+    let mut busy: Vec<u32> = Vec::with_capacity(servers);
+    let mut queues: Vec<VecDeque<(usize, Slot)>> = vec![VecDeque::new(); servers];
     let (mut calls, mut elapsed, mut call_time) = (0_u32, 0.0, 0.0);
     let (warm_up, mut arrived) = (arrivals / 10, 0);
     while arrived < arrivals {
@@ -199,20 +222,25 @@ fn mean_time_in_system(policy: Policy, servers: usize, load: f64, arrivals: usiz
             call_time += f64::from(calls) / rate;
         }
         if rng.random::<f64>() * rate < arrival_rate {
+            let number = rng.random_range(0..workers.len());
+            let balancer = &mut workers[number].balancer;
             let Pick::Endpoint(slot) = balancer.pick(&ASK) else { panic!("all servers are ready") };
-            if balancer.endpoint(slot).in_flight() == 0 {
-                busy.push(slot);
+            balancer.call_started(slot, ASK.now);
+            let server = workers[number].number(slot);
+            if queues[server as usize].is_empty() {
+                busy.push(server);
             }
-            balancer.endpoint(slot).call_started();
+            queues[server as usize].push_back((number, slot));
             calls += 1;
             arrived += 1;
         } else {
             let index = rng.random_range(0..busy.len());
-            let endpoint = balancer.endpoint(busy[index]);
-            endpoint.call_finished();
-            if endpoint.in_flight() == 0 {
+            let queue = &mut queues[busy[index] as usize];
+            let (number, slot) = queue.pop_front().unwrap();
+            if queue.is_empty() {
                 busy.swap_remove(index);
             }
+            workers[number].balancer.call_finished(slot, &report);
             calls -= 1;
         }
     }
@@ -231,7 +259,7 @@ fn fluid_limit(load: f64, choices: f64) -> f64 {
 fn queues_are_as_short_as_theory_says() {
     assert!((fluid_limit(0.9, 2.0) - 2.614).abs() < 0.001, "the published figure");
     for (choices, load) in [(2, 0.9), (3, 0.9), (2, 0.7)] {
-        let measured = mean_time_in_system(sample(choices), 1_000, load, 2_000_000, 7);
+        let measured = mean_time_in_system(sample(choices), 1, 1_000, load, 2_000_000, 7);
         let expected = fluid_limit(load, f64::from(choices));
         let error = measured / expected - 1.0;
         println!(

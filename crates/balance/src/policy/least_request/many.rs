@@ -1,0 +1,147 @@
+//! The least loaded of many candidates, without looking at all of them at each pick.
+//!
+//! Why? A look at each of 10,000 takes 29 us, and a thread can have 100,000 calls a second. So what was last seen of each is kept in
+//! [`Buckets`]: a pick asks for the first. What this worker's own calls do is seen at once; for what those of other workers do
+//! - the one to be chosen is looked at, and gives way if it has more calls than were seen, up to [`TRIES`] times;
+//! - each pick looks at [`LOOKS`] others besides, each in turn: whose calls ended in another worker is noticed then, at the latest.
+//!
+//! So a worker that is alone always finds a least loaded one, as far as buckets tell them apart. Among several it chooses as one that
+//! samples and has a memory besides, which is nearly as good as looking at all (Mitzenmacher, Prabhakar and Shah 2002, "Load
+//! balancing with memory"): at 90 % load the mean time in system is 1.04 service times with 16 workers, and 1.00 with one.
+//!
+//! Where weights differ, or endpoints warm up, the one whose turn it is gets the call if it has none: idle endpoints share calls by
+//! weight. Else it is compared with the first of each of the lowest [`COMPARED`] buckets. Each stands for all of its bucket, so its
+//! draw is the least of as many. Why two buckets? In the lowest may be one heavy endpoint with calls, and in the next a hundred light
+//! ones without: of a hundred draws the least is lower than the heavy one's.
+
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+use super::buckets::Buckets;
+use super::pick::{Contest, Seen, see};
+use crate::balancer::Slot;
+use crate::candidates::Candidates;
+
+/// Candidates that each pick looks at, each in turn.
+const LOOKS: usize = 2;
+/// How many are looked at as the least loaded, at most: each that turns out to have more calls gives way to the next.
+const TRIES: usize = 8;
+/// How many of the lowest buckets are compared where weights differ or endpoints warm up.
+const COMPARED: usize = 2;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Many {
+    buckets: Buckets,
+    /// Whom the next look is at, by position.
+    cursor: usize,
+}
+
+impl Many {
+    pub(super) fn new(bias: f64) -> Self {
+        // With a bias of 0, calls count only where all weigh the same: there any will do.
+        Self { buckets: Buckets::new(if bias > 0.0 { bias } else { 1.0 }), cursor: 0 }
+    }
+
+    pub(super) fn reserve(&mut self, slots: usize) {
+        self.buckets.reserve(slots);
+    }
+
+    /// Takes in the candidate at `position`, and others that are not in yet, each at a random place among those of its load: workers
+    /// must not all begin with the same.
+    pub(super) fn added(&mut self, candidates: &Candidates, position: usize, rng: &mut SmallRng) {
+        let all = if self.buckets.len() < position { 0..position + 1 } else { position..position + 1 };
+        for position in all {
+            let candidate = candidates.get(position);
+            let other = candidates.get(rng.random_range(0..=position)).slot;
+            self.buckets.insert(candidate.slot, candidate.endpoint.in_flight(), candidate.weight, other);
+        }
+    }
+
+    pub(super) fn removing(&mut self, candidates: &Candidates, position: usize) {
+        self.buckets.remove(candidates.get(position).slot);
+    }
+
+    pub(super) fn reweighed(&mut self, candidates: &Candidates, position: usize) {
+        let candidate = candidates.get(position);
+        self.buckets.note_weight(candidate.slot, candidate.weight);
+    }
+
+    /// Notes the calls of an endpoint, which need not be a candidate.
+    pub(super) fn note_calls(&mut self, slot: Slot, calls: u32) {
+        self.buckets.note_calls(slot, calls);
+    }
+
+    /// The position of a least loaded candidate, of which there is at least one; all weigh the same.
+    pub(super) fn least(&mut self, candidates: &Candidates) -> usize {
+        self.look_around(candidates);
+        let mut least = Seen { calls: u32::MAX, ..Seen::default() };
+        for _ in 0..TRIES {
+            let Some(slot) = self.buckets.first() else { break };
+            let seen = see(candidates, position_of(candidates, slot));
+            if !self.buckets.note_calls(slot, seen.calls) {
+                self.buckets.pass_over(slot);
+                return seen.position;
+            }
+            if seen.calls < least.calls {
+                least = seen;
+            }
+        }
+        least.position
+    }
+
+    /// As [`Self::least`], but none of `tried`; weights and slow start are not looked at.
+    pub(super) fn least_but(&mut self, candidates: &Candidates, tried: &[Slot]) -> Option<usize> {
+        self.look_around(candidates);
+        let order = core::iter::successors(self.buckets.first(), |slot| self.buckets.after(*slot));
+        let slot = order.take(tried.len() + 1).find(|slot| !tried.contains(slot))?;
+        self.buckets.pass_over(slot);
+        Some(position_of(candidates, slot))
+    }
+
+    /// The position of `first`, if it has no call, or of the best of it and some of the least loaded, see the module.
+    pub(super) fn best_by_weight(
+        &mut self,
+        candidates: &Candidates,
+        first: Seen,
+        mut contest: Contest,
+        rng: &mut SmallRng,
+        takes_part: impl Fn(usize, &mut SmallRng) -> bool,
+    ) -> usize {
+        self.look_around(candidates);
+        if first.calls == 0 {
+            return first.position;
+        }
+        let (mut next, mut compared) = (self.buckets.first(), 0);
+        for _ in 0..TRIES {
+            let Some(slot) = next.filter(|_| compared < COMPARED) else { break };
+            next = self.buckets.after(slot);
+            let seen = see(candidates, position_of(candidates, slot));
+            if seen.position == first.position {
+                continue;
+            }
+            let (alike, next_bucket) = (self.buckets.alike(slot), self.buckets.next_bucket(slot));
+            let has_moved = self.buckets.note_calls(slot, seen.calls);
+            if takes_part(seen.position, rng) {
+                contest.enter_for(&seen, if has_moved { 1 } else { alike }, rng);
+            }
+            if !has_moved {
+                self.buckets.pass_over(slot);
+                (next, compared) = (next_bucket, compared + 1);
+            }
+        }
+        contest.winner()
+    }
+
+    fn look_around(&mut self, candidates: &Candidates) {
+        for _ in 0..LOOKS {
+            self.cursor = if self.cursor + 1 < candidates.len() { self.cursor + 1 } else { 0 };
+            let candidate = candidates.get(self.cursor);
+            self.buckets.note_calls(candidate.slot, candidate.endpoint.in_flight());
+        }
+    }
+}
+
+fn position_of(candidates: &Candidates, slot: Slot) -> usize {
+    candidates.position(slot).expect("the buckets hold candidates only")
+}
