@@ -12,6 +12,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::fixture::{ASK, address, hashing, sample};
+use crate::policy::least_request::tests::full_scan_of_many;
 use crate::{
     Address, Affinity, Balancer, BoundedLoad, Choice, Connectivity, Endpoint, EndpointSet,
     LeastRequestConfig, LoadWeightConfig, PeakEwmaConfig, Pick, Policy, PrequalConfig, ProbeSource, Slot,
@@ -285,6 +286,7 @@ model_tests! {
     least_request_of_two_agrees_with_the_model: sample(2);
     least_request_of_four_agrees_with_the_model: sample(4);
     least_request_full_scan_agrees_with_the_model: Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan));
+    least_request_full_scan_of_many_agrees_with_the_model: full_scan_of_many();
     load_weighted_round_robin_agrees_with_the_model: Policy::LoadWeightedRoundRobin(LoadWeightConfig::default());
     peak_ewma_agrees_with_the_model: Policy::PeakEwma(PeakEwmaConfig::default());
     prequal_agrees_with_the_model: Policy::Prequal(PrequalConfig::default());

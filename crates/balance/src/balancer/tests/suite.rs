@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use super::fixture::{ASK, Fixture, addresses, hashing, sample};
+use crate::policy::least_request::tests::full_scan_of_many;
 use crate::{
     Affinity, BoundedLoad, Choice, Connectivity, LeastRequestConfig, LoadWeightConfig, PeakEwmaConfig, Pick,
     Policy, PrequalConfig, ProbeSource, Withheld,
@@ -220,6 +221,7 @@ suite! {
     least_request_of_two: sample(2);
     least_request_of_ten: sample(10);
     least_request_full_scan: Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan));
+    least_request_full_scan_of_many: full_scan_of_many();
     load_weighted_round_robin: Policy::LoadWeightedRoundRobin(LoadWeightConfig::default());
     peak_ewma: Policy::PeakEwma(PeakEwmaConfig::default());
     prequal: Policy::Prequal(PrequalConfig::default());

@@ -3,16 +3,16 @@
 //! Why? A look at each of 10,000 takes 29 us, and a thread can have 100,000 calls a second. So what was last seen of each is kept in
 //! [`Buckets`]: a pick asks for the first. What this worker's own calls do is seen at once; for what those of other workers do
 //! - the one to be chosen is looked at, and gives way if it has more calls than were seen, up to [`TRIES`] times;
-//! - each pick looks at [`LOOKS`] others besides, each in turn: whose calls ended in another worker is noticed then, at the latest.
+//! - each pick looks at [`LOOKS`] others besides, each in turn: whose calls ended in another worker is noticed then.
 //!
 //! So a worker that is alone always finds a least loaded one, as far as buckets tell them apart. Among several it chooses as one that
 //! samples and has a memory besides, which is nearly as good as looking at all (Mitzenmacher, Prabhakar and Shah 2002, "Load
 //! balancing with memory"): at 90 % load the mean time in system is 1.04 service times with 16 workers, and 1.00 with one.
 //!
 //! Where weights differ, or endpoints warm up, the one whose turn it is gets the call if it has none: idle endpoints share calls by
-//! weight. Else it is compared with the first of each of the lowest [`COMPARED`] buckets. Each stands for all of its bucket, so its
-//! draw is the least of as many. Why two buckets? In the lowest may be one heavy endpoint with calls, and in the next a hundred light
-//! ones without: of a hundred draws the least is lower than the heavy one's.
+//! weight. Else it is compared with the first that takes part of each of the lowest [`COMPARED`] buckets, which stands for all of its bucket,
+//! as if they weighed as much: its draw is the least of as many. Why two buckets? In the lowest may be one heavy endpoint with
+//! calls, and in the next a hundred light ones without: of a hundred draws the least is lower than the heavy one's.
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -29,6 +29,10 @@ const TRIES: usize = 8;
 /// How many of the lowest buckets are compared where weights differ or endpoints warm up.
 const COMPARED: usize = 2;
 
+/// What a call counts in the order at least: with less, endpoints with a few calls would be alike to those with none, also where all
+/// weigh the same, and no bias is looked at.
+const BIAS_MIN: f64 = 0.5;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Many {
@@ -39,8 +43,7 @@ pub(super) struct Many {
 
 impl Many {
     pub(super) fn new(bias: f64) -> Self {
-        // With a bias of 0, calls count only where all weigh the same: there any will do.
-        Self { buckets: Buckets::new(if bias > 0.0 { bias } else { 1.0 }), cursor: 0 }
+        Self { buckets: Buckets::new(bias.max(BIAS_MIN)), cursor: 0 }
     }
 
     pub(super) fn reserve(&mut self, slots: usize) {
@@ -72,31 +75,23 @@ impl Many {
         self.buckets.note_calls(slot, calls);
     }
 
-    /// The position of a least loaded candidate, of which there is at least one; all weigh the same.
-    pub(super) fn least(&mut self, candidates: &Candidates) -> usize {
+    /// The position of a least loaded candidate that is none of `tried`; `None` if there is no other. All weigh the same.
+    pub(super) fn least_but(&mut self, candidates: &Candidates, tried: &[Slot]) -> Option<usize> {
         self.look_around(candidates);
-        let mut least = Seen { calls: u32::MAX, ..Seen::default() };
+        let mut least: Option<Seen> = None;
         for _ in 0..TRIES {
-            let Some(slot) = self.buckets.first() else { break };
+            let order = core::iter::successors(self.buckets.first(), |slot| self.buckets.after(*slot));
+            let Some(slot) = order.take(tried.len() + 1).find(|slot| !tried.contains(slot)) else { break };
             let seen = see(candidates, position_of(candidates, slot));
             if !self.buckets.note_calls(slot, seen.calls) {
                 self.buckets.pass_over(slot);
-                return seen.position;
+                return Some(seen.position);
             }
-            if seen.calls < least.calls {
-                least = seen;
+            if least.is_none_or(|least| seen.calls < least.calls) {
+                least = Some(seen);
             }
         }
-        least.position
-    }
-
-    /// As [`Self::least`], but none of `tried`; weights and slow start are not looked at.
-    pub(super) fn least_but(&mut self, candidates: &Candidates, tried: &[Slot]) -> Option<usize> {
-        self.look_around(candidates);
-        let order = core::iter::successors(self.buckets.first(), |slot| self.buckets.after(*slot));
-        let slot = order.take(tried.len() + 1).find(|slot| !tried.contains(slot))?;
-        self.buckets.pass_over(slot);
-        Some(position_of(candidates, slot))
+        least.map(|least| least.position)
     }
 
     /// The position of `first`, if it has no call, or of the best of it and some of the least loaded, see the module.
@@ -122,18 +117,20 @@ impl Many {
             }
             let (alike, next_bucket) = (self.buckets.alike(slot), self.buckets.next_bucket(slot));
             let has_moved = self.buckets.note_calls(slot, seen.calls);
-            if takes_part(seen.position, rng) {
+            let is_in = takes_part(seen.position, rng);
+            if is_in {
                 contest.enter_for(&seen, if has_moved { 1 } else { alike }, rng);
             }
             if !has_moved {
                 self.buckets.pass_over(slot);
-                (next, compared) = (next_bucket, compared + 1);
+                (next, compared) = (next_bucket, compared + usize::from(is_in));
             }
         }
         contest.winner()
     }
 
     fn look_around(&mut self, candidates: &Candidates) {
+        debug_assert_eq!(self.buckets.len(), candidates.len(), "all candidates are in the buckets");
         for _ in 0..LOOKS {
             self.cursor = if self.cursor + 1 < candidates.len() { self.cursor + 1 } else { 0 };
             let candidate = candidates.get(self.cursor);

@@ -26,7 +26,7 @@ mod config;
 mod many;
 mod pick;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use config::{Choice, LeastRequestConfig, SampleSize, SampleSizeError};
 pub(crate) use pick::LeastRequest;

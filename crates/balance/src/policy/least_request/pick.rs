@@ -20,7 +20,15 @@ use crate::slow_start::SlowStart;
 const DRAWS_MAX: u32 = 4;
 
 /// Up to so many candidates, a full scan looks at each of them: 0.1 to 0.4 us.
-const SCANNED_MAX: usize = 128;
+pub(super) const SCANNED_MAX: usize = 128;
+
+/// As [`SCANNED_MAX`]; tests lower it.
+fn scanned_max() -> usize {
+    #[cfg(test)]
+    return super::tests::SCANNED_MAX.get();
+    #[cfg(not(test))]
+    SCANNED_MAX
+}
 
 /// Room for a sample's positions.
 type Sample = [u32; SampleSize::MAX as usize];
@@ -43,7 +51,7 @@ impl LeastRequest {
     /// The least loaded of more than [`SCANNED_MAX`], of a full scan.
     fn least_of_many(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> usize {
         if self.turns.is_even() && self.slow_start.is_none() {
-            return self.many.as_mut().map_or(0, |many| many.least(candidates));
+            return self.many.as_mut().and_then(|many| many.least_but(candidates, &[])).unwrap_or(0);
         }
         let first = see(candidates, self.draw_first(candidates, now, rng));
         self.turns.look_ahead();
@@ -180,7 +188,7 @@ impl Picker for LeastRequest {
     fn reserve(&mut self, slots: usize, weights: &mut dyn Iterator<Item = u32>) {
         let mut members = 0;
         self.turns.reserve(slots, &mut weights.inspect(|_| members += 1));
-        if self.config.choice != Choice::FullScan || members <= SCANNED_MAX {
+        if self.config.choice != Choice::FullScan || members <= scanned_max() {
             self.many = None;
             return;
         }
@@ -216,7 +224,9 @@ impl Picker for LeastRequest {
         tried: &[Slot],
         _rng: &mut SmallRng,
     ) -> Option<Verdict> {
-        let many = self.many.as_mut().filter(|_| candidates.len() > SCANNED_MAX)?;
+        // Where weights differ, or endpoints warm up, the order says who is asked first, not who gets the call.
+        let is_plain = self.turns.is_even() && self.slow_start.is_none();
+        let many = self.many.as_mut().filter(|_| is_plain && candidates.len() > scanned_max())?;
         many.least_but(candidates, tried).map(Verdict::At)
     }
 
@@ -237,7 +247,7 @@ impl Picker for LeastRequest {
             Choice::Sample(size) => (size.get() as usize).min(candidates.len()),
             Choice::FullScan => candidates.len(),
         };
-        if size > SCANNED_MAX {
+        if size > scanned_max() {
             return Verdict::At(self.least_of_many(candidates, ask.now, rng));
         }
         Verdict::At(if !self.turns.is_even() || self.slow_start.is_some() {

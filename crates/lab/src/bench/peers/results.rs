@@ -39,6 +39,14 @@ impl Spread {
         }
     }
 
+    /// The sample that three quarters of the others are not below; `None` without samples.
+    #[must_use]
+    pub fn lower_quartile(&self) -> Option<f64> {
+        let mut sorted = self.samples.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len().saturating_sub(1) / 4).copied()
+    }
+
     /// The smallest and the largest sample.
     #[must_use]
     pub fn range(&self) -> Option<(f64, f64)> {

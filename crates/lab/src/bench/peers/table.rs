@@ -100,6 +100,11 @@ fn rows(results: &Results) -> Vec<Row> {
     };
     add("added p50 latency, us".to_owned(), &|peer| added(&peer.latency_p50_us, &results.direct_p50_us));
     add("added p99 latency, us".to_owned(), &|peer| added(&peer.latency_p99_us, &results.direct_p99_us));
+    // Where the host takes the processor away in most blocks, their median tells of the host.
+    add("added p99 latency, lower quartile of the blocks, us".to_owned(), &|peer| {
+        let (with, direct) = (peer.latency_p99_us.lower_quartile()?, results.direct_p99_us.lower_quartile()?);
+        Some(number(with - direct))
+    });
     for direction in ["download", "upload"] {
         let cell = |peer: &PeerResults| ranged(peer.stream_mb_per_cpu_second.get(direction)?);
         add(format!("one large {direction}, MB per CPU second"), &cell);

@@ -109,11 +109,14 @@ fn a_bound_on_the_load_of_a_client_that_is_absent_says_so() {
 }
 
 #[test]
-fn the_median_is_of_the_middle() {
+fn the_median_is_of_the_middle_and_the_lower_quartile_of_the_lower_half() {
     assert_eq!(spread(&[]).median(), None);
     assert_eq!(spread(&[3.0, 1.0, 2.0]).median(), Some(2.0));
     assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]).median(), Some(2.5));
     assert_eq!(spread(&[4.0, 1.0]).range(), Some((1.0, 4.0)));
+    assert_eq!(spread(&[]).lower_quartile(), None);
+    assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]).lower_quartile(), Some(1.0));
+    assert_eq!(spread(&[5.0, 4.0, 1.0, 2.0, 3.0]).lower_quartile(), Some(2.0));
 }
 
 #[test]

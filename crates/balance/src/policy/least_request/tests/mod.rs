@@ -1,6 +1,7 @@
 mod buckets;
 mod many;
 
+use core::cell::Cell;
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,6 +15,17 @@ use crate::{
     Ask, BalancerConfig, CallReport, EndpointSet, Factor, Outcome, PeakEwmaConfig, Pick, Policy, Slot,
     SlowStart,
 };
+
+thread_local! {
+    /// How many a full scan looks at in this test.
+    pub(super) static SCANNED_MAX: Cell<usize> = const { Cell::new(super::pick::SCANNED_MAX) };
+}
+
+/// A full scan that in this test takes more than two for many.
+pub(crate) fn full_scan_of_many() -> Policy {
+    SCANNED_MAX.set(2);
+    FULL_SCAN
+}
 
 const FULL_SCAN: Policy = Policy::LeastRequest(LeastRequestConfig::of(Choice::FullScan));
 
