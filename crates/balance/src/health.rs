@@ -29,6 +29,8 @@ pub enum Ineligible {
     Backoff,
     /// Closed for good.
     Shutdown,
+    /// It has as many calls as its circuit breaker allows.
+    AtLimit,
     /// Connected, but not to be used while another endpoint can take the call.
     Withheld(Withheld),
 }
@@ -64,6 +66,7 @@ impl Ineligible {
             Self::Connecting => "connecting",
             Self::Backoff => "backoff",
             Self::Shutdown => "shutdown",
+            Self::AtLimit => "at_limit",
             Self::Withheld(reason) => reason.name(),
         }
     }
@@ -83,7 +86,37 @@ impl Ineligible {
             Self::Connecting => "a connection is being made",
             Self::Backoff => "the newest attempt to connect failed, and the next one waits for its time",
             Self::Shutdown => "it was closed for good",
+            Self::AtLimit => "it has as many calls as its circuit breaker allows",
             Self::Withheld(reason) => reason.sentence(),
+        }
+    }
+}
+
+/// Why an endpoint gets calls although something withholds it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Despite {
+    /// Too few of its priority are healthy for that to be true: see [`PanicMode`](crate::PanicMode).
+    Panic,
+    /// No endpoint can take calls that nothing withholds.
+    NoOther,
+}
+
+impl Despite {
+    /// The reason as the admin interface names it: one word, for machines.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::NoOther => "no_other",
+        }
+    }
+
+    /// The reason as a sentence, for people.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Panic => "so few are healthy that health is disregarded (`panic_threshold`)",
+            Self::NoOther => "no other endpoint can take calls",
         }
     }
 }

@@ -52,7 +52,7 @@ pub use connectivity::Connectivity;
 pub use endpoint::{Endpoint, EndpointSet, MAX_ENDPOINTS, MAX_GROUPS, Outcome, Withheld};
 pub use factor::{Factor, FactorError};
 pub use hash::{KeyPart, cookie_value, hash_bytes, hash_of};
-pub use health::Ineligible;
+pub use health::{Despite, Ineligible};
 pub use locality::{EndpointSpec, Locality, MAX_PRIORITY};
 pub use policy::{
     Affinity, BoundedLoad, BoundedLoadError, Choice, Learned, LeastRequestConfig, LoadReportCounts,

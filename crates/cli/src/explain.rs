@@ -215,8 +215,9 @@ fn describe_cluster(cluster: &Value) -> String {
         let is_eligible = endpoint["eligible"] == Value::Bool(true);
         let mut state = if is_eligible { "eligible" } else { "not eligible" }.to_owned();
         if !why.is_empty() {
-            let some = if is_eligible { ", but not for every worker" } else { "" };
-            state += &format!("{some}: {}", why.join("; "));
+            let despite = endpoint["despite"]["text"].as_str().map(|text| format!(", as {text}, although"));
+            let some = if is_eligible { ", but not for every worker:" } else { ":" };
+            state += &format!("{} {}", despite.as_deref().unwrap_or(some), why.join("; "));
         }
         state += &describe_hindrances(endpoint);
         let (address, percent) = (text(&endpoint["address"]), number(&endpoint["percent"]));
@@ -282,6 +283,11 @@ mod tests {
                         "address": "1.2.3.4:50", "percent": 0.0, "in_flight": 0, "eligible": false,
                         "why": [{ "text": "outlier detection ejected it" }],
                     },
+                    {
+                        "address": "1.2.3.4:7", "percent": 0.0, "in_flight": 0, "eligible": true,
+                        "despite": { "text": "no other endpoint can take calls" },
+                        "why": [{ "text": "its active health checks fail" }],
+                    },
                 ],
             }],
         });
@@ -305,6 +311,7 @@ mod tests {
             \x20 priority 1: 30.0 % of the calls: it gets what is left\n\
             \x20 1.2.3.4:5  100.0 %  2 in flight, eligible, max_requests is open with 2 of 2\n\
             \x20 1.2.3.4:50   0.0 %  0 in flight, not eligible: outlier detection ejected it\n\
+            \x20 1.2.3.4:7    0.0 %  0 in flight, eligible, as no other endpoint can take calls, although its active health checks fail\n\
             \x20 => maglev sends it to 1.2.3.4:5\n";
         assert_eq!(describe(&answer), expected);
     }

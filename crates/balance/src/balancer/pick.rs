@@ -283,7 +283,7 @@ impl Balancer {
     /// Whether an endpoint that nothing withholds is connected to, or about to be, and is not known to fail. gRPC lets calls
     /// wait then: where none is READY, one that is CONNECTING or IDLE makes the whole CONNECTING, whatever the others fail
     /// with (gRFC A48, "Aggregated Connectivity State").
-    fn awaits_service(&self) -> bool {
+    pub(super) fn awaits_service(&self) -> bool {
         let may_serve = |slot: &Slot| {
             let entry = self.slots.get(*slot);
             entry.standing() == Standing::Pending && !entry.endpoint.is_withheld()
@@ -327,7 +327,7 @@ impl Balancer {
 }
 
 /// Whether nothing but draining withholds an endpoint.
-fn works(endpoint: &Endpoint) -> bool {
+pub(super) fn works(endpoint: &Endpoint) -> bool {
     [Withheld::Unhealthy, Withheld::Ejected].into_iter().all(|reason| !endpoint.is_withheld_as(reason))
 }
 

@@ -3,10 +3,12 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use super::pick::works;
 use super::{Balancer, Slot};
 use crate::connectivity::Connectivity;
 use crate::endpoint::Endpoint;
-use crate::health::Ineligible;
+use crate::health::{Despite, Ineligible};
+use crate::limit::Resource;
 use crate::policy::{Learned, Picker, ReportedWeight};
 
 /// What a balancer knows about one of its endpoints.
@@ -65,7 +67,39 @@ impl Balancer {
         }
         let reasons =
             self.why_without_share(slot).into_iter().chain(Ineligible::of_state(entry.connectivity));
-        reasons.chain(Ineligible::of_withheld(&entry.endpoint)).collect()
+        let at_limit = entry.endpoint.breaker().is_open(Resource::Requests).then_some(Ineligible::AtLimit);
+        reasons.chain(at_limit).chain(Ineligible::of_withheld(&entry.endpoint)).collect()
+    }
+
+    /// Tells of endpoints why they get calls although something withholds them; `None` of one that nothing withholds, or that
+    /// gets none. It is what holds since the newest pick. The answer panics for a slot that was forgotten.
+    pub fn despite(&self) -> impl Fn(Slot) -> Option<Despite> + '_ {
+        // Who gets the calls while there is no candidate, as `pick` has it.
+        let takes_last: fn(&Endpoint) -> bool = if self.insists() {
+            works
+        } else if self.has_candidates() {
+            |_| false
+        } else if self.last_resort.iter().any(|one| works(&one.endpoint)) {
+            works
+        } else if self.awaits_service() {
+            |_| false
+        } else {
+            |_| true
+        };
+        move |slot| {
+            let entry = self.slots.get(slot);
+            let can_take_one = entry.listed
+                && entry.connectivity == Connectivity::Ready
+                && !entry.endpoint.breaker().is_open(Resource::Requests);
+            if !can_take_one || !entry.endpoint.is_withheld() || self.fails_in_panic(self.slots.group(slot)) {
+                return None;
+            }
+            let is_heeded = !self.is_panic_for(slot) || entry.endpoint.is_draining();
+            if !is_heeded && self.why_without_share(slot).is_none() {
+                return Some(Despite::Panic);
+            }
+            takes_last(&entry.endpoint).then_some(Despite::NoOther)
+        }
     }
 
     /// The weight by the load that an endpoint reported, before slow start; `None` where the policy knows no such weights, while

@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_balance::{
-    Address, Connectivity, GroupLoad, Ineligible, Learned, Policy, ProbeCounts, ReportedWeight, SlotStatus,
-    Warming,
+    Address, Connectivity, Despite, GroupLoad, Ineligible, Learned, Policy, ProbeCounts, ReportedWeight,
+    SlotStatus, Warming,
 };
 use evenkeel_http2::ErrorCode;
 use evenkeel_telemetry::{Event, ResponseFlag};
@@ -52,6 +52,8 @@ pub struct EndpointView {
     pub is_candidate: bool,
     /// What keeps calls from it; empty if nothing does.
     pub ineligible: Vec<Ineligible>,
+    /// Why it gets calls although something withholds it, if it does.
+    pub despite: Option<Despite>,
     /// How far it is in its slow start, if it is in one.
     pub warming: Option<Warming>,
     /// Its weight by the load that it reported, if one is used: calls per second that it would serve at its full capacity.
@@ -71,12 +73,14 @@ pub struct EndpointView {
 impl WorkerCluster {
     /// The cluster as its worker sees it.
     pub(super) fn view(&self, now: Duration) -> ClusterView {
+        let despite = self.balancer.despite();
         let view = |status: SlotStatus<'_>| EndpointView {
             address: status.endpoint.address().clone(),
             connectivity: status.connectivity,
             is_failing: status.is_failing,
             is_candidate: status.is_candidate,
             ineligible: self.balancer.ineligible(status.slot),
+            despite: despite(status.slot),
             warming: self.balancer.warming(status.slot, now),
             reported_weight: self.balancer.reported_weight(status.slot, now).map(ReportedWeight::get),
             learned: self.balancer.learned(status.slot, now),

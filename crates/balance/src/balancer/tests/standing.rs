@@ -1,9 +1,14 @@
 //! What the balancer says of why its endpoints get calls or not.
 
 use core::time::Duration;
+use std::sync::Arc;
 
-use super::fixture::Fixture;
-use crate::{Balancer, BalancerConfig, Connectivity, Ineligible, Policy, SlowStart, Warming, Withheld};
+use super::fixture::{Fixture, addresses};
+use crate::limit::{BreakerLimits, Resource};
+use crate::{
+    Balancer, BalancerConfig, Connectivity, Despite, EndpointSet, EndpointSpec, Ineligible, PanicMode,
+    Policy, SlowStart, SpreadConfig, Warming, Withheld,
+};
 
 fn reasons(fixture: &Fixture, number: u32) -> Vec<Ineligible> {
     fixture.balancer.ineligible(fixture.slot(number))
@@ -26,6 +31,66 @@ fn every_state_but_ready_is_a_reason_and_so_is_all_that_withholds() {
     let gone = fixture.slot(1);
     let _ = fixture.update(&[]);
     assert_eq!(fixture.balancer.ineligible(gone), [Ineligible::Removed]);
+}
+
+#[test]
+fn an_endpoint_with_as_many_calls_as_it_may_have_says_so() {
+    let mut fixture = Fixture::ready(Policy::RoundRobin, &[1, 1], 7);
+    let limits = BreakerLimits { max_requests: Some(1), ..BreakerLimits::default() };
+    fixture.endpoint(0).breaker().set_limits(&limits);
+    assert_eq!(reasons(&fixture, 0), []);
+    fixture.endpoint(0).breaker().acquire(Resource::Requests).unwrap();
+    assert_eq!(reasons(&fixture, 0), [Ineligible::AtLimit]);
+    fixture.set(0, Connectivity::Idle);
+    assert_eq!(reasons(&fixture, 0), [Ineligible::Idle, Ineligible::AtLimit]);
+}
+
+fn despite(fixture: &Fixture, numbers: core::ops::Range<u32>) -> Vec<Option<Despite>> {
+    let told = fixture.balancer.despite();
+    numbers.map(|number| told(fixture.slot(number))).collect()
+}
+
+#[test]
+fn in_panic_withheld_endpoints_say_that_they_get_calls() {
+    let panic = PanicMode { threshold: 50, fails: false };
+    let spread = Arc::new(SpreadConfig { panic, ..SpreadConfig::default() });
+    let listed: Vec<EndpointSpec> = addresses(&[1; 5]).into_iter().map(Into::into).collect();
+    let set = Arc::new(EndpointSet::of(&listed, &spread));
+    let config = BalancerConfig { policy: Policy::RoundRobin, ..BalancerConfig::default() };
+    let mut fixture = Fixture::of_set(config, &set, 7);
+    fixture.connect();
+    let withhold = |fixture: &Fixture, number, reason| fixture.endpoint(number).set_withheld(reason, true);
+    withhold(&fixture, 0, Withheld::Unhealthy);
+    fixture.counts(5, 10);
+    assert_eq!(despite(&fixture, 0..5), [None; 5], "one of five is no panic");
+    withhold(&fixture, 1, Withheld::Ejected);
+    withhold(&fixture, 2, Withheld::Unhealthy);
+    withhold(&fixture, 3, Withheld::Draining);
+    fixture.counts(5, 10);
+    let panic = Some(Despite::Panic);
+    assert_eq!(despite(&fixture, 0..5), [panic, panic, panic, None, None], "one of four is left");
+    fixture.set(2, Connectivity::Idle);
+    assert_eq!(despite(&fixture, 2..3), [None], "it is not connected");
+}
+
+#[test]
+fn the_last_endpoints_say_that_there_is_no_other() {
+    let mut fixture = Fixture::ready(Policy::RoundRobin, &[1; 3], 7);
+    (0..3).for_each(|number| fixture.endpoint(number).set_withheld(Withheld::Unhealthy, true));
+    fixture.counts(3, 3);
+    let no_other = Some(Despite::NoOther);
+    assert_eq!(despite(&fixture, 0..3), [no_other; 3]);
+    fixture.endpoint(1).set_draining(true);
+    fixture.endpoint(1).set_withheld(Withheld::Unhealthy, false);
+    assert_eq!(despite(&fixture, 0..3), [None, no_other, None], "one that only drains does its work");
+    fixture.endpoint(1).set_draining(false);
+    fixture.counts(3, 3);
+    assert_eq!(despite(&fixture, 0..3), [None; 3]);
+    fixture.endpoint(1).set_draining(true);
+    fixture.set(1, Connectivity::TransientFailure);
+    fixture.set(2, Connectivity::Connecting);
+    fixture.endpoint(2).set_withheld(Withheld::Unhealthy, false);
+    assert_eq!(despite(&fixture, 0..3), [None; 3], "calls wait for the one that is being connected to");
 }
 
 #[test]

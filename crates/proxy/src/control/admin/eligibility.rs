@@ -1,7 +1,8 @@
 //! Whether an endpoint gets calls, and why not: what all workers say of it, put together.
 //!
-//! Rule: an endpoint is eligible if one worker or more may send it calls. Each reason is told with the number of workers for
-//! which it holds; what withholds an endpoint holds for all of them, while connections are each worker's own.
+//! Rule: an endpoint is eligible if one worker or more may send it calls, be it that what withholds it is disregarded: then it is told
+//! why. Each reason is told with the number of workers for which it holds; what withholds an endpoint holds for all of them, while
+//! connections are each worker's own.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -48,10 +49,16 @@ impl<'a> WorkersSay<'a> {
         if views.len() < self.workers {
             found.insert(Ineligible::OutsideShare, self.workers - views.len());
         }
+        let despite = views.iter().filter_map(|view| view.despite);
         let warming = views.iter().filter_map(|view| view.warming);
         let least = warming.min_by(|one, other| one.share.total_cmp(&other.share));
         EligibilityBody {
-            eligible: views.iter().any(|view| view.ineligible.is_empty()),
+            eligible: views.iter().any(|view| view.ineligible.is_empty() || view.despite.is_some()),
+            despite: despite.clone().min().map(|reason| WhyBody {
+                reason: reason.name(),
+                text: reason.sentence(),
+                workers: despite.filter(|other| *other == reason).count(),
+            }),
             why: found.into_iter().map(|(reason, workers)| WhyBody::new(reason, workers)).collect(),
             slow_start: least.map(|warming| SlowStartBody {
                 share: warming.share,
@@ -66,6 +73,9 @@ impl<'a> WorkersSay<'a> {
 pub(in crate::control) struct EligibilityBody {
     /// Whether a worker may send it calls.
     pub(super) eligible: bool,
+    /// Why it gets calls although something withholds it; absent where nothing does, and where it gets none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) despite: Option<WhyBody>,
     /// What keeps the calls of some workers, or of all, from it.
     pub(super) why: Vec<WhyBody>,
     /// The worker that is least far in it; absent where it is over, or none is configured.
@@ -141,7 +151,7 @@ pub(super) fn subset(
 mod tests {
     use std::time::Duration;
 
-    use evenkeel_balance::{Connectivity, Warming, Withheld};
+    use evenkeel_balance::{Connectivity, Despite, Warming, Withheld};
 
     use super::*;
 
@@ -156,6 +166,7 @@ mod tests {
             is_failing: false,
             is_candidate: ineligible.is_empty(),
             ineligible: ineligible.to_vec(),
+            despite: None,
             warming: share.map(|share| Warming { share, remaining: Duration::from_secs(3) }),
             reported_weight: None,
             learned: None,
@@ -193,6 +204,24 @@ mod tests {
         assert_eq!(found.slow_start, None);
         assert_eq!((say.connections(&address(1)), say.connections(&address(9))), (4, 0));
         assert!(!say.eligibility(&address(9)).eligible);
+    }
+
+    #[test]
+    fn an_endpoint_that_gets_calls_in_panic_is_eligible_and_says_why() {
+        let ejected = Ineligible::Withheld(Withheld::Ejected);
+        let in_panic = |despite| view(vec![EndpointView { despite, ..endpoint(1, &[ejected], None) }]);
+        let [first, second] = [Some(Despite::Panic), None].map(in_panic);
+        let say = WorkersSay::new(&[&first, &second], 2);
+        let found = say.eligibility(&address(1));
+        assert!(found.eligible);
+        assert_eq!(found.why, [WhyBody::new(ejected, 2)]);
+        let text = "so few are healthy that health is disregarded (`panic_threshold`)";
+        assert_eq!(found.despite, Some(WhyBody { reason: "panic", text, workers: 1 }));
+        let say = WorkersSay::new(&[&second], 1);
+        assert_eq!(
+            (say.eligibility(&address(1)).eligible, say.eligibility(&address(1)).despite),
+            (false, None)
+        );
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod tests {
             is_failing: false,
             is_candidate: is_listed,
             ineligible: Vec::new(),
+            despite: None,
             warming: None,
             reported_weight: None,
             learned: None,

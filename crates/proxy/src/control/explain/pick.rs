@@ -33,6 +33,8 @@ struct Tally {
     owners: BTreeSet<Address>,
     /// The rule of the cluster by which calls of a worker fail although endpoints are ready.
     refused_by: Option<RefusedBy>,
+    /// Calls that no endpoint can take wait, rather than fail.
+    waits_for_ready: bool,
 }
 
 pub(super) fn explain_cluster(
@@ -45,7 +47,7 @@ pub(super) fn explain_cluster(
 ) -> ClusterBody {
     let key = decision.key(settings);
     let ask = Ask { now, hash: key.and_then(|key| key.hash) };
-    let tally = Tally::of(&mut previews, &ask);
+    let tally = Tally { waits_for_ready: settings.wait_for_ready, ..Tally::of(&mut previews, &ask) };
     let key_endpoint = tally.owner();
     let views: Vec<_> = previews.iter().map(|one| &one.view).collect();
     let say = WorkersSay::new(&views, previews.len());
@@ -182,9 +184,14 @@ impl Tally {
             };
         }
         let all = self.workers as f64;
+        let fails = if self.waits_for_ready {
+            "it waits until its deadline, as `wait_for_ready` says"
+        } else {
+            "it fails with UNAVAILABLE"
+        };
         for (part, what, why) in [
             (self.queued, "it waits", "no endpoint is ready yet"),
-            (self.failed, "it fails with UNAVAILABLE", why_failing.unwrap_or("no endpoint can take it")),
+            (self.failed, fails, why_failing.unwrap_or("no endpoint can take it")),
             (
                 self.refused,
                 "it fails with UNAVAILABLE",
@@ -200,7 +207,8 @@ impl Tally {
             count if self.is_certain => format!("one of {count}: the workers differ in what they can reach"),
             count => format!("{policy}: any of {count}, with these shares"),
         };
-        for (part, what) in [(self.queued, "waits"), (self.failed, "fails"), (self.refused, "is refused")] {
+        let fails = if self.waits_for_ready { "waits for one that can take it" } else { "fails" };
+        for (part, what) in [(self.queued, "waits"), (self.failed, fails), (self.refused, "is refused")] {
             if part > 0.0 {
                 text += &format!("; it {what} in {:.0} %", 100.0 * part / all);
             }
@@ -230,6 +238,12 @@ mod tests {
         assert_eq!(told(&[(1, 1.5), (2, 0.5)], 0.0, 0.0, 2, false), "maglev: any of 2, with these shares");
         assert_eq!(told(&[], 2.0, 0.0, 2, true), "it waits: no endpoint is ready yet");
         assert_eq!(told(&[], 0.0, 2.0, 2, true), "it fails with UNAVAILABLE: no endpoint can take it");
+        let patient = Tally { waits_for_ready: true, ..tally(&[], 0.0, 2.0, 2, true) };
+        let waits = "it waits until its deadline, as `wait_for_ready` says: no endpoint can take it";
+        assert_eq!(patient.outcome("maglev", None, None), waits);
+        let patient = Tally { waits_for_ready: true, ..tally(&[(1, 1.0)], 0.0, 1.0, 2, false) };
+        let half = "maglev: any of 1, with these shares; it waits for one that can take it in 50 %";
+        assert_eq!(patient.outcome("maglev", None, None), half);
         let refused = Tally { refused: 2.0, workers: 2, ..Tally::default() };
         let open = "it fails with UNAVAILABLE: the circuit breaker of each endpoint is open";
         assert_eq!(refused.outcome("maglev", None, None), open);
