@@ -142,7 +142,8 @@ def failing_over_from_one_name_to_another_needs_no_file(stage):
     info = running.metrics()
     assert info.sum("evenkeel_endpoint_info", endpoint=far.address, priority="1", locality="us/x") == 1
     assert info.sum("evenkeel_endpoint_info", endpoint=near.address, priority="0", locality="") == 1
-    assert info.sum("evenkeel_endpoint_info") == 2
+    assert info.sum("evenkeel_endpoint_info", weight="3") == info.sum("evenkeel_endpoint_info", weight="1") == 1
+    assert info.sum("evenkeel_cluster_info", policy="round_robin") == info.sum("evenkeel_cluster_info") == 1
     shown = running.configuration()["config"]["clusters"][0]["target"]
     assert shown[0] == targets[0]["target"] and shown[1]["priority"] == 1, shown
     clients = [calls.connect(stage, running.address) for _ in range(CLIENTS)]

@@ -139,10 +139,10 @@ fn describe_split(split: &Value) -> String {
         _ => out += " by chance\n",
     }
     for share in list(&split["shares"]) {
-        let version = share["version"].as_str().map_or(String::new(), |version| format!(", {version}"));
-        let percent = number(&share["percent"]);
-        out +=
-            &format!("  {}: {percent:.1} % (weight {}{version})\n", text(&share["cluster"]), share["weight"]);
+        let weight = share["weight"].as_u64().map(|weight| format!(" (weight {weight})"));
+        let version = share["version"].as_str().map(|version| format!(" ({version})"));
+        let (percent, what) = (number(&share["percent"]), weight.or(version).unwrap_or_default());
+        out += &format!("  {}: {percent:.1} %{what}\n", text(&share["cluster"]));
     }
     out
 }
@@ -263,8 +263,9 @@ mod tests {
             "split": {
                 "sticky_by": "x-user", "key": "anna", "chosen": "stable",
                 "shares": [
-                    { "cluster": "stable", "weight": 90, "percent": 90.0, "version": "stable" },
-                    { "cluster": "next", "weight": 10, "percent": 10.0, "version": "canary" },
+                    { "cluster": "stable", "percent": 90.0, "version": "stable" },
+                    { "cluster": "next", "percent": 9.5, "version": "canary" },
+                    { "cluster": "old", "weight": 1, "percent": 0.5 },
                 ],
             },
             "clusters": [{
@@ -302,8 +303,9 @@ mod tests {
             \x20 12.5 % of such calls wait 250 ms before they go to a backend\n\
             \x20 0.5 % of such calls are answered with INTERNAL instead\n\n\
             split by x-user \"anna\": stable\n\
-            \x20 stable: 90.0 % (weight 90, stable)\n\
-            \x20 next: 10.0 % (weight 10, canary)\n\n\
+            \x20 stable: 90.0 % (stable)\n\
+            \x20 next: 9.5 % (canary)\n\
+            \x20 old: 0.5 % (weight 1)\n\n\
             cluster stable: maglev; key: metadata x-user, hash 00ff, whose own endpoint is 1.2.3.4:5; \
             when_unavailable: fail\n\
             \x20 max_requests does not let it through: UNAVAILABLE (9 of 9 attempts under way)\n\

@@ -192,10 +192,11 @@ impl Metrics {
                 ("endpoint", sample.endpoint.as_str()),
                 ("priority", sample.priority),
                 ("locality", sample.locality.as_str()),
+                ("weight", sample.weight.as_str()),
             ];
             (labels, 1_u64)
         });
-        let help = "1 for each endpoint of a cluster with priorities or localities: where it is.";
+        let help = "1 for each endpoint of a cluster with priorities, localities or weights: where it is, and its weight.";
         families.gauges("evenkeel_endpoint_info", help, series)
     }
 

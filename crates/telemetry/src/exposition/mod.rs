@@ -35,11 +35,12 @@ pub struct Scrape {
     pub buffered: BufferedSample,
     /// The canaries, of which the configuration allows a few dozen.
     pub canaries: Vec<CanarySample>,
-    /// Where endpoints are, of clusters that have priorities or localities. Printed of those that have series of their own.
+    /// Where endpoints are and what they weigh, of clusters that have priorities, localities or weights. Printed of those that have
+    /// series of their own.
     pub placements: Vec<PlacementSample>,
 }
 
-/// Where an endpoint is: `evenkeel_endpoint_info`, to be joined with what is counted for it.
+/// Where an endpoint is and what it weighs: `evenkeel_endpoint_info`, to be joined with what is counted for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacementSample {
     /// The cluster's name.
@@ -50,6 +51,8 @@ pub struct PlacementSample {
     pub priority: &'static str,
     /// Its locality, `region/zone/sub_zone`; empty where nobody said.
     pub locality: String,
+    /// Its static weight.
+    pub weight: String,
 }
 
 /// A canary.
@@ -130,6 +133,8 @@ macro_rules! cluster_gauges {
 }
 
 cluster_gauges! {
+    /// 1 under the cluster's policy.
+    Info = "evenkeel_cluster_info", "policy", "Clusters by policy.";
     /// Endpoints in each state of connectivity.
     Endpoints = "evenkeel_endpoints", "state", "Endpoints by state.";
     /// Endpoints by what active checks say; only of clusters that have checks.

@@ -93,7 +93,7 @@ fn busy() -> Busy {
 
 fn place(endpoint: &str, locality: &str) -> PlacementSample {
     let (cluster, endpoint) = ("orders".into(), format!("127.0.0.{endpoint}:50051"));
-    PlacementSample { cluster, endpoint, priority: "1", locality: locality.into() }
+    PlacementSample { cluster, endpoint, priority: "1", locality: locality.into(), weight: "3".into() }
 }
 
 fn scrape() -> Scrape {

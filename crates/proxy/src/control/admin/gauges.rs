@@ -22,6 +22,7 @@ const PRIORITIES: [&str; MAX_PRIORITY as usize + 1] =
 /// The numbers of one cluster at this time.
 pub(super) fn gauges(cluster: &ClusterRuntime, uses: Uses, now: Duration) -> Vec<GaugeSample> {
     let mut found = Gauges { cluster: &cluster.config.name, samples: Vec::new() };
+    found.add(ClusterGauge::Info, evenkeel_config::policy_name(cluster.config.balancing.policy), 1);
     found.endpoints(cluster);
     found.limits(cluster);
     found.slow_starts(cluster, now);
@@ -32,11 +33,14 @@ pub(super) fn gauges(cluster: &ClusterRuntime, uses: Uses, now: Duration) -> Vec
     found.samples
 }
 
-/// Where its endpoints are, if it has priorities or localities.
+/// Where its endpoints are and what they weigh, if it has priorities, localities or weights.
 pub(super) fn placements(cluster: &ClusterRuntime) -> Vec<PlacementSample> {
     let Some(set) = cluster.set() else { return Vec::new() };
     let places = 0..set.endpoints().len();
-    if places.clone().all(|place| set.priority(place) == 0 && set.locality(place).is_none()) {
+    let is_plain = |place: usize| {
+        set.priority(place) == 0 && set.locality(place).is_none() && set.endpoints()[place].weight() == 1
+    };
+    if places.clone().all(is_plain) {
         return Vec::new();
     }
     let sample = |place: usize| PlacementSample {
@@ -44,6 +48,7 @@ pub(super) fn placements(cluster: &ClusterRuntime) -> Vec<PlacementSample> {
         endpoint: set.endpoints()[place].address().to_string(),
         priority: priority_label(set.priority(place)),
         locality: set.locality(place).map(ToString::to_string).unwrap_or_default(),
+        weight: set.endpoints()[place].weight().to_string(),
     };
     places.map(sample).collect()
 }

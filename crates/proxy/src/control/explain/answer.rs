@@ -124,7 +124,9 @@ pub(super) struct SplitBody {
 #[derive(Debug, Serialize)]
 pub(super) struct SplitShare {
     cluster: String,
-    weight: u64,
+    /// As configured; absent of a split with a canary, whose weights change while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u64>,
     percent: f64,
     /// `stable` or `canary`, if the split has a canary.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,9 +259,10 @@ fn split(
         return None;
     }
     let sum: u64 = split.weights().map(|(_, weight)| weight).sum();
+    let has_canary = split.weights().any(|(cluster, _)| split.version_of(cluster).is_some());
     let share = |(cluster, weight)| SplitShare {
         cluster: name(cluster),
-        weight,
+        weight: (!has_canary).then_some(weight),
         percent: 100.0 * weight as f64 / sum.max(1) as f64,
         version: split.version_of(cluster).map(|version| match version {
             Version::Stable => "stable",
