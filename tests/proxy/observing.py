@@ -182,7 +182,7 @@ def each_call_is_a_line_of_json_in_the_access_log(stage):
     assert first["grpc_service"] == "evenkeel.test.Probe" and first["grpc_method"] == "Unary", first
     assert first["grpc_status"] == 0 and first["response_flags"] == "-", first
     assert first["upstream_cluster"] == "default" and first["upstream_host"] == backend.address, first
-    assert first["attempts"] == 1, first
+    assert (first["route"], first["attempts"]) == (0, 1), first
     assert (first["request_messages"], first["response_messages"]) == (1, 1), first
     assert first["request_bytes"] == 7, first
     assert first["duration_ms"] >= first["time_to_first_byte_ms"] > 0, first
@@ -230,6 +230,7 @@ def a_request_that_is_no_call_is_a_line_too(stage):
     assert (plain["response_code"], plain["grpc_status"], plain["response_flags"]) == (415, None, "DPE"), plain
     assert (plain["grpc_service"], plain["grpc_method"], plain["authority"]) == ("", "metrics", "probe.test"), plain
     assert (plain["user_agent"], plain["upstream_cluster"], plain["attempts"]) == ("probe/1", None, 0), plain
+    assert plain["route"] is None, plain
     assert "content-type" in plain["details"], plain
     assert (put["response_code"], put["grpc_status"]) == (405, None) and "POST" in put["details"], put
     assert (malformed["response_code"], malformed["grpc_status"]) == (400, 13), malformed

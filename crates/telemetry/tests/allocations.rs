@@ -79,6 +79,7 @@ fn logging_a_call_allocates_nothing_once_all_batches_exist() {
         response_flags: ResponseFlags::NONE,
         details: Some("Verf\u{fc}gbarkeit \u{7f}".as_bytes()),
         downstream_remote_address: Some(([127, 0, 0, 1], 40_000).into()),
+        route: Some(2),
         upstream_cluster: Some(b"orders"),
         upstream_host: Some(b"127.0.0.2:50051"),
         attempts: 1,

@@ -303,6 +303,7 @@ impl Worker {
         let Some(access_log) = &mut observer.access_log else { return };
         let path = log.path.strip_prefix(b"/").unwrap_or(&log.path);
         let (service, method) = split_path(path);
+        let is_routed = call.method != UNKNOWN;
         access_log.record(
             now,
             &Entry {
@@ -319,8 +320,9 @@ impl Worker {
                     .and_then(|extras| extras.details.as_ref())
                     .map(|text| text.as_bytes()),
                 downstream_remote_address: peer,
+                route: is_routed.then_some(call.route),
                 upstream_cluster: cluster
-                    .filter(|_| call.method != UNKNOWN)
+                    .filter(|_| is_routed)
                     .map(|cluster| cluster.settings.name.as_bytes()),
                 upstream_host: log.endpoint.as_ref().map(|text| text.as_bytes()),
                 attempts: u32::from(call.attempts),
@@ -360,6 +362,7 @@ impl Worker {
                 response_flags: ResponseFlags::NONE,
                 details: Some(b"the client speaks HTTP/1, and this port HTTP/2"),
                 downstream_remote_address: peer,
+                route: None,
                 upstream_cluster: None,
                 upstream_host: None,
                 attempts: 0,

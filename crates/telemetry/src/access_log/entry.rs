@@ -61,6 +61,8 @@ pub struct Entry<'a> {
     /// The client's address.
     #[serde(serialize_with = "optional_display")]
     pub downstream_remote_address: Option<SocketAddr>,
+    /// The route: its place in the listener's list, from 0, as `explain` numbers it; `None` if none matched.
+    pub route: Option<u16>,
     /// The cluster; `None` if no route matched.
     #[serde(serialize_with = "optional_text")]
     pub upstream_cluster: Option<&'a [u8]>,
