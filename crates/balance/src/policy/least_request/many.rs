@@ -71,6 +71,7 @@ impl Many {
     }
 
     /// Notes the calls of an endpoint, which need not be a candidate.
+    #[inline(never)]
     pub(super) fn note_calls(&mut self, slot: Slot, calls: u32) {
         self.buckets.note_calls(slot, calls);
     }

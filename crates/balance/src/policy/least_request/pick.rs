@@ -49,6 +49,7 @@ impl LeastRequest {
     }
 
     /// The least loaded of more than [`SCANNED_MAX`], of a full scan.
+    #[inline(never)]
     fn least_of_many(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> usize {
         if self.turns.is_even() && self.slow_start.is_none() {
             return self.many.as_mut().and_then(|many| many.least_but(candidates, &[])).unwrap_or(0);
@@ -245,11 +246,11 @@ impl Picker for LeastRequest {
     fn pick(&mut self, candidates: &Candidates, ask: &Ask, rng: &mut SmallRng) -> Verdict {
         let size = match self.config.choice {
             Choice::Sample(size) => (size.get() as usize).min(candidates.len()),
+            Choice::FullScan if candidates.len() > scanned_max() => {
+                return Verdict::At(self.least_of_many(candidates, ask.now, rng));
+            }
             Choice::FullScan => candidates.len(),
         };
-        if size > scanned_max() {
-            return Verdict::At(self.least_of_many(candidates, ask.now, rng));
-        }
         Verdict::At(if !self.turns.is_even() || self.slow_start.is_some() {
             self.best_by_weight(candidates, size, ask.now, rng)
         } else if size == candidates.len() {
