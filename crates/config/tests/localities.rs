@@ -117,6 +117,24 @@ fn numbers_of_proxies_are_not_all_zero() {
 }
 
 #[test]
+fn where_this_proxy_runs_there_is_one() {
+    let of = |proxies: &str| with(&format!("zone_aware: {{proxies: [{proxies}, {{zone: b}}]}}"));
+    let text = of("{zone: c}, {region: eu, zone: a, weight: 0}");
+    assert_eq!(faults(&text), [("no_proxy_here", "clusters[0].zone_aware.proxies[1].weight".to_owned())]);
+    let errors = parse("text", &text).unwrap_err();
+    assert_eq!(errors.errors()[0].related.as_ref().map(|node| node.path.as_str()), Some("node"));
+    // Another locality is one that differs in any part of its name.
+    for other in
+        ["{zone: a, weight: 0}", "{region: eu, zone: c, weight: 0}", "{region: eu, zone: a, weight: 1}"]
+    {
+        assert!(parse("text", &of(other)).is_ok(), "{other}");
+    }
+    // The numbers of a file for proxies in many zones may be older than the newest zone.
+    let zone: Zone = "eu/a".parse().unwrap();
+    assert!(parse_in_zone("text", &text, Some(&zone)).is_ok());
+}
+
+#[test]
 fn a_zone_aware_cluster_needs_to_know_where_the_proxy_is() {
     let aware = |min_cluster_size, routing_enabled, proxies: &[(Locality, u32)]| {
         let own = place("eu", "a", "");

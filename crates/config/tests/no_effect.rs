@@ -163,6 +163,64 @@ fn retries_are_bounded_only_where_there_are_any() {
 }
 
 #[test]
+fn calls_of_which_nothing_is_kept_are_never_tried_again() {
+    let top = |per_call: &str, route: &str| {
+        let text = format!("replay: {{per_call: {per_call}}}\n{}", with(route, ""));
+        faults(&text).into_iter().map(|(code, path, _)| (code, path)).collect::<Vec<_>>()
+    };
+    let at = |key: &str| vec![("no_effect", format!("listeners[0].routes[0].{key}"))];
+    for nothing in ["0", "0B", "0KiB"] {
+        assert_eq!(top(nothing, "retry: {}"), at("retry"), "{nothing}");
+        assert_eq!(top(nothing, "hedge: {}, idempotent: true"), at("hedge"), "{nothing}");
+        assert_eq!(top(nothing, "timeout: 1s"), [], "{nothing}");
+    }
+    for enough in ["1", "64KiB"] {
+        assert_eq!(top(enough, "retry: {}"), [], "{enough}");
+    }
+    assert_eq!(top("17MiB", "retry: {}"), [("out_of_bounds", "replay.per_call".to_owned())]);
+}
+
+#[test]
+fn a_budget_of_nothing_leaves_nothing_to_routes_that_have_no_other() {
+    let nothing = "retry_budget: {percent: 0, min_concurrency: 0}";
+    let at = |key: &str| vec![("no_effect", format!("listeners[0].routes[0].{key}"))];
+    assert_eq!(found("retry: {}", nothing), at("retry"));
+    assert_eq!(found("hedge: {}, idempotent: true", nothing), at("hedge"));
+    for something in [
+        "retry_budget: {percent: 1, min_concurrency: 0}",
+        "retry_budget: {percent: 0, min_concurrency: 1}",
+        "retry_budget: {percent: 0}",
+        "retry_budget: {min_concurrency: 0}",
+    ] {
+        assert_eq!(found("retry: {}", something), [], "{something}");
+    }
+    // One cluster of a split that allows some is enough; and of one that is not known nothing is concluded.
+    let split = |other: &str, name: &str| {
+        let route =
+            format!("split: [{{cluster: a, weight: 1}}, {{cluster: {name}, weight: 1}}], retry: {{}}");
+        let text = with("", nothing).replace("cluster: a, ", &route);
+        let text = text.replace("clusters: [", &format!("clusters: [{{name: b, target: b, {other}}}, "));
+        faults(&text).into_iter().map(|(code, path, _)| (code, path)).collect::<Vec<_>>()
+    };
+    assert_eq!(split("", "b"), []);
+    assert_eq!(split(nothing, "b"), at("retry"));
+    assert_eq!(
+        split(nothing, "c"),
+        [("unknown_cluster", "listeners[0].routes[0].split[1].cluster".to_owned())]
+    );
+}
+
+#[test]
+fn a_rate_of_each_client_as_high_as_that_of_all_has_an_effect() {
+    // A client's bucket is asked first, and also for calls that the bucket of all turns away: however high its rate is, it bounds
+    // how much of the others' room one client can take.
+    for of_client in ["requests: 10", "requests: 20", "requests: 10, burst: 50"] {
+        let route = format!("rate_limit: {{requests: 10, per_client: {{by: [source_ip], {of_client}}}}}");
+        assert_eq!(found(&route, ""), [], "{of_client}");
+    }
+}
+
+#[test]
 fn pick_first_has_no_panic_and_no_shares() {
     for key in ["overprovisioning_factor: 2", "panic_threshold: 0", "fail_traffic_on_panic: true"] {
         let name = key.split(':').next().unwrap_or_default();

@@ -25,6 +25,8 @@ reports! {
     values_out_of_bounds_are_reported_with_their_bounds: "bounds",
     a_repeated_key_does_not_hide_what_else_is_wrong: "duplicate_keys",
     what_contradicts_itself_in_a_route_is_refused: "routing",
+    what_could_never_happen_is_refused: "never",
+    a_budget_that_allows_nothing_is_shown_beside_what_needs_it: "budget",
     tabs_are_no_indentation: "tabs",
     a_yaml_bomb_is_refused: "bomb",
     every_value_of_the_wrong_kind_is_reported: "kinds",

@@ -275,6 +275,12 @@ pub enum Fault {
     /// Numbers of proxies in each locality that leave none anywhere.
     #[error("all weights are 0: no locality would have a proxy, though this one runs in one")]
     NoProxies,
+    /// A number of proxies that leaves none where the file says that this one runs.
+    #[error("this proxy runs in {}, which has no proxies by this weight", quoted(.locality))]
+    NoProxyHere {
+        /// The locality of both.
+        locality: String,
+    },
     /// A cluster that stands twice in one split.
     #[error("the cluster {} stands in this split twice", quoted(.name))]
     DuplicateShare {
@@ -392,6 +398,7 @@ impl Fault {
             Self::UnreachableRoute => "unreachable_route",
             Self::AllWeightsZero { .. } => "all_weights_zero",
             Self::NoProxies => "no_proxies",
+            Self::NoProxyHere { .. } => "no_proxy_here",
             Self::DuplicateShare { .. } => "duplicate_share",
             Self::CanaryToItself { .. } => "canary_to_itself",
             Self::NotInSplit { .. } => "not_in_split",

@@ -15,6 +15,7 @@ impl Fault {
             Self::Syntax { .. } | Self::OutOfBounds { .. } => return None,
             Self::TooLong { .. } | Self::TooMany { .. } => "split it",
             Self::TooComplex { .. } => "write it out with fewer aliases and levels",
+            Self::NoEffect { key: "retry" | "hedge", .. } => "remove it, or raise what forbids it",
             Self::DuplicateKey { .. } | Self::NoEffect { .. } => "remove it",
             Self::UnknownKey { key, .. } if key == "tls" => {
                 "this version speaks HTTP/2 without TLS (h2c) on both sides; end TLS in front of it"
@@ -56,6 +57,7 @@ impl Fault {
             Self::Contradiction { .. } => "remove one of the two, or make two routes of them",
             Self::UnreachableRoute => "move it before the other one, or remove it",
             Self::AllWeightsZero { of } => return Some(format!("give at least one {of} a weight above 0")),
+            Self::NoProxyHere { .. } => "give it as `weight` how many proxies run there, or correct `node`",
             Self::NoProxies => "give each locality as `weight` how many proxies run there",
             Self::CanaryToItself { .. } => "name the cluster with the new version",
             Self::NotInSplit { .. } => {

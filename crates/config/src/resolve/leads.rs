@@ -100,7 +100,7 @@ impl<'a> Leads<'a> {
 }
 
 /// The clusters that answer a route's calls.
-fn answering(route: &RawRoute) -> impl Iterator<Item = &Text> {
+pub(super) fn answering(route: &RawRoute) -> impl Iterator<Item = &Text> {
     let shares = route.split.given().into_iter().flat_map(|split| &split.value.entries);
     let split = shares.filter_map(|share| share.value.cluster.given());
     route.cluster.given().into_iter().chain(split).map(|name| &name.value)

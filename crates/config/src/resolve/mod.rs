@@ -4,6 +4,7 @@
 //! so that the rest can be checked as well; as soon as anything has been recorded, the result is thrown away.
 
 mod affinity;
+mod again;
 mod canary;
 mod cluster;
 mod destination;
@@ -52,6 +53,8 @@ pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
     let access_log = resolve_access_log(&raw.access_log, reports);
     let state_file = canary::resolve_state_file(&raw.state_file, reports);
     paths::check(raw, &listeners, &state_file, access_log.as_ref(), reports);
+    let replay = resolve_replay(&raw.replay, reports);
+    again::check(raw, &replay, reports);
     let workers = raw.workers.given().map(|_| value::count(&raw.workers, bounds::WORKERS, reports));
     Config {
         listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
@@ -63,7 +66,7 @@ pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
         state_file,
         drain: resolve_drain(&raw.drain, reports),
         overload: resolve_overload(&raw.overload, reports),
-        replay: resolve_replay(&raw.replay, reports),
+        replay,
     }
 }
 

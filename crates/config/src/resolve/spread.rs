@@ -160,6 +160,8 @@ fn resolve_zone_aware(
         && proxies.iter().all(|(_, number)| *number == 0)
     {
         reports.add(list.span, Fault::NoProxies);
+    } else if let Some(own) = &own {
+        check_own_proxies(&raw.proxies, node, own, reports);
     }
     Some(ZoneAware {
         own: own.unwrap_or_default(),
@@ -167,4 +169,24 @@ fn resolve_zone_aware(
         routing_enabled: value::count(&raw.routing_enabled, bounds::ZONE_ROUTING_ENABLED, reports) as u8,
         proxies,
     })
+}
+
+/// Reports a weight of 0 for the locality that the file's `node` names: one proxy runs there. Of a proxy that the command line places
+/// nothing is concluded: one file serves proxies in many zones, and its numbers may be older than the newest of them.
+fn check_own_proxies(
+    proxies: &Field<List<RawLocalityWeight>>,
+    node: &Field<Off<RawLocality>>,
+    own: &Locality,
+    reports: &mut Reports,
+) {
+    let Some(at) = node.given().map(|node| node.span).filter(|span| *span != Span::default()) else { return };
+    let entries = proxies.given().into_iter().flat_map(|list| &list.value.entries);
+    for entry in entries.take(bounds::MAX_LOCALITIES).map(|entry| &entry.value) {
+        let place = locality([&entry.region, &entry.zone, &entry.sub_zone], &mut Reports::default());
+        if let (Some(weight), true) = (entry.weight.given(), place.as_ref() == Some(own))
+            && weight.value.0 == 0
+        {
+            reports.add_related(weight.span, Fault::NoProxyHere { locality: own.to_string() }, at);
+        }
+    }
 }
