@@ -161,3 +161,18 @@ fn what_is_shown_can_be_read_and_means_the_same() {
         assert_eq!(parse("shown", &shown), Ok(config), "{shown}");
     }
 }
+
+#[test]
+fn a_weight_out_of_bounds_says_nothing_about_the_next_one() {
+    let of = |steps: &str| faults(&format!("stable: a, canary: b, steps: [{steps}]"));
+    let weight = |code, step: usize| (code, format!("canary.steps[{step}].weight"));
+    for steps in [
+        "{weight: 20}, {weight: 0}, {weight: 30}",
+        "{weight: 20}, {weight: 101}, {weight: 30}",
+        "{weight: 5}, {weight: 0}, {weight: 8}",
+    ] {
+        assert_eq!(of(steps), [weight("out_of_bounds", 1)], "{steps}");
+    }
+    let fallen = [weight("out_of_bounds", 1), weight("not_rising", 2)];
+    assert_eq!(of("{weight: 20}, {weight: 0}, {weight: 10}"), fallen, "10 is below 20");
+}

@@ -27,6 +27,7 @@ reports! {
     what_contradicts_itself_in_a_route_is_refused: "routing",
     what_could_never_happen_is_refused: "never",
     a_budget_that_allows_nothing_is_shown_beside_what_needs_it: "budget",
+    what_is_missing_or_too_much_is_told_as_it_can_be_mended: "hints",
     tabs_are_no_indentation: "tabs",
     a_yaml_bomb_is_refused: "bomb",
     every_value_of_the_wrong_kind_is_reported: "kinds",

@@ -146,6 +146,14 @@ fn what_is_needed_is_said_as_it_can_be_written() {
     let help = |errors: &ConfigErrors| errors.errors()[0].fault.help().unwrap_or_default();
     assert_eq!(help(&hedge), "add `idempotent: true` beside it, if a call may be done twice");
     assert!(config("hedge: {}, idempotent: true", "").is_ok());
+    // What makes `idempotent` useful can be added as it is said.
+    let alone = config("idempotent: true", "").unwrap_err();
+    let told = alone.errors()[0].fault.to_string();
+    assert_eq!(told, "`idempotent` needs `hedge` or `retry_on: [deadline_exceeded]`");
+    for added in ["hedge: {}", "retry: {retry_on: [deadline_exceeded]}"] {
+        assert!(help(&alone).contains(&format!("`{added}`")), "{}", help(&alone));
+        assert!(config(&format!("idempotent: true, {added}"), "").is_ok(), "{added}");
+    }
     // The key belongs to the route, not into the list; and one fault is enough.
     let route = "retry: {retry_on: [deadline_exceeded], per_try_timeout: 1s}";
     let late = config(route, "").unwrap_err();

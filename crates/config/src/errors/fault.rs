@@ -52,6 +52,12 @@ pub enum Fault {
         /// The key.
         key: &'static str,
     },
+    /// Of several keys none is given, and one must be.
+    #[error("one of the keys {keys} is missing")]
+    MissingOneOf {
+        /// The keys, as they are told.
+        keys: &'static str,
+    },
     /// A key without a value.
     #[error("the key {} has no value", quoted(.key))]
     NoValue {
@@ -354,6 +360,8 @@ pub enum Fault {
         pattern: String,
         /// What is wrong with it.
         message: String,
+        /// What to do about it.
+        help: &'static str,
     },
 }
 
@@ -367,7 +375,7 @@ impl Fault {
             Self::TooComplex { .. } => "too_complex",
             Self::DuplicateKey { .. } => "duplicate_key",
             Self::UnknownKey { .. } => "unknown_key",
-            Self::MissingKey { .. } => "missing_key",
+            Self::MissingKey { .. } | Self::MissingOneOf { .. } => "missing_key",
             Self::NoValue { .. } => "no_value",
             Self::WrongType { .. } => "wrong_type",
             Self::UnknownName { .. } => "unknown_name",

@@ -28,6 +28,7 @@ impl Fault {
             Self::UnknownCluster { suggestion, known, .. } => {
                 return Some(suggest(suggestion.as_deref(), known));
             }
+            Self::MissingOneOf { .. } => "add one of them here",
             Self::MissingKey { key } => return Some(format!("add `{key}: ...` here")),
             Self::NoValue { is_required: true, .. } => "give it a value",
             Self::NoValue { is_required: false, .. } => "give it a value, or remove it to get the default",
@@ -48,7 +49,7 @@ impl Fault {
             Self::MirrorToItself { .. } => {
                 "mirror to another cluster: its backends would do everything twice"
             }
-            Self::EmptyList { help } => help,
+            Self::EmptyList { help } | Self::InvalidRegex { help, .. } => help,
             Self::DuplicateCluster { .. } => "give each cluster a name of its own",
             Self::AddressTaken { address, .. } if address.starts_with("unix:") => "give each its own path",
             Self::AddressTaken { .. } => "give each its own port",
@@ -74,9 +75,6 @@ impl Fault {
             Self::NotPrime { next, .. } => return Some(format!("use {next}, the next prime")),
             Self::TooFewEntries { .. } => "let there be 100 times as many entries as endpoints, or more",
             Self::DuplicateShare { .. } => "add the weights up, and keep one of the two",
-            Self::InvalidRegex { .. } => {
-                "write it in the syntax of the crate `regex`: no look-around, no back-references"
-            }
         };
         Some(text.to_owned())
     }
@@ -86,6 +84,10 @@ impl Fault {
 fn add_needed(key: &str, needed: &str) -> String {
     match (key, needed) {
         ("deadline_exceeded", needed) => format!("add `{needed}` to the route, if a call may be done twice"),
+        ("idempotent", _) => {
+            "add `hedge: {}` or `retry: {retry_on: [deadline_exceeded]}` beside it, or remove it: only these may do a call twice"
+                .to_owned()
+        }
         ("hedge", needed) => format!("add `{needed}` beside it, if a call may be done twice"),
         ("per_try_timeout", _) => {
             "add `deadline_exceeded` to `retry_on`, and `idempotent: true` to the route, if a call may be done twice"

@@ -265,6 +265,9 @@ impl RawPolicy {
     }
 }
 
+/// What a policy is written as.
+const POLICY: &str = "a policy's name, or a mapping from one name to its parameters";
+
 impl Read for RawPolicy {
     fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
         match &node.value {
@@ -283,14 +286,15 @@ impl Read for RawPolicy {
                 policy
             }
             Value::Mapping(entries) if entries.len() == 1 => read_parameters(node, reports),
+            Value::Mapping(entries) if entries.len() > 1 => {
+                let found = format!("a mapping from {} names", entries.len());
+                let help = Some("keep one of them: a cluster has one policy");
+                reports.add(node.span, Fault::WrongType { expected: POLICY, found, help });
+                None
+            }
             _ => {
                 let help = "write for example `least_request`, or `least_request: {choice_count: 4}`";
-                report_kind(
-                    node,
-                    "a policy's name, or a mapping from one name to its parameters",
-                    Some(help),
-                    reports,
-                );
+                report_kind(node, POLICY, Some(help), reports);
                 None
             }
         }

@@ -78,7 +78,10 @@ fn resolve_steps(raw: &Field<List<RawCanaryStep>>, reports: &mut Reports) -> Vec
         // Within the bounds, 100 at most.
         let percent = value::count(weight, bounds::CANARY_WEIGHT, reports) as u8;
         let lasts = value::duration(duration, bounds::CANARY_STEP_DURATION, reports);
-        let Some(written) = weight.given() else { continue };
+        // What took the place of a weight out of bounds stands nowhere, and says nothing about the next one.
+        let Some(written) = weight.given().filter(|written| written.value.0 == percent.into()) else {
+            continue;
+        };
         if let (100, Some((key, _))) = (percent, duration.with_key()) {
             let reason = "at a weight of 100: nothing is left to compare with";
             reports.add(key, Fault::NoEffect { key: "duration", reason });

@@ -74,7 +74,8 @@ fn resolve_one(raw: &At<RawMetadataMatch>, reports: &mut Reports) -> Option<Meta
         }
         (None, _) => {
             if raw.is_whole {
-                reports.add(raw.span, Fault::MissingKey { key: "exact" });
+                reports
+                    .add(raw.span, Fault::MissingOneOf { keys: "`exact`, `prefix`, `regex` and `present`" });
             }
             return None;
         }
@@ -173,15 +174,17 @@ pub(super) fn value_fault(text: &str) -> Option<&'static str> {
 pub(super) fn expression(given: &At<Text>, reports: &mut Reports) -> Option<String> {
     let pattern = &given.value.0;
     let Err(error) = whole_regex(pattern) else { return Some(pattern.clone()) };
-    let message = match error {
-        regex::Error::CompiledTooBig(_) => {
-            format!("it takes more than {} when compiled", format_size(MAX_REGEX_BYTES as u64))
-        }
+    let (message, help) = match error {
+        regex::Error::CompiledTooBig(_) => (
+            format!("it takes more than {} when compiled", format_size(MAX_REGEX_BYTES as u64)),
+            r"shorten it: `{100}` takes as much as a hundred copies, and `\w` and `\d` take more than `[0-9A-Za-z_]` and `[0-9]`",
+        ),
         // The parser draws the place over several lines; the last one says what is wrong.
-        other => {
-            other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
-        }
+        other => (
+            other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+            "write it in the syntax of the crate `regex`: no look-around, no back-references",
+        ),
     };
-    reports.add(given.span, Fault::InvalidRegex { pattern: pattern.clone(), message });
+    reports.add(given.span, Fault::InvalidRegex { pattern: pattern.clone(), message, help });
     None
 }

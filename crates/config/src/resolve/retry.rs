@@ -20,6 +20,9 @@ use crate::raw::{
 use crate::retry::{RESET, RETRY_ON};
 use crate::units::format_duration;
 
+/// What makes `idempotent` useful; a `retry` alone does not.
+const IDEMPOTENT_FOR: &str = "hedge` or `retry_on: [deadline_exceeded]";
+
 /// Why an entry of a list has no effect.
 const REPEATED: &str = "because the same stands before it";
 
@@ -33,7 +36,7 @@ pub(super) fn resolve_retry(
     let Some(At { value: raw, .. }) = route.retry.given() else {
         let is_alone = route.retry.is_absent() && route.hedge.is_absent();
         if let (Some((key, _)), true) = (route.idempotent.with_key(), is_alone) {
-            reports.add(key, Fault::Needs { key: "idempotent", needed: "retry" });
+            reports.add(key, Fault::Needs { key: "idempotent", needed: IDEMPOTENT_FOR });
         }
         return None;
     };
