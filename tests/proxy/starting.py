@@ -226,11 +226,36 @@ def check_names_a_file_that_is_not_there(stage):
 
 
 @test
+def check_reads_the_lists_of_endpoints_too(stage):
+    folder = stage.enter(tempfile.TemporaryDirectory())
+    lists = {name: pathlib.Path(folder, f"{name}.yaml") for name in ("broken", "zeros", "gone")}
+    lists["broken"].write_text('- 127.0.0.1:1\n- {address: "127.0.0.1:2", wieght: 3}\n')
+    lists["zeros"].write_text('- {address: "127.0.0.1:1", weight: 0}\n')
+    clusters = {name: f"file:{path}" for name, path in lists.items()}
+    file = proxy.ConfigFile(folder, proxy.config(clusters, routes=[{"cluster": "broken"}]))
+    code, _, errors = check(file.path)
+    assert code == 1, code
+    names(errors, f"{lists['broken']}:2:", "`weight`", f"{lists['zeros']}:1:", "all weights are 0")
+    names(errors, str(lists["gone"]), "No such file", "--no-lists")
+    code, output, _ = check("--format", "json", file.path)
+    assert code == 1, code
+    found = json.loads(output)
+    assert [error["code"] for error in found["errors"]] == ["unreadable_list"], output
+    assert [each["source"] for each in found["lists"]] == [str(lists["broken"]), str(lists["zeros"])], output
+    assert check("--no-lists", file.path)[0] == 0
+    for path in lists.values():
+        path.write_text("[]")
+    code, output, _ = check(file.path)
+    assert (code, output) == (0, f"{file.path}: valid\n"), output
+
+
+@test
 def all_examples_are_valid(stage):
     files = sorted(EXAMPLES.glob("*.yaml"))
     assert files, "no examples"
     for file in files:
-        code, _, errors = check(file)
+        # The lists that they name are on no machine.
+        code, _, errors = check("--no-lists", file)
         assert code == 0, errors
 
 

@@ -17,7 +17,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Balances every gRPC call over the endpoints of a target
     Proxy(ProxyArgs),
-    /// Checks a configuration file without starting anything
+    /// Checks a configuration file, and the endpoint lists that it names, without starting anything
     Check(CheckArgs),
     /// Prints the JSON Schema of the configuration file
     Schema,
@@ -101,11 +101,13 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Exit code: 0 if the file is valid, 1 if not; then every error is shown with its line and column.
+    after_help = "Exit code: 0 if the file is valid, and so are the endpoint lists that it names, 1 if not; then
+every error is shown with its line and column.
 
 Examples:
   evenkeel check evenkeel.yaml
-  evenkeel check --format json evenkeel.yaml"
+  evenkeel check --format json evenkeel.yaml
+  evenkeel check --no-lists evenkeel.yaml   where the proxy's endpoint lists are not"
 )]
 pub(crate) struct CheckArgs {
     /// The configuration file; - reads standard input
@@ -115,6 +117,10 @@ pub(crate) struct CheckArgs {
     /// How errors look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) format: LogFormat,
+
+    /// Do not read the endpoint lists of file: targets
+    #[arg(long)]
+    pub(crate) no_lists: bool,
 
     /// The zone that the proxy will run in, as `evenkeel proxy --zone` has it
     #[arg(long, value_name = "ZONE", env = "EVENKEEL_ZONE")]

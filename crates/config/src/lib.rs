@@ -7,7 +7,7 @@
 //!
 //! - [`parse`] reads a configuration, [`Config::from_flags`] takes a command line for one, and [`parse_endpoints`] reads
 //!   the list behind a `file:` target. All three report [`ConfigErrors`]: all errors at once, each with line, column,
-//!   path, and what to do.
+//!   path, and what to do. [`parse_with_lists`] reads a configuration with the lists that it names.
 //! - [`schema`] is the JSON Schema of the same types; `docs/configuration.md` is the reference, and a test holds it to the
 //!   schema and the [`bounds`].
 //! - [`Target`] and [`ListenAddress`] are the two kinds of addresses, in gRPC's naming.
@@ -23,6 +23,7 @@ mod errors;
 mod flags;
 mod health;
 mod listen;
+mod lists;
 mod model;
 mod outlier;
 mod policy;
@@ -44,6 +45,7 @@ use crate::tree::{Budget, Node};
 pub use errors::{ConfigError, ConfigErrors, Fault, MAX_ERRORS, Place};
 pub use flags::Flags;
 pub use listen::{ListenAddress, ListenAddressError, ListenAddressProblem};
+pub use lists::parse_with_lists;
 pub use model::{
     AccessLog, AdaptiveConcurrency, Admin, BinaryValues, CanarySettings, CircuitBreakers, ClientRate,
     Cluster, ClusterRef, Config, Cookie, DEFAULT_ADMIN_PORT, Destination, DnsRefresh, Drain, FaultInjection,

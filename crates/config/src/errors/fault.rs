@@ -132,6 +132,14 @@ pub enum Fault {
     /// An address that cannot be listened on.
     #[error("address {}: {}", quoted(.0.address()), .0.problem())]
     ListenAddress(#[source] ListenAddressError),
+    /// A list of endpoints that a target names, and that cannot be read.
+    #[error("the endpoint list {} cannot be read: {problem}", quoted(.path))]
+    UnreadableList {
+        /// Its path.
+        path: String,
+        /// Why, and what to do.
+        problem: String,
+    },
     /// An endpoint's address that is none.
     #[error("{} is not the address of an endpoint", quoted(.text))]
     InvalidEndpoint {
@@ -385,6 +393,7 @@ impl Fault {
             Self::Disordered { .. } => "disordered",
             Self::Target(_) => "invalid_target",
             Self::ListenAddress(_) => "invalid_address",
+            Self::UnreadableList { .. } => "unreadable_list",
             Self::InvalidEndpoint { .. } => "invalid_endpoint",
             Self::InvalidName { .. } => "invalid_name",
             Self::Unmatchable { .. } => "unmatchable",

@@ -39,6 +39,9 @@ impl Fault {
             Self::Disordered { .. } => "change one of the two",
             Self::Target(error) => return Some(error.problem().remedy()),
             Self::ListenAddress(error) => return Some(error.problem().remedy()),
+            Self::UnreadableList { .. } => {
+                "write the list first; where the proxy's files are not, check without lists: `--no-lists`"
+            }
             Self::InvalidEndpoint { .. } => "write an IP address with a port, or `unix:` and a path",
             Self::InvalidName { .. } => "use 1 to 128 letters, digits, `-`, `_` and dots",
             Self::Exclusive { .. } => "keep one of them",

@@ -40,6 +40,7 @@ use crate::units::format_size;
 
 pub(crate) use endpoints::resolve_endpoints;
 pub(crate) use fault::STATUS_NAMES;
+pub(crate) use target::written_targets;
 
 /// Resolves a configuration. The result counts only if nothing was reported.
 pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {

@@ -39,7 +39,7 @@ pub(super) fn resolve_targets(raw: &Field<OneOrMany<RawTarget>>, reports: &mut R
 }
 
 /// A cluster's targets as they are written, each with its place, and whether it has a weight: without one it gets no calls.
-pub(super) fn written_targets(raw: &RawCluster) -> impl Iterator<Item = (Span, &Target, bool)> {
+pub(crate) fn written_targets(raw: &RawCluster) -> impl Iterator<Item = (Span, &Target, bool)> {
     let entries = raw.target.given().into_iter().flat_map(|targets| &targets.value.0.entries);
     entries.filter_map(|entry| match &entry.value {
         RawTarget::Plain(target) => Some((entry.span, target, true)),

@@ -28,6 +28,6 @@ mod watch;
 
 pub use drain::DrainReport;
 pub use explain::{Explanation, InquiryError, InquiryFields, METADATA_MAX, explain_file};
-pub use reload::{ConfigFile, ConfigSource, ReloadError, read_config, read_config_from};
+pub use reload::{ConfigFile, ConfigSource, ReloadError, read_config, read_config_from, read_list};
 pub use start::{Handle, Proxy, StartError, StartOptions};
 pub use state::{Lifecycle, State};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use evenkeel_config::bounds::MAX_CONFIG_BYTES;
 use evenkeel_config::{Config, ConfigErrors, Zone};
+use evenkeel_discovery::MAX_FILE_BYTES;
 use evenkeel_discovery::text_file::{ReadError, read_file, read_text};
 
 /// Where the configuration comes from.
@@ -124,6 +125,14 @@ pub fn read_config(path: &Path) -> Result<String, ReloadError> {
 pub fn read_config_from(source: impl Read, name: &str) -> Result<String, ReloadError> {
     let unreadable = |source| ReloadError::Unreadable { name: name.to_owned(), source };
     read_text(source, MAX_CONFIG_BYTES).map_err(unreadable)
+}
+
+/// Reads the text of an endpoint list without a look at what it says; [`MAX_FILE_BYTES`] at most.
+///
+/// # Errors
+/// [`ReadError`]: what is wrong with it, and what to do.
+pub fn read_list(path: &Path) -> Result<String, ReadError> {
+    read_file(path, MAX_FILE_BYTES)
 }
 
 /// Checks that a running proxy can take a configuration over.
