@@ -147,12 +147,18 @@ def with_two_of_three_unhealthy_calls_go_to_all_until_one_is_back(stage):
     met = examples.met(client, 60, service=f"/{orders}/")
     figure("backends that get calls with two of three unhealthy, below the threshold", 3, len(met))
     assert set(met) == examples.names(backends), met
+    shown = running.endpoints("orders")
+    told = [(shown[one.address]["eligible"], shown[one.address].get("despite", {}).get("reason")) for one in backends]
+    assert told == [(True, "panic"), (True, "panic"), (True, None)], told
+    assert [why["reason"] for why in shown[backends[0].address]["why"]] == ["unhealthy"], shown
     [group] = running.clusters()["orders"]["groups"]
     assert (group["available"], group["endpoints"], group["workers_in_panic"]) == (1, 3, 1), group
     backends[1].report("SERVING", orders)
     eventually(lambda: panics() == [0, 1, 1], "two of three are enough")
     running.wait_for_line(r"panic is over: .*cluster=orders .*available=2 total=3")
     assert set(examples.met(client, 30, service=f"/{orders}/")) == {"b2", "b3"}
+    first = running.endpoints("orders")[backends[0].address]
+    assert (first["eligible"], first.get("despite")) == (False, None), first
     assert running.metrics().sum("evenkeel_panics_begun_total") == 1, "the other clusters had none"
 
 
