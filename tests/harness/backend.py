@@ -3,7 +3,8 @@
 It answers any service but gRPC's own; the method's name says the kind of call, and a request is a JSON object:
 
 - `Unary`, and any name that is not below: answers with a JSON object that tells what arrived. `hold: KEY` waits first
-  until a `Release` with that key comes; `code: NAME` and `message: TEXT` end with that status.
+  until a `Release` with that key comes; `code: NAME` and `message: TEXT` end with that status; `trailers`, a mapping, is
+  sent behind the answer.
 - `Become`: from now on each `Unary` call waits for `delay_ms`, and ends with the status `code`, or answers if there is none.
 - `Release`: lets the calls held under `hold` go, those that come later too.
 - `Download`: `messages` messages of `bytes` bytes.
@@ -94,8 +95,10 @@ class Behaviour(grpc.GenericRpcHandler):
             context.abort(grpc.StatusCode[self._code], f"{self._name} fails")
         if "code" in ask:
             context.abort(grpc.StatusCode[ask["code"]], ask.get("message", ""))
+        trailers = list(ask.get("trailers", {}).items())
         if self._loads_calls:
-            context.set_trailing_metadata([("endpoint-load-metrics-bin", self._load)])
+            trailers.append(("endpoint-load-metrics-bin", self._load))
+        context.set_trailing_metadata(trailers)
         metadata = {key: _text(value) for key, value in context.invocation_metadata()}
         return _bytes({"backend": self._name, "metadata": metadata, "remaining": remaining})
 
