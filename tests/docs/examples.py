@@ -19,6 +19,9 @@ FOLDER = pathlib.Path(__file__).parent.parent.parent / "docs" / "examples"
 # Where the endpoints of localities.yaml would be; all of this machine.
 LOCAL = {"10.0.1": "127.0.1", "10.0.2": "127.0.2", "10.0.3": "127.0.3", "10.9.1": "127.9.1"}
 
+# The clusters of outliers.yaml.
+OUTLIERS = ("orders", "catalog", "search", "reviews")
+
 # The examples that have a test here.
 _shown = set()
 
@@ -27,7 +30,6 @@ def example(*shown):
     """Registers the test of these examples."""
     _shown.update(shown)
     return test
-
 
 
 # Backends that no test ends: b1, b2 and b3.

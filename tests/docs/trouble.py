@@ -92,7 +92,7 @@ def fail_a_part(client, victim, of_five, service):
 @examples.example("outliers")
 def a_backend_that_fails_a_part_of_its_calls_is_ejected_by_the_rule_of_its_cluster(stage):
     backends = examples.three.get(stage)
-    running = examples.run(stage, "outliers", dict.fromkeys(["orders", "catalog"], calls.target(backends)))
+    running = examples.run(stage, "outliers", dict.fromkeys(examples.OUTLIERS, calls.target(backends)))
     examples.everywhere(running, ["orders", "catalog"], 3)
     client = calls.connect(stage, running.address)
     cases = (
