@@ -1,6 +1,7 @@
 """The example of docs/examples about calls that are tried again, and what bounds that."""
 
 import json
+import time
 
 import examples
 import grpc
@@ -8,7 +9,7 @@ from harness import calls
 from harness.poll import eventually
 from harness.suite import figure, test
 
-CATALOG, ORDERS = "/ecommerce.catalog.Catalog/", "/ecommerce.orders.Orders/"
+CATALOG, ORDERS, BATCH = "/ecommerce.catalog.Catalog/", "/ecommerce.orders.Orders/", "/ecommerce.batch.Batch/"
 
 # What retries.yaml keeps of a request.
 PER_CALL = 16 * 1024
@@ -17,7 +18,7 @@ PER_CALL = 16 * 1024
 def start(stage):
     """The example, and its two backends."""
     backends = calls.start_backends(stage, 2)
-    clusters = ["orders", "catalog"]
+    clusters = ["orders", "catalog", "batch"]
     running = examples.run(stage, "retries", dict.fromkeys(clusters, calls.target(backends)))
     examples.everywhere(running, clusters, 2)
     return running, calls.connect(stage, running.address), backends
@@ -99,3 +100,19 @@ def a_request_above_per_call_is_sent_once(stage):
         backend.become()
     assert client.call(padding(10 * PER_CALL), service=ORDERS)
     eventually(lambda: running.metrics().sum("evenkeel_replay_bytes") == 0, "nothing is kept of calls that have ended")
+
+
+@test
+def the_delays_of_a_batch_grow_as_it_says_up_to_its_bound(stage):
+    running, client, backends = start(stage)
+    for backend in backends:
+        backend.become("UNAVAILABLE")
+    began = time.monotonic()
+    assert client.begin(service=BATCH).code() == grpc.StatusCode.UNAVAILABLE
+    took = time.monotonic() - began
+    # 50 ms, 250 ms, and twice a second, each a fifth more or less. Without the bound there would be 7.5 s of them, a fifth less at
+    # the least, with the defaults' factor 0.75 s, and with their bound 0.8 s, a fifth more at the most.
+    figure("seconds of five attempts 50 ms, 250 ms, 1 s and 1 s apart", "1.8 to 6", f"{took:.2f}")
+    assert 0.8 * 2.3 <= took < 6, took
+    assert attempts(running, "batch", "Unavailable") == 5
+    assert denied(running, "batch") == {"attempts_used": 1}

@@ -239,17 +239,6 @@ def the_canary_of_the_example_goes_back_if_it_is_worse(stage):
     assert {by_metadata(client, "x-user-id", f"u{user}") for user in range(100)} == {stable.name}
 
 
-@example("faults")
-def faults_are_for_those_who_ask(stage):
-    backend = three.get(stage)[0]
-    running = run(stage, "faults", {"orders": f"ipv4:{backend.address}"})
-    client = calls.connect(stage, running.address)
-    asked = [("x-chaos", "1"), ("x-evenkeel-fault-abort", "14")]
-    assert client.begin(metadata=asked).code() == grpc.StatusCode.UNAVAILABLE
-    assert client.begin(metadata=asked[1:]).code() == grpc.StatusCode.OK
-    assert running.metrics().sum("evenkeel_faults_injected_total", fault="abort") == 1
-
-
 @example("minimal")
 def the_least_that_runs_serves(stage):
     backend = three.get(stage)[0]
@@ -398,18 +387,6 @@ def reports_of_load_come_on_streams_apart_from_calls(stage):
     assert all("stream" not in one["load"] for one in running.endpoints("search").values())
     client = calls.connect(stage, running.address)
     assert set(met(client, 20)) == names(backends)
-
-
-@example("rewriting")
-def metadata_is_rewritten_both_ways(stage):
-    backend = three.get(stage)[0]
-    running = run(stage, "rewriting", {"orders": f"ipv4:{backend.address}"})
-    client = calls.connect(stage, running.address)
-    call = client.begin(service="/ecommerce.Orders/", metadata=[("x-debug", "1")])
-    seen = json.loads(call.result())["metadata"]
-    assert (seen["x-served-by"], seen["x-tag"], seen["x-tag-bin"]) == ("edge-1", "blue", "010203"), seen
-    assert "x-debug" not in seen, seen
-    assert dict(call.initial_metadata())["x-version"] == "v2"
 
 
 @example("routes")

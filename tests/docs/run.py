@@ -21,6 +21,7 @@ from markdown import Page  # noqa: E402
 
 # Each registers its tests.
 import bodies  # noqa: E402, F401
+import actions  # noqa: E402, F401
 import again  # noqa: E402, F401
 import ejections  # noqa: E402, F401
 import every_key  # noqa: E402, F401
