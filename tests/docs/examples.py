@@ -266,25 +266,6 @@ def a_backend_that_says_not_serving_of_the_service_leaves(stage):
     assert running.metrics().sum("evenkeel_endpoints_withheld", cluster="orders", reason="unhealthy") == 1
 
 
-@example("limits")
-def a_client_gets_its_burst_and_then_its_rate(stage):
-    backend = three.get(stage)[0]
-    target = f"ipv4:{backend.address}"
-    running = run(stage, "limits", {"orders": target, "watches": target})
-    everywhere(running, ["orders", "watches"], 1)
-    client = calls.connect(stage, running.address)
-    service = "/ecommerce.orders.OrderService/"
-    codes = [client.begin(service=service, metadata=[("x-client-id", "anna")]) for _ in range(100)]
-    passed = sum(call.code() == grpc.StatusCode.OK for call in codes)
-    # Twenty come in each second that the calls take.
-    assert 50 <= passed < 90, passed
-    assert client.begin(service=service, metadata=[("x-client-id", "ben")]).code() == grpc.StatusCode.OK
-    gauges = running.metrics()
-    assert gauges.sum("evenkeel_cluster_limit_max", cluster="orders", limit="max_pending") == 500
-    assert gauges.sum("evenkeel_cluster_limit_max", cluster="orders", limit="concurrency") > 0
-    assert running.endpoints("watches")[backend.address]["circuit_breakers"][0]["max"] == 5000
-
-
 @example("localities")
 def calls_stay_in_the_proxys_own_zone(stage):
     listed = (FOLDER / "endpoints" / "localities.yaml").read_text(encoding="utf-8")

@@ -23,6 +23,7 @@ from markdown import Page  # noqa: E402
 import bodies  # noqa: E402, F401
 import actions  # noqa: E402, F401
 import again  # noqa: E402, F401
+import bounds  # noqa: E402, F401
 import ejections  # noqa: E402, F401
 import every_key  # noqa: E402, F401
 import examples  # noqa: E402, F401

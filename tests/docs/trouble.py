@@ -167,7 +167,7 @@ def a_call_that_would_wait_beyond_its_deadline_is_told_so_at_once(stage):
     [backend] = calls.start_backends(stage, 1)
     # Two at once, whatever the latency, which is a tenth of a second: at most twenty calls a second leave the queue.
     two = "adaptive_concurrency: { min_limit: 2, max_limit: 2, initial_limit: 2, min_rtt: 1s }"
-    targets = dict.fromkeys(["orders", "watches"], calls.target([backend]))
+    targets = dict.fromkeys(["orders", "reports", "watches"], calls.target([backend]))
     running = examples.run(stage, "limits", targets, {"adaptive_concurrency: {}": two})
     examples.everywhere(running, ["orders", "watches"], 1)
     backend.become(delay_ms=100)

@@ -227,6 +227,7 @@ def main():
     parser.add_argument("--listen", default="127.0.0.1:0")
     parser.add_argument("--name", default="backend")
     parser.add_argument("--hosts", default="", help="further addresses to listen on, at the same port, with commas")
+    parser.add_argument("--streams", type=int, help="calls that one connection may have open")
     parser.add_argument("--health", action="store_true", help="have the standard health service, which says SERVING")
     parser.add_argument("--load", help="what a `Load` at the beginning would say")
     arguments = parser.parse_args()
@@ -236,7 +237,8 @@ def main():
         # Streams of watchers must not keep threads.
         watchers = concurrent.futures.ThreadPoolExecutor(THREADS)
         servicer = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=watchers)
-    server = grpc.server(pool, options=SERVER_OPTIONS)
+    streams = [("grpc.max_concurrent_streams", arguments.streams)] if arguments.streams else []
+    server = grpc.server(pool, options=SERVER_OPTIONS + streams)
     if servicer:
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     server.add_generic_rpc_handlers((Behaviour(arguments.name, servicer, json.loads(arguments.load or "null")),))

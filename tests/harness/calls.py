@@ -28,11 +28,12 @@ CHANNEL_OPTIONS = (
 class Backend(Program):
     """A running `backend.py`."""
 
-    def __init__(self, name, listen="127.0.0.1:0", *, health=False, load=None, hosts=()):
+    def __init__(self, name, listen="127.0.0.1:0", *, health=False, load=None, hosts=(), streams=None):
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "backend.py")
         command = [sys.executable, "-u", script, "--listen", listen, "--name", name]
         command += ["--health"] if health else []
         command += ["--load", json.dumps(load)] if load else []
+        command += ["--streams", str(streams)] if streams else []
         command += ["--hosts", ",".join(hosts)]
         super().__init__(command, title=f"backend {name}")
         self.name = name
