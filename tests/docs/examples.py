@@ -16,9 +16,6 @@ from harness.suite import Shared, test
 
 FOLDER = pathlib.Path(__file__).parent.parent.parent / "docs" / "examples"
 
-# Where the endpoints of localities.yaml would be; all of this machine.
-LOCAL = {"10.0.1": "127.0.1", "10.0.2": "127.0.2", "10.0.3": "127.0.3", "10.9.1": "127.9.1"}
-
 # The clusters of outliers.yaml.
 OUTLIERS = ("orders", "catalog", "search", "reviews")
 
@@ -245,52 +242,6 @@ def the_least_that_runs_serves(stage):
     running = run(stage, "minimal", {"orders": f"dns:///{backend.address}"})
     running.wait_until_ready(1, "orders")
     assert met(calls.connect(stage, running.address), 20) == {backend.name: 20}
-
-
-@example("health")
-def a_backend_that_says_not_serving_of_the_service_leaves(stage):
-    backends = calls.start_backends(stage, 2, health=True)
-    orders = "ecommerce.orders.OrderService"
-    for backend in backends:
-        backend.report("SERVING", orders)
-    target = calls.target(backends)
-    running = run(stage, "health", {"orders": target, "payments": target, "legacy": target})
-    client = calls.connect(stage, running.address)
-    clusters = ["orders", "payments", "legacy"]
-    health = lambda name: [one["health"]["status"] for one in running.endpoints(name).values()]  # noqa: E731
-    eventually(lambda: all(health(name) == ["healthy"] * 2 for name in clusters), "all are healthy")
-    backends[0].report("NOT_SERVING", orders)
-    eventually(lambda: "unhealthy" in health("orders"), "the next check hears it")
-    assert met(client, 20, service=f"/{orders}/") == {backends[1].name: 20}
-    assert health("payments") == health("legacy") == ["healthy"] * 2
-    assert running.metrics().sum("evenkeel_endpoints_withheld", cluster="orders", reason="unhealthy") == 1
-
-
-@example("localities")
-def calls_stay_in_the_proxys_own_zone(stage):
-    listed = (FOLDER / "endpoints" / "localities.yaml").read_text(encoding="utf-8")
-    for there, here in LOCAL.items():
-        listed = listed.replace(there, here)
-    hosts = re.findall(r'"([0-9.]+):50051"', listed)
-    backend = stage.add_program(calls.Backend("all", hosts=hosts))
-    port = backend.address.rpartition(":")[2]
-    file = pathlib.Path(stage.enter(tempfile.TemporaryDirectory()), "endpoints.yaml")
-    file.write_text(listed.replace(":50051", f":{port}"), encoding="ascii")
-    running = run(stage, "localities", {"orders": f"file:{file}", "catalog": f"file:{file}"})
-    everywhere(running, ["orders", "catalog"], 8)
-    client = calls.connect(stage, running.address)
-    assert met(client, 100) == {"all": 100} and met(client, 100, service="/shop.v1.Catalog/") == {"all": 100}
-
-    def calls_by_zone(cluster):
-        counts = {}
-        for one in running.endpoints(cluster).values():
-            counts[one["locality"]] = counts.get(one["locality"], 0) + one["outcomes"].get("OK", 0)
-        return counts
-
-    assert calls_by_zone("orders") == {"eu/eu-a": 100, "eu/eu-b": 0, "eu/eu-c": 0, "us/us-a": 0}
-    shares = calls_by_zone("catalog")
-    # Zone eu-b has twice the weight of each of the others; within a few calls, as the sequence of shares is even.
-    assert shares["us/us-a"] == 0 and abs(shares["eu/eu-b"] - 50) <= 3 and abs(shares["eu/eu-a"] - 25) <= 3, shares
 
 
 @example("failover")

@@ -24,9 +24,11 @@ import bodies  # noqa: E402, F401
 import actions  # noqa: E402, F401
 import again  # noqa: E402, F401
 import bounds  # noqa: E402, F401
+import checks  # noqa: E402, F401
 import ejections  # noqa: E402, F401
 import every_key  # noqa: E402, F401
 import examples  # noqa: E402, F401
+import places  # noqa: E402, F401
 import trouble  # noqa: E402, F401
 
 ROOT = HERE.parent.parent
