@@ -141,6 +141,10 @@ def each_policy_is_in_force(stage):
     by_weight = {one.name: 10 * number for number, one in enumerate(backends, 1)}
     assert counts["Weighted"] == by_weight and counts["Sized"] == by_weight, counts
     assert len(counts["PickFirst"]) == 1 and sorted(counts["Share"].values()) == [30, 30], counts
+    for one in shown["default"]["endpoints"]:
+        # The square root of the part of the window that is over, of which a second counts at once.
+        share = max(1, 30 - one["slow_start"]["remaining_seconds"]) / 30
+        assert abs(one["slow_start"]["share"] - share**0.5) < 0.001, one
     # One call after the other says little to policies that go by what is under way, and by latency.
     for method in ("Default", "FullScan", "Random"):
         assert set(counts[method]) == names(backends), counts
