@@ -78,6 +78,33 @@ def reports_get_their_rate_and_as_many_at_once_as_it_says(stage):
 
 
 @test
+def the_latency_without_a_queue_is_that_of_as_many_calls_as_it_says(stage):
+    [backend] = calls.start_backends(stage, 1)
+    running, client = start(stage, backend, {"requests: 30, per: 1m, burst: 5": "requests: 10000"})
+    adaptive = lambda: running.clusters()["reports"]["adaptive_concurrency"]  # noqa: E731
+    backend.become(delay_ms=20)
+    measured = 0
+    while "min_rtt_ms" not in adaptive():
+        client.call(service=REPORTS)
+        measured += 1
+    figure("calls that measure the latency without a queue, with measure_requests 10", 10, measured)
+    assert measured == 10 and adaptive()["limit"] == 2, (measured, adaptive())
+    limits = []
+
+    def has_grown():
+        # A limit of which less than half is used does not grow.
+        for call in [client.begin(service=REPORTS) for _ in range(10)]:
+            call.exception()
+        limits.append(adaptive()["limit"])
+        return limits[-1] == 8
+
+    eventually(has_grown, "as latency stays what it is, the limit grows up to its bound", 20)
+    grown = list(dict.fromkeys(limits))
+    figure("limits from window to window, of which the first is 2 and the bound 8", "2 to 8", grown)
+    assert grown[0] == 2 and max(grown) == 8, grown
+
+
+@test
 def what_is_above_a_bound_of_calls_under_way_or_waiting_is_refused(stage):
     [backend] = calls.start_backends(stage, 1)
     two = "adaptive_concurrency: { min_limit: 2, max_limit: 2, initial_limit: 2, min_rtt: 1s }"

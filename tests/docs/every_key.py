@@ -271,3 +271,18 @@ def a_larger_weight_of_a_rack_brings_its_part_of_the_calls(stage):
         met = examples.met(client, 80, service=ORDERS, method="GetOrder")
         figure(f"calls to each of two localities, {weight}", shares, (met[first.name], met[second.name]))
         assert abs(met[first.name] - shares[0]) <= 2, met
+
+
+@test
+def calls_stay_in_the_proxys_own_rack_as_far_as_its_endpoints_bear_them(stage):
+    first, second = backends.get(stage)
+    # Two of three proxies are in the rack, which has one of two endpoints: three calls of four stay. With too few endpoints for that
+    # rule half of them do; and all, where those proxies are in another rack of the zone.
+    few = "min_cluster_size: 6"
+    two, rack = {few: "min_cluster_size: 2"}, "sub_zone: rack-1, weight: 2"
+    for changes, stay in ((two, 60), ({few: "min_cluster_size: 3"}, 40), ({**two, rack: "sub_zone: rack-2, weight: 2"}, 80)):
+        running, client = start(stage, changes=changes)
+        met = examples.met(client, 80, service=POLICIES, method="Zoned")
+        figure(f"calls of 80 that stay in the proxy's rack, {', '.join(changes.values())}", stay, met.get(first.name, 0))
+        assert abs(met.get(first.name, 0) - stay) <= 2 and sum(met.values()) == 80, (changes, met)
+        assert set(met) <= {first.name, second.name}, met
