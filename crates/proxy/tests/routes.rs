@@ -7,11 +7,12 @@ mod peers;
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_balance::limit::{BreakerLimits, CircuitBreaker, Resource, Scope};
+use evenkeel_balance::limit::{BreakerLimits, CircuitBreaker, RateLimit, RateLimiter, Resource, Scope};
 use evenkeel_grpc::Code;
 use evenkeel_http2::{ErrorCode, Limits, OpenError, StreamKey};
 use evenkeel_proxy::worker::fault::Fault;
 use evenkeel_proxy::worker::limit::ClusterLimits;
+use evenkeel_proxy::worker::limit::rate::RouteRateLimit;
 use evenkeel_proxy::worker::mirror::Mirror;
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::rewrite::{MetadataChange, Rewrite};
@@ -330,6 +331,28 @@ fn a_part_of_the_calls_is_answered_with_an_error() {
     assert_eq!(counted(&world, ClusterEvent::LocalReply(ResponseFlag::FaultInjected)), errors as u64);
     let backend = world.backend;
     assert_eq!(world.peer(backend).begun.len(), count - errors, "the backend sees the others only");
+    world.close_clients();
+}
+
+#[test]
+fn a_call_that_a_rate_limit_refuses_has_no_fault() {
+    let counts = Arc::<RouteTelemetry>::default();
+    let route = Some(RateLimiter::new(RateLimit::new(1, Duration::from_secs(3_600), 2).unwrap()));
+    let fault = Some(Fault { delay: Some((Duration::from_secs(2), 1_000_000)), ..Fault::default() });
+    let mut world = world(RouteActions {
+        fault,
+        rate_limit: Some(Arc::new(RouteRateLimit { route, clients: None })),
+        counts: Some(Arc::clone(&counts)),
+        ..RouteActions::default()
+    });
+    let client = world.client();
+    (0..5).for_each(|_| call_with(&mut world, client, &[]));
+    world.turns(3);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::ResourceExhausted); 3], "at once");
+    assert_eq!(counts.get(RouteEvent::FaultInjected(Injected::Delay)), 2);
+    world.now += Duration::from_secs(2);
+    world.turns(5);
+    assert_eq!(world.peer(client).ends[3..], [End::Status(Code::Ok); 2]);
     world.close_clients();
 }
 

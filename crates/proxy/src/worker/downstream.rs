@@ -262,7 +262,7 @@ impl Worker {
     fn begin_call(&mut self, now: Duration, id: u32, dropped: Traits) {
         let block = self.take_block();
         let mut block = core::mem::replace(&mut self.fields.block, block);
-        self.choose_fault(now, id, &mut block);
+        let delay = self.choose_fault(id, &mut block);
         let index = &self.fields.index;
         // `:authority` says what `host` would, and no backend is to choose between two of them (gRFC A41).
         let host = index.contains(Name::Host) && index.contains(Name::Authority);
@@ -285,8 +285,9 @@ impl Worker {
         if call.deadline.is_some() || call.actions.is_some() {
             self.arm_call(id);
         }
-        if self.calls[id as usize].extra(|extras| extras.delay).is_none() {
-            self.attempt(now, id);
+        match delay {
+            Some(delay) => self.delay_call(now, id, delay),
+            None => self.attempt(now, id),
         }
     }
 

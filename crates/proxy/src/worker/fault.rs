@@ -85,11 +85,10 @@ fn asked_for(block: &FieldBlock, store: &FieldStore) -> (Option<Duration>, Optio
 }
 
 impl Worker {
-    /// Decides which faults a new call gets. `block` is its header list, from which its own wishes are taken.
-    pub(super) fn choose_fault(&mut self, now: Duration, id: u32, block: &mut FieldBlock) {
-        let Some(fault) = self.calls[id as usize].actions.as_ref().and_then(|actions| actions.fault) else {
-            return;
-        };
+    /// Decides which faults a new call gets, if it passes the rate limits; returns the delay. `block` is its header list, from
+    /// which its own wishes are taken.
+    pub(super) fn choose_fault(&mut self, id: u32, block: &mut FieldBlock) -> Option<Duration> {
+        let fault = self.calls[id as usize].actions.as_ref().and_then(|actions| actions.fault)?;
         let mut draw = |part: u32| self.rng.random_range(0..ALL) < part;
         let mut delay = fault.delay.filter(|(_, part)| draw(*part)).map(|(delay, _)| delay);
         let mut abort = fault.abort.filter(|(_, part)| draw(*part)).map(|(code, _)| code);
@@ -104,12 +103,15 @@ impl Worker {
         if abort.is_some() {
             self.extras(id).abort = abort;
         }
-        if let Some(delay) = delay {
-            let timer = self.wheel.arm(now + delay, TimerKey::Delay(id));
-            let extras = self.extras(id);
-            (extras.is_delayed, extras.delay) = (true, Some(timer));
-            self.count_of_route(id, RouteEvent::FaultInjected(Injected::Delay));
-        }
+        delay
+    }
+
+    /// Lets a call wait for so long before its first attempt.
+    pub(super) fn delay_call(&mut self, now: Duration, id: u32, delay: Duration) {
+        let timer = self.wheel.arm(now + delay, TimerKey::Delay(id));
+        let extras = self.extras(id);
+        (extras.is_delayed, extras.delay) = (true, Some(timer));
+        self.count_of_route(id, RouteEvent::FaultInjected(Injected::Delay));
     }
 
     /// The delay of a call is over.
