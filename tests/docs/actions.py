@@ -91,20 +91,15 @@ def a_search_on_a_slow_or_busy_backend_is_answered_by_another(stage):
     # Longer than the route's timeout; and a budget of three further attempts in ten seconds is met by neither case.
     backends[0].become(delay_ms=4000)
 
-    def one_was_sent():
+    def after_a_call(kind):
         assert client.call(**SEARCH)["backend"] in others
-        return hedges()["sent"]
+        return hedges()[kind]
 
-    eventually(one_was_sent, "one meets the slow backend first")
+    eventually(lambda: after_a_call("sent"), "one meets the slow backend first")
     told = hedges()
     assert (told["sent"], told["won"], told["after_failure"]) == (1, 1, 0), told
     backends[0].become("RESOURCE_EXHAUSTED")
-
-    def one_followed_a_failure():
-        assert client.call(**SEARCH)["backend"] in others
-        return hedges()["after_failure"]
-
-    eventually(one_followed_a_failure, "one meets the busy backend first")
+    eventually(lambda: after_a_call("after_failure"), "one meets the busy backend first")
     told = hedges()
     assert (told["sent"], told["won"], told["after_failure"]) == (1, 2, 1), told
     assert not any(one["withheld"] for one in running.endpoints("orders").values()), "too much to do is no failure"

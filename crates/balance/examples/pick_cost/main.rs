@@ -68,12 +68,11 @@ fn run(
     balancer: &mut Balancer,
     now: &mut Duration,
     open: &mut [Slot; IN_FLIGHT],
-    picks: u32,
 ) -> Cost {
     let mut hash: u64 = 1; // The next by Knuth's linear congruential generator: another key for each call.
     let mut picking = Duration::ZERO;
     let start = Instant::now();
-    for place in (0..IN_FLIGHT).step_by(BATCH).cycle().take(picks as usize / BATCH) {
+    for place in (0..IN_FLIGHT).step_by(BATCH).cycle().take(PICKS as usize / BATCH) {
         let mut picked = [open[place]; BATCH];
         *now += GAP * BATCH as u32;
         let batch_start = Instant::now();
@@ -95,7 +94,7 @@ fn run(
             balancer.call_finished(done, &report);
         }
     }
-    let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(picks);
+    let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(PICKS);
     Cost { whole: each(start.elapsed()), pick: each(picking) }
 }
 
@@ -123,7 +122,7 @@ impl CallCosts {
         let mut balancer = case.connected(&set);
         let mut now = Duration::from_secs(1);
         let mut open = opened(&mut balancer, now);
-        let mut run = || run(case.answers_probes(), &mut balancer, &mut now, &mut open, PICKS);
+        let mut run = || run(case.answers_probes(), &mut balancer, &mut now, &mut open);
         run(); // Warms caches up.
         let allocations = allocation_counter::measure(|| {
             run();

@@ -50,6 +50,18 @@ fn despite(fixture: &Fixture, numbers: core::ops::Range<u32>) -> Vec<Option<Desp
     numbers.map(|number| told(fixture.slot(number))).collect()
 }
 
+/// Those that get calls are those of which nothing else is said.
+fn assert_picks_are_as_told(fixture: &mut Fixture, endpoints: u32) {
+    let told = despite(fixture, 0..endpoints);
+    let eligible: Vec<bool> = (0..endpoints)
+        .zip(told)
+        .map(|(number, despite)| reasons(fixture, number).is_empty() || despite.is_some())
+        .collect();
+    let picked: Vec<bool> =
+        fixture.counts(endpoints as usize, 50).into_iter().map(|count| count > 0).collect();
+    assert_eq!(picked, eligible);
+}
+
 #[test]
 fn in_panic_withheld_endpoints_say_that_they_get_calls() {
     let panic = PanicMode { threshold: 50, fails: false };
@@ -69,6 +81,7 @@ fn in_panic_withheld_endpoints_say_that_they_get_calls() {
     fixture.counts(5, 10);
     let panic = Some(Despite::Panic);
     assert_eq!(despite(&fixture, 0..5), [panic, panic, panic, None, None], "one of four is left");
+    assert_picks_are_as_told(&mut fixture, 5);
     fixture.set(2, Connectivity::Idle);
     assert_eq!(despite(&fixture, 2..3), [None], "it is not connected");
 }
@@ -80,9 +93,11 @@ fn the_last_endpoints_say_that_there_is_no_other() {
     fixture.counts(3, 3);
     let no_other = Some(Despite::NoOther);
     assert_eq!(despite(&fixture, 0..3), [no_other; 3]);
+    assert_picks_are_as_told(&mut fixture, 3);
     fixture.endpoint(1).set_draining(true);
     fixture.endpoint(1).set_withheld(Withheld::Unhealthy, false);
     assert_eq!(despite(&fixture, 0..3), [None, no_other, None], "one that only drains does its work");
+    assert_picks_are_as_told(&mut fixture, 3);
     fixture.endpoint(1).set_draining(false);
     fixture.counts(3, 3);
     assert_eq!(despite(&fixture, 0..3), [None; 3]);

@@ -10,8 +10,8 @@
 //! balancing with memory"): at 90 % load the mean time in system is 1.04 service times with 16 workers, and 1.00 with one.
 //!
 //! Where weights differ, or endpoints warm up, the one whose turn it is gets the call if it has none: idle endpoints share calls by
-//! weight. Else it is compared with the first that takes part of each of the lowest [`COMPARED`] buckets, which stands for all of its bucket,
-//! as if they weighed as much: its draw is the least of as many. Why two buckets? In the lowest may be one heavy endpoint with
+//! weight. Else it is compared with the first of each of the lowest buckets, with [`COMPARED`] that take part. Each stands for all of its
+//! bucket, as if they weighed as much: its draw is the least of as many. Why two buckets? In the lowest may be one heavy endpoint with
 //! calls, and in the next a hundred light ones without: of a hundred draws the least is lower than the heavy one's.
 
 use rand::RngExt;
@@ -95,25 +95,21 @@ impl Many {
         least.map(|least| least.position)
     }
 
-    /// The position of `first`, if it has no call, or of the best of it and some of the least loaded, see the module.
-    pub(super) fn best_by_weight(
+    /// The position of the best of a contest that so far is of the one whose turn it is, and of those of the lowest buckets that take
+    /// part.
+    pub(super) fn best_of_lowest(
         &mut self,
         candidates: &Candidates,
-        first: Seen,
         mut contest: Contest,
         rng: &mut SmallRng,
         takes_part: impl Fn(usize, &mut SmallRng) -> bool,
     ) -> usize {
-        self.look_around(candidates);
-        if first.calls == 0 {
-            return first.position;
-        }
         let (mut next, mut compared) = (self.buckets.first(), 0);
         for _ in 0..TRIES {
             let Some(slot) = next.filter(|_| compared < COMPARED) else { break };
             next = self.buckets.after(slot);
             let seen = see(candidates, position_of(candidates, slot));
-            if seen.position == first.position {
+            if contest.is_first(seen.position) {
                 continue;
             }
             let (alike, next_bucket) = (self.buckets.alike(slot), self.buckets.next_bucket(slot));
@@ -130,7 +126,8 @@ impl Many {
         contest.winner()
     }
 
-    fn look_around(&mut self, candidates: &Candidates) {
+    /// Notes the calls of a few, each in turn; part of each pick.
+    pub(super) fn look_around(&mut self, candidates: &Candidates) {
         debug_assert_eq!(self.buckets.len(), candidates.len(), "all candidates are in the buckets");
         for _ in 0..LOOKS {
             self.cursor = if self.cursor + 1 < candidates.len() { self.cursor + 1 } else { 0 };

@@ -51,17 +51,22 @@ impl LeastRequest {
     /// The least loaded of more than [`SCANNED_MAX`], of a full scan.
     #[inline(never)]
     fn least_of_many(&mut self, candidates: &Candidates, now: Duration, rng: &mut SmallRng) -> usize {
+        const MADE: &str = "a group with so many members has an order";
         if self.turns.is_even() && self.slow_start.is_none() {
-            return self.many.as_mut().and_then(|many| many.least_but(candidates, &[])).unwrap_or(0);
+            let many = self.many.as_mut().expect(MADE);
+            return many.least_but(candidates, &[]).expect("there is a candidate");
         }
         let first = see(candidates, self.draw_first(candidates, now, rng));
         self.turns.look_ahead();
+        let many = self.many.as_mut().expect(MADE);
+        many.look_around(candidates);
+        if first.calls == 0 {
+            return first.position;
+        }
         let contest = Contest::of(&first, self.config.active_request_bias.get(), rng);
         let slow_start = self.slow_start.as_ref();
         let takes_part = |position, rng: &mut SmallRng| candidates.takes_part(position, slow_start, now, rng);
-        self.many
-            .as_mut()
-            .map_or(first.position, |many| many.best_by_weight(candidates, first, contest, rng, takes_part))
+        many.best_of_lowest(candidates, contest, rng, takes_part)
     }
 
     /// The best of this many where weights differ or endpoints warm up.
@@ -167,6 +172,11 @@ impl Contest {
 
     pub(super) fn enter(&mut self, seen: &Seen, rng: &mut SmallRng) {
         self.enter_for(seen, 1, rng);
+    }
+
+    /// Whether it is the one that was in from the beginning.
+    pub(super) fn is_first(&self, position: usize) -> bool {
+        self.first == position
     }
 
     /// Lets one stand for so many that are alike: its draw is, on average, the least of theirs.

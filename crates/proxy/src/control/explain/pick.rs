@@ -15,7 +15,7 @@ use crate::worker::{ClusterPreview, Decision, refused_by};
 /// Picks of which shares are made: one part in a thousand shows.
 const PICKS: usize = 10_000;
 
-/// Looks at candidates that all picks together may take: with thousands of endpoints a pick may look at all.
+/// Looks at endpoints that all picks together may take: where all of thousands are withheld, a pick asks each.
 const LOOKS_MAX: usize = 10_000_000;
 
 /// Picks that were made by all workers, by endpoint.

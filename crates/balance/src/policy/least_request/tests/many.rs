@@ -4,18 +4,12 @@ use std::collections::BTreeMap;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{FULL_SCAN, mean_time_in_system};
+use super::{DONE, FULL_SCAN, mean_time_in_system, share_from};
 use crate::balancer::tests::fixture::{ASK, Fixture, addresses};
-use crate::{
-    Ask, BalancerConfig, CallReport, Choice, Factor, LeastRequestConfig, Outcome, Pick, Policy, Slot,
-    SlowStart,
-};
+use crate::{Ask, BalancerConfig, Choice, Factor, LeastRequestConfig, Pick, Policy, SlowStart};
 
 /// More than a full scan looks at.
 const MANY: usize = 200;
-
-const DONE: CallReport =
-    CallReport { now: ASK.now, outcome: Outcome::Success, latency: Duration::from_millis(1), load: None };
 
 impl Fixture {
     /// Picks, and begins the call.
@@ -127,27 +121,6 @@ fn many_idle_endpoints_get_calls_exactly_by_their_weights() {
     assert_eq!((counts[0], counts[MANY - 1]), (10, 100));
 }
 
-/// The share of the calls that endpoints from this on get, of what they should by weight, while always so many are in flight, of which
-/// each time a random one ends.
-fn share_from(heavy: usize, weights: &[u32], in_flight: usize) -> f64 {
-    let mut rng = SmallRng::seed_from_u64(8);
-    let mut fixture = Fixture::ready(FULL_SCAN, weights, 8);
-    let mut open: Vec<Slot> = Vec::new();
-    let (calls, mut hits) = (40_000, 0);
-    for _ in 0..calls {
-        if open.len() == in_flight {
-            let ended = open.swap_remove(rng.random_range(0..open.len()));
-            fixture.balancer.call_finished(ended, &DONE);
-        }
-        let Pick::Endpoint(slot) = fixture.balancer.pick(&ASK) else { panic!("all are ready") };
-        fixture.balancer.call_started(slot, ASK.now);
-        hits += u32::from(fixture.number(slot) as usize >= heavy);
-        open.push(slot);
-    }
-    let fair = f64::from(weights[heavy..].iter().sum::<u32>()) / f64::from(weights.iter().sum::<u32>());
-    f64::from(hits) / f64::from(calls) / fair
-}
-
 #[test]
 fn few_and_many_calls_to_many_endpoints_follow_the_weights() {
     let halves = |heavy: u32| [[1; MANY / 2], [heavy; MANY / 2]].concat();
@@ -167,7 +140,9 @@ fn few_and_many_calls_to_many_endpoints_follow_the_weights() {
         (MANY - 1, one.clone(), 400, 0.5..0.7),   // 0.62
         (MANY - 1, one, 1_600, 0.9..1.0),         // 0.93
     ] {
-        let share = share_from(heavy, &weights, in_flight);
+        let weight = |weights: &[u32]| f64::from(weights.iter().sum::<u32>());
+        let fair = weight(&weights[heavy..]) / weight(&weights);
+        let share = share_from(heavy, FULL_SCAN, &weights, in_flight) / fair;
         assert!(range.contains(&share), "{heavy}, {in_flight} in flight: {share}, not in {range:?}");
     }
 }
@@ -238,16 +213,22 @@ fn without_bias_calls_in_flight_do_not_count_where_weights_differ() {
     assert_eq!(fixture.counts(MANY, 4_000)[..2], [10, 30]);
 }
 
-#[test]
-fn one_of_many_that_warms_up_gets_its_share_from_the_first_call_on() {
+/// So many warm ones, and new ones beside them, of a slow start of 100 s.
+fn with_new_ones(count: usize, seed: u64) -> Fixture {
     let slow_start = SlowStart { window: Duration::from_secs(100), ..SlowStart::default() };
     let config =
         BalancerConfig { policy: FULL_SCAN, slow_start: Some(slow_start), ..BalancerConfig::default() };
-    let mut fixture = Fixture::with_config(config, &[1; MANY], 8);
+    let mut fixture = Fixture::with_config(config, &[1; MANY], seed);
     fixture.connect();
     fixture.now += Duration::from_secs(200);
-    assert_eq!(fixture.update(&addresses(&[1; MANY + 1])).added.len(), 1);
+    assert_eq!(fixture.update(&addresses(&vec![1; MANY + count])).added.len(), count);
     fixture.connect();
+    fixture
+}
+
+#[test]
+fn one_of_many_that_warms_up_gets_its_share_from_the_first_call_on() {
+    let mut fixture = with_new_ones(1, 8);
     let newest = fixture.slot(MANY as u32);
     let share = |fixture: &mut Fixture, seconds: u64| {
         let ask = Ask { now: fixture.now + Duration::from_secs(seconds), hash: None };
@@ -267,14 +248,7 @@ fn one_of_many_that_warms_up_gets_its_share_from_the_first_call_on() {
 
 #[test]
 fn while_many_warm_up_the_least_loaded_of_the_others_still_gets_calls() {
-    let slow_start = SlowStart { window: Duration::from_secs(100), ..SlowStart::default() };
-    let config =
-        BalancerConfig { policy: FULL_SCAN, slow_start: Some(slow_start), ..BalancerConfig::default() };
-    let mut fixture = Fixture::with_config(config, &[1; MANY], 12);
-    fixture.connect();
-    fixture.now += Duration::from_secs(200);
-    assert_eq!(fixture.update(&addresses(&[1; 2 * MANY])).added.len(), MANY);
-    fixture.connect();
+    let mut fixture = with_new_ones(MANY, 12);
     // The new ones have no call or one, and the others five; but one has two.
     for number in 0..2 * MANY as u32 {
         let calls = if number == 77 {

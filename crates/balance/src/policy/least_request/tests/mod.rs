@@ -124,21 +124,24 @@ fn idle_endpoints_get_calls_exactly_by_their_weights() {
     }
 }
 
-/// The share of the calls that the last endpoint gets while always so many are in flight, of which each time a random one ends.
-fn share_of_last(policy: Policy, weights: &[u32], in_flight: usize) -> f64 {
+const DONE: CallReport =
+    CallReport { now: ASK.now, outcome: Outcome::Success, latency: Duration::from_millis(1), load: None };
+
+/// The share of the calls that endpoints from this on get, while always so many are in flight, of which each time a random one ends.
+fn share_from(first: usize, policy: Policy, weights: &[u32], in_flight: usize) -> f64 {
     let mut rng = SmallRng::seed_from_u64(8);
     let mut fixture = Fixture::ready(policy, weights, 8);
-    let mut open: Vec<u32> = Vec::new();
+    let mut open: Vec<Slot> = Vec::new();
     let (calls, mut hits) = (40_000, 0);
     for _ in 0..calls {
         if open.len() == in_flight {
             let ended = open.swap_remove(rng.random_range(0..open.len()));
-            fixture.endpoint(ended).call_finished();
+            fixture.balancer.call_finished(ended, &DONE);
         }
-        let number = fixture.pick();
-        fixture.endpoint(number).call_started();
-        hits += u32::from(number as usize + 1 == weights.len());
-        open.push(number);
+        let Pick::Endpoint(slot) = fixture.balancer.pick(&ASK) else { panic!("all are ready") };
+        fixture.balancer.call_started(slot, ASK.now);
+        hits += u32::from(fixture.number(slot) as usize >= first);
+        open.push(slot);
     }
     f64::from(hits) / f64::from(calls)
 }
@@ -147,9 +150,9 @@ fn share_of_last(policy: Policy, weights: &[u32], in_flight: usize) -> f64 {
 fn few_and_many_calls_in_flight_follow_the_weights() {
     for policy in [sample(2), FULL_SCAN] {
         for in_flight in [1, 2, 4, 8, 32, 128] {
-            let three_quarters = share_of_last(policy, &[1, 3], in_flight);
+            let three_quarters = share_from(1, policy, &[1, 3], in_flight);
             assert!((three_quarters - 0.75).abs() < 0.1, "{policy:?}, {in_flight}: {three_quarters}");
-            let half = share_of_last(policy, &[10, 10, 10, 30], in_flight);
+            let half = share_from(3, policy, &[10, 10, 10, 30], in_flight);
             // With about one for each, those without a call come first.
             assert!((half - 0.5).abs() < 0.1, "{policy:?}, {in_flight}: {half}");
         }
@@ -219,8 +222,6 @@ fn mean_time_in_system(
         |worker| Fixture::of_set(BalancerConfig { policy, ..BalancerConfig::default() }, &set, seed + worker);
     let mut workers: Vec<Fixture> = (0..workers).map(worker).collect();
     workers.iter_mut().for_each(Fixture::connect);
-    let report =
-        CallReport { now: ASK.now, outcome: Outcome::Success, latency: Duration::from_millis(1), load: None };
     let arrival_rate = load * servers as f64;
     // The servers that have calls, which stand at each by worker and slot, first come first served.
     let mut busy: Vec<u32> = Vec::with_capacity(servers);
@@ -252,7 +253,7 @@ fn mean_time_in_system(
             if queue.is_empty() {
                 busy.swap_remove(index);
             }
-            workers[number].balancer.call_finished(slot, &report);
+            workers[number].balancer.call_finished(slot, &DONE);
             calls -= 1;
         }
     }
