@@ -78,6 +78,8 @@ def metadata_is_rewritten_both_ways(stage):
     assert dict(call.initial_metadata())["x-version"] == "v2"
     ended = dict(call.trailing_metadata())
     assert ended["x-cost"] == "8" and "x-internal-cost" not in ended, ended
+    assert client.begin(service="/other.Service/").code() == grpc.StatusCode.UNIMPLEMENTED, "no route takes it"
+    assert running.metrics().sum("evenkeel_route_calls_total", route="0") == 1
 
 
 @test

@@ -11,7 +11,7 @@ from markdown import Page
 PAGE = Page(pathlib.Path(__file__).parent.parent.parent / "docs" / "operations.md")
 
 # What these hold has keys of its own making.
-MAPPINGS = ("outcomes", "denied", "policy_settings", "settings")
+MAPPINGS = ("outcomes", "denied", "settings")
 
 
 def shown():

@@ -78,6 +78,9 @@ def each_route_of_the_file_with_every_key_leads_to_its_cluster(stage):
         expected[cluster] += 1
         assert attempts(running) == expected, (service, method, cluster)
     figure("clusters of full.yaml that calls of a test reach", 14, len(expected))
+    of_routes = {int(route): count for route, count in running.metrics().by("evenkeel_route_calls_total", "route").items()}
+    # Each took one, but for that of the carts, which another test calls, and the last, which took what no other did.
+    assert of_routes == {**dict.fromkeys(range(18), 1), 4: 0, 17: 2}, of_routes
     assert set(expected) == set(running.clusters())
 
 
@@ -230,7 +233,7 @@ def a_search_asks_the_other_backend_when_one_is_slow_or_fails(stage):
 def what_policies_and_limits_of_the_file_say_is_in_force(stage):
     running, client = start(stage)
     shown = running.clusters()
-    settings = {name: one["policy_settings"][one["policy"]] for name, one in shown.items()}
+    settings = {name: one["settings"]["policy"][one["policy"]] for name, one in shown.items()}
     ring = {"max_ring_size": 32768, "entries_per_endpoint": 128, "when_unavailable": "rehash", "bounded_load": 125}
     assert settings["ring"] == ring, settings["ring"]
     assert settings["ring-of-grpc"] == {"min_ring_size": 1024, "max_ring_size": 32768, "when_unavailable": "fail"}

@@ -55,7 +55,7 @@ def the_same_client_id_meets_the_same_backend_through_every_connection(stage):
         figure(f"calls that meet another backend than their key's others, {how}", 0, f"{away} of {5 * CLIENTS}")
         assert others == [first] * 4, (policy, first, others)
         body = running.clusters()["default"]
-        assert body["hash_by"] == [{"metadata": "x-client-id"}], body
+        assert body["settings"]["hash_by"] == [{"metadata": "x-client-id"}], body
         assert met(running) == {"home": 5 * CLIENTS}
         calls.connect(stage, running.address).call()
         assert met(running) == {"home": 5 * CLIENTS, "no_key": 1}

@@ -1,16 +1,19 @@
-//! Counts of routes: of those that inject faults or limit the rate of their calls, since nothing else happens to a route.
+//! Counts of routes: the calls of each, and what those did that inject faults or limit the rate of their calls.
 //!
-//! A route is known by its listener's address and its place in that listener's list, from 0, as `explain` numbers it. What is
-//! counted is rare beside a call that passes, so that a route has one row for all workers; a call holds it with its route's
-//! actions, and looks nothing up.
+//! A route is known by its listener's address and its place in that listener's list, from 0, as `explain` numbers it.
+//!
+//! Each call is counted, so that each worker has a row of its own for each route ([`crate::WorkerStats::route_took`]), as it has for
+//! methods. What else is counted is rare beside a call that passes, and has one row for all workers; a call holds it with its
+//! route's actions, and looks nothing up.
 //!
 //! **Bounds.** At most [`MAX_ROUTE_SERIES`] routes have series of their own; those beyond share `listener="other"`,
 //! `route="other"`, whose counts stay.
 //!
-//! **Ends.** The series of a route end when nobody holds its `Arc` any more: no configuration in force, and no call.
+//! **Ends.** The series of a route end when nobody holds its `Arc` any more: no configuration in force, and no call. Its workers'
+//! rows are then free for another route, which begins with what they hold as its 0.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::cluster::OTHER;
 use crate::counter::SharedCounter;
@@ -18,16 +21,30 @@ use crate::event::RouteEvent;
 use crate::event::route::SLOTS;
 use crate::shards::lock;
 
-/// Routes with series of their own, over all listeners; five lines of metrics each.
+/// Routes with series of their own, over all listeners; six lines of metrics each, and 8 bytes for each worker.
 pub const MAX_ROUTE_SERIES: usize = 1024;
+
+/// Rows that a worker has for routes: the last is that of the routes beyond the bound.
+pub(crate) const ROUTE_ROWS: usize = MAX_ROUTE_SERIES + 1;
+
+/// The row of the routes beyond the bound.
+const OTHER_ROW: usize = MAX_ROUTE_SERIES;
 
 /// The counts of one route; held by whoever counts for it.
 #[derive(Debug)]
-pub struct RouteTelemetry([SharedCounter; SLOTS]);
+pub struct RouteTelemetry {
+    /// Its row in the table of each worker.
+    pub(crate) row: usize,
+    /// What the workers' rows held together when it got them.
+    before: u64,
+    /// There once the route does what they count.
+    events: OnceLock<Box<[SharedCounter; SLOTS]>>,
+}
 
 impl Default for RouteTelemetry {
+    /// One whose calls are counted among those of the routes beyond the bound.
     fn default() -> Self {
-        Self(std::array::from_fn(|_| SharedCounter::default()))
+        Self::new(OTHER_ROW, 0)
     }
 }
 
@@ -39,15 +56,28 @@ impl PartialEq for RouteTelemetry {
 }
 
 impl RouteTelemetry {
+    fn new(row: usize, before: u64) -> Self {
+        Self { row, before, events: OnceLock::new() }
+    }
+
+    /// Has series of events from now on, also before the first one is counted: for a route that injects faults or limits rates.
+    pub fn show_events(&self) {
+        self.events();
+    }
+
+    fn events(&self) -> &[SharedCounter; SLOTS] {
+        self.events.get_or_init(|| Box::new(std::array::from_fn(|_| SharedCounter::default())))
+    }
+
     /// Counts one event.
     pub fn count(&self, event: RouteEvent) {
-        self.0[event.slot()].add(1);
+        self.events()[event.slot()].add(1);
     }
 
     /// How often `event` was counted.
     #[must_use]
     pub fn get(&self, event: RouteEvent) -> u64 {
-        self.0[event.slot()].get()
+        self.events.get().map_or(0, |events| events[event.slot()].get())
     }
 }
 
@@ -58,32 +88,51 @@ pub struct RouteSample {
     pub listener: String,
     /// The `route` label: its place in the listener's list.
     pub route: String,
-    counts: [u64; SLOTS],
+    /// Calls that it took.
+    pub calls: u64,
+    /// `None`: it does nothing that is counted besides.
+    events: Option<[u64; SLOTS]>,
 }
 
 impl RouteSample {
-    fn new(listener: &str, route: &str, telemetry: &RouteTelemetry) -> Self {
-        let counts = telemetry.0.each_ref().map(SharedCounter::get);
-        Self { listener: listener.to_owned(), route: route.to_owned(), counts }
+    /// The route at a scrape where its workers' rows hold `calls` together.
+    fn new(listener: &str, route: &str, telemetry: &RouteTelemetry, calls: u64) -> Self {
+        Self {
+            listener: listener.to_owned(),
+            route: route.to_owned(),
+            // Fewer, if the scrape read the rows before the route got its own.
+            calls: calls.saturating_sub(telemetry.before),
+            events: telemetry.events.get().map(|events| events.each_ref().map(SharedCounter::get)),
+        }
     }
 
     /// How often `event` was counted.
     #[must_use]
     pub fn get(&self, event: RouteEvent) -> u64 {
-        self.counts[event.slot()]
+        self.events.map_or(0, |counts| counts[event.slot()])
     }
 
-    /// The count in a slot of the table.
-    pub(crate) fn slot(&self, slot: usize) -> u64 {
-        self.counts[slot]
+    /// Its labels, names and values.
+    pub(crate) fn labels(&self) -> [(&'static str, &str); 2] {
+        [("listener", &self.listener), ("route", &self.route)]
+    }
+
+    /// The counts of events by slot of the table, if there are any.
+    pub(crate) fn events(&self) -> Option<&[u64; SLOTS]> {
+        self.events.as_ref()
     }
 }
 
-/// Routes by their listeners' addresses and their places.
-type ByPlace = BTreeMap<(Box<str>, usize), Arc<RouteTelemetry>>;
+/// The routes by their listeners' addresses and their places.
+#[derive(Debug)]
+struct ByPlace {
+    routes: BTreeMap<(Box<str>, usize), Arc<RouteTelemetry>>,
+    /// Rows that no route has.
+    free: Vec<usize>,
+}
 
 /// The routes, by listener and place.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Routes {
     by_place: Mutex<ByPlace>,
     /// Shared by the routes beyond the bound; never dropped, so that its counts never go back.
@@ -91,40 +140,69 @@ pub(crate) struct Routes {
     overflow: SharedCounter,
 }
 
+impl Default for Routes {
+    fn default() -> Self {
+        let free = (0..MAX_ROUTE_SERIES).rev().collect();
+        Self {
+            by_place: Mutex::new(ByPlace { routes: BTreeMap::new(), free }),
+            other: Arc::default(),
+            overflow: SharedCounter::default(),
+        }
+    }
+}
+
 impl Routes {
-    /// The route at this place of a listener's list, new if there is none.
-    pub(crate) fn route(&self, listener: &str, place: usize) -> Arc<RouteTelemetry> {
-        let mut routes = lock(&self.by_place);
+    /// The route at this place of a listener's list, new if there is none. `held` tells what the workers' rows of a number
+    /// hold together.
+    pub(crate) fn route(
+        &self,
+        listener: &str,
+        place: usize,
+        held: impl FnOnce(usize) -> u64,
+    ) -> Arc<RouteTelemetry> {
+        let mut by_place = lock(&self.by_place);
         let key = (Box::from(listener), place);
-        if let Some(route) = routes.get(&key) {
+        if let Some(route) = by_place.routes.get(&key) {
             return Arc::clone(route);
         }
-        if routes.len() >= MAX_ROUTE_SERIES {
-            prune(&mut routes);
+        if by_place.free.is_empty() {
+            by_place.prune();
         }
-        if routes.len() >= MAX_ROUTE_SERIES {
+        let Some(row) = by_place.free.pop() else {
             self.overflow.add(1);
             return Arc::clone(&self.other);
-        }
-        let route = Arc::<RouteTelemetry>::default();
-        routes.insert(key, Arc::clone(&route));
+        };
+        let route = Arc::new(RouteTelemetry::new(row, held(row)));
+        by_place.routes.insert(key, Arc::clone(&route));
         route
     }
 
-    pub(crate) fn samples(&self) -> Vec<RouteSample> {
-        let mut routes = lock(&self.by_place);
-        prune(&mut routes);
-        let named = routes
+    /// The routes at a scrape where the workers' rows hold `calls` together.
+    pub(crate) fn samples(&self, calls: &[u64; ROUTE_ROWS]) -> Vec<RouteSample> {
+        let mut by_place = lock(&self.by_place);
+        by_place.prune();
+        let sample = |listener: &str, route: &str, telemetry: &RouteTelemetry| {
+            RouteSample::new(listener, route, telemetry, calls[telemetry.row])
+        };
+        let named = by_place
+            .routes
             .iter()
-            .map(|((listener, place), route)| RouteSample::new(listener, &place.to_string(), route));
-        let other = (self.overflow.get() > 0).then(|| RouteSample::new(OTHER, OTHER, &self.other));
+            .map(|((listener, place), route)| sample(listener, &place.to_string(), route));
+        let other = (self.overflow.get() > 0).then(|| sample(OTHER, OTHER, &self.other));
         named.chain(other).collect()
     }
 }
 
-/// Drops the routes that nobody else holds.
-fn prune(routes: &mut ByPlace) {
-    routes.retain(|_, route| Arc::get_mut(route).is_none());
+impl ByPlace {
+    /// Drops the routes that nobody else holds. Whoever counted for one let go of it behind its last count.
+    fn prune(&mut self) {
+        let free = &mut self.free;
+        self.routes.retain(|_, route| {
+            let Some(unheld) = Arc::get_mut(route) else { return true };
+            free.push(unheld.row);
+            false
+        });
+    }
 }
 
 #[cfg(test)]
@@ -136,18 +214,22 @@ mod tests {
     const TURNED_AWAY: RouteEvent = RouteEvent::RateLimited(RateLimited::Route);
 
     fn counted(routes: &Routes) -> Vec<(String, u64)> {
-        let samples = routes.samples();
+        let samples = routes.samples(&[0; ROUTE_ROWS]);
         samples.into_iter().map(|route| (route.route.clone(), route.get(TURNED_AWAY))).collect()
+    }
+
+    fn route(routes: &Routes, place: usize) -> Arc<RouteTelemetry> {
+        routes.route(LISTENER, place, |_| 0)
     }
 
     #[test]
     fn each_route_has_its_own_counts_and_keeps_them_while_somebody_holds_it() {
         let routes = Routes::default();
-        let (first, second) = (routes.route(LISTENER, 0), routes.route(LISTENER, 1));
+        let (first, second) = (route(&routes, 0), route(&routes, 1));
         first.count(TURNED_AWAY);
-        routes.route(LISTENER, 0).count(TURNED_AWAY);
+        route(&routes, 0).count(TURNED_AWAY);
         second.count(RouteEvent::FaultInjected(Injected::Abort));
-        routes.route("[::1]:50050", 0).count(TURNED_AWAY);
+        routes.route("[::1]:50050", 0, |_| 0).count(TURNED_AWAY);
         assert_eq!(counted(&routes), [("0".to_owned(), 2), ("1".to_owned(), 0)], "nobody holds the third");
         assert_eq!(second.get(RouteEvent::FaultInjected(Injected::Abort)), 1);
         drop(first);
@@ -157,14 +239,14 @@ mod tests {
     #[test]
     fn routes_beyond_the_bound_share_other_for_good() {
         let routes = Routes::default();
-        let held: Vec<_> = (0..MAX_ROUTE_SERIES).map(|place| routes.route(LISTENER, place)).collect();
+        let held: Vec<_> = (0..MAX_ROUTE_SERIES).map(|place| route(&routes, place)).collect();
         assert_eq!(counted(&routes).len(), MAX_ROUTE_SERIES);
-        let (x, y) = (routes.route("x", 0), routes.route("y", 0));
+        let (x, y) = (routes.route("x", 0, |_| 0), routes.route("y", 0, |_| 0));
         x.count(TURNED_AWAY);
         y.count(TURNED_AWAY);
         assert_eq!(counted(&routes).len(), MAX_ROUTE_SERIES + 1);
         drop((held, x, y));
         assert_eq!(counted(&routes), [("other".to_owned(), 2)]);
-        assert_ne!(routes.route("x", 0), routes.other, "places are free again");
+        assert_ne!(routes.route("x", 0, |_| 0), routes.other, "places are free again");
     }
 }

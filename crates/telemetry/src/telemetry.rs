@@ -8,7 +8,7 @@ use crate::counter::SharedCounter;
 use crate::event::process::SLOTS;
 use crate::event::{ClusterEvent, Event, Label, Reload};
 use crate::method::{MethodName, MethodRegistry};
-use crate::route::{RouteSample, RouteTelemetry, Routes};
+use crate::route::{ROUTE_ROWS, RouteSample, RouteTelemetry, Routes};
 use crate::shards::Shards;
 use crate::worker::{MAX_PROTOCOL_RULES, WorkerStats, WorkerTable};
 
@@ -108,7 +108,12 @@ impl Telemetry {
     /// The route at this place of a listener's list, new if there is none; its series live as long as somebody holds it.
     #[must_use]
     pub fn route(&self, listener: &str, place: usize) -> Arc<RouteTelemetry> {
-        self.routes.route(listener, place)
+        let held = |row| {
+            let mut calls = 0_u64;
+            self.workers.for_each(|worker| calls = calls.wrapping_add(worker.route_row(row)));
+            calls
+        };
+        self.routes.route(listener, place, held)
     }
 
     /// Counts of the control plane.
@@ -131,9 +136,11 @@ impl Telemetry {
             names.into_iter().map(|name| MethodSample { name, totals: CallTotals::default() }).collect();
         let mut events = [0; SLOTS];
         let mut errors = [0; MAX_PROTOCOL_RULES + 1];
+        let mut routes = [0; ROUTE_ROWS];
         self.workers.for_each(|worker| {
             worker.add_events_to(&mut events);
             worker.add_protocol_errors_to(&mut errors);
+            worker.add_routes_to(&mut routes);
             for (index, sample) in methods.iter_mut().enumerate() {
                 worker.add_method_to(index, &mut sample.totals);
             }
@@ -144,7 +151,7 @@ impl Telemetry {
             version: self.version,
             methods,
             clusters: self.clusters.samples(),
-            routes: self.routes.samples(),
+            routes: self.routes.samples(&routes),
             events,
             protocol_errors: named.chain([other]).collect(),
             methods_overflow: self.methods.overflow(),
@@ -175,7 +182,7 @@ pub struct Snapshot {
     pub methods: Vec<MethodSample>,
     /// By name.
     pub clusters: Vec<ClusterSample>,
-    /// Those that inject faults or limit rates, by listener and place.
+    /// By listener and place.
     pub routes: Vec<RouteSample>,
     pub(crate) events: [u64; SLOTS],
     /// Broken rules of the protocol by name; those of other names under "other".

@@ -11,6 +11,7 @@ use crate::counter::Counter;
 use crate::event::Event;
 use crate::event::process::SLOTS;
 use crate::method::{CHUNK, MAX_METHODS, MethodId};
+use crate::route::{ROUTE_ROWS, RouteTelemetry};
 use crate::shards::Attached;
 
 /// Rules of the protocol with a series of their own; others share "other". The HTTP/2 engine has about 40.
@@ -26,6 +27,8 @@ pub(crate) struct WorkerTable {
     protocol_errors: [Counter; MAX_PROTOCOL_RULES + 1],
     rules: Arc<[&'static str]>,
     methods: [OnceLock<Box<[CallRow; CHUNK]>>; MAX_METHODS / CHUNK],
+    /// Calls of each route.
+    routes: [Counter; ROUTE_ROWS],
 }
 
 impl WorkerTable {
@@ -37,6 +40,7 @@ impl WorkerTable {
             protocol_errors: std::array::from_fn(|_| Counter::default()),
             rules,
             methods: std::array::from_fn(|_| OnceLock::new()),
+            routes: std::array::from_fn(|_| Counter::default()),
         }
     }
 
@@ -56,16 +60,28 @@ impl WorkerTable {
 
     /// Adds this worker's events to `totals`, slot by slot.
     pub(crate) fn add_events_to(&self, totals: &mut [u64; SLOTS]) {
-        for (total, counter) in totals.iter_mut().zip(&self.events) {
-            *total = total.wrapping_add(counter.get());
-        }
+        add_all(&self.events, totals);
     }
 
     /// Adds this worker's protocol errors to `totals`: one for each rule, then those of other rules.
     pub(crate) fn add_protocol_errors_to(&self, totals: &mut [u64; MAX_PROTOCOL_RULES + 1]) {
-        for (total, counter) in totals.iter_mut().zip(&self.protocol_errors) {
-            *total = total.wrapping_add(counter.get());
-        }
+        add_all(&self.protocol_errors, totals);
+    }
+
+    /// Adds this worker's calls of each route to `totals`, row by row.
+    pub(crate) fn add_routes_to(&self, totals: &mut [u64; ROUTE_ROWS]) {
+        add_all(&self.routes, totals);
+    }
+
+    /// This worker's calls of the routes that had one row.
+    pub(crate) fn route_row(&self, row: usize) -> u64 {
+        self.routes[row].get()
+    }
+}
+
+fn add_all(counters: &[Counter], totals: &mut [u64]) {
+    for (total, counter) in totals.iter_mut().zip(counters) {
+        *total = total.wrapping_add(counter.get());
     }
 }
 
@@ -104,6 +120,12 @@ impl WorkerStats {
     #[inline]
     pub fn call_finished(&self, method: MethodId, end: &CallEnd) {
         self.table.method(method).call_finished(end);
+    }
+
+    /// Counts a call that a route took.
+    #[inline]
+    pub fn route_took(&self, route: &RouteTelemetry) {
+        self.table.routes[route.row].add(1);
     }
 
     /// Counts one event.

@@ -102,20 +102,9 @@ fn build_listener(
     telemetry: Option<&Telemetry>,
 ) -> Listener {
     let address = listener.address.to_string();
-    let routes = listener.routes.iter().enumerate().map(|(place, route)| Route {
-        name: route.destination.shares[0].cluster.name.as_str().into(),
-        conditions: RouteMatch {
-            authorities: route.conditions.authorities.iter().map(|name| name.as_str().into()).collect(),
-            path: build_path(&route.conditions.path),
-            metadata: route.conditions.metadata.iter().map(build_metadata).collect(),
-        },
-        destination: canaries.split(&route.destination),
-        timeout: route.timeout,
-        retry: route.retry.as_ref().map(build_retry),
-        hedge: route.hedge.map(|policy| Arc::new(HedgeSettings { policy })),
-        actions: build_actions(route, rates.of_route(&address, route), || {
-            Some(telemetry?.route(&address, place))
-        }),
+    let routes = listener.routes.iter().enumerate().map(|(place, route)| {
+        let counts = telemetry.map(|telemetry| telemetry.route(&address, place));
+        build_route(route, canaries, rates.of_route(&address, route), counts)
     });
     let limits = &listener.limits;
     Listener {
@@ -129,11 +118,37 @@ fn build_listener(
     }
 }
 
+fn build_route(
+    route: &RouteConfig,
+    canaries: &Canaries,
+    rate_limit: Option<Arc<RouteRateLimit>>,
+    counts: Option<Arc<RouteTelemetry>>,
+) -> Route {
+    Route {
+        name: route.destination.shares[0].cluster.name.as_str().into(),
+        conditions: RouteMatch {
+            authorities: route.conditions.authorities.iter().map(|name| name.as_str().into()).collect(),
+            path: build_path(&route.conditions.path),
+            metadata: route.conditions.metadata.iter().map(build_metadata).collect(),
+        },
+        destination: canaries.split(&route.destination),
+        timeout: route.timeout,
+        retry: route.retry.as_ref().map(build_retry),
+        hedge: route.hedge.map(|policy| Arc::new(HedgeSettings { policy })),
+        actions: build_actions(route, rate_limit, counts.as_ref()),
+        counts,
+    }
+}
+
 fn build_actions(
     route: &RouteConfig,
     rate_limit: Option<Arc<RouteRateLimit>>,
-    counts: impl FnOnce() -> Option<Arc<RouteTelemetry>>,
+    counts: Option<&Arc<RouteTelemetry>>,
 ) -> Option<Arc<RouteActions>> {
+    let counts = counts.filter(|_| route.fault.is_some() || rate_limit.is_some());
+    if let Some(counts) = counts {
+        counts.show_events();
+    }
     let rewrite = Rewrite {
         request: build_change(&route.request_metadata),
         response: build_change(&route.response_metadata),
@@ -150,7 +165,7 @@ fn build_actions(
             abort: fault.abort.map(|(code, part)| (code, part.millionths())),
             by_header: fault.by_header,
         }),
-        counts: (route.fault.is_some() || rate_limit.is_some()).then(counts).flatten(),
+        counts: counts.cloned(),
         rate_limit,
         max_stream_duration: route.max_stream_duration,
         stream_idle_timeout: route.stream_idle_timeout,

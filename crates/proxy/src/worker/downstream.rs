@@ -191,6 +191,9 @@ impl Worker {
         };
         call.route = at;
         call.actions.clone_from(&route.actions);
+        if let (Some(observer), Some(counts)) = (&self.observer, &route.counts) {
+            observer.route_took(counts);
+        }
         let cluster = match route.destination.only() {
             Some(cluster) => cluster,
             None => {

@@ -11,7 +11,7 @@ use evenkeel_http2::{ConnectionError, Violation};
 use evenkeel_telemetry::access_log::{AccessLog, Entry};
 use evenkeel_telemetry::{
     CallEnd, ClusterEvent, EndpointStats, Event, MethodId, ResponseFlag, ResponseFlags, RouteEvent,
-    Telemetry, WorkerStats,
+    RouteTelemetry, Telemetry, WorkerStats,
 };
 use hashbrown::HashMap;
 
@@ -54,6 +54,12 @@ impl Observer {
             methods: vec![MethodId::OTHER, MethodId::UNKNOWN],
             positions: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(0)),
         }
+    }
+
+    /// A route took a call.
+    #[inline]
+    pub(super) fn route_took(&self, route: &RouteTelemetry) {
+        self.stats.route_took(route);
     }
 
     /// One write to a connection of this side took `bytes`.

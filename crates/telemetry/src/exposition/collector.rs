@@ -32,7 +32,7 @@ impl Collector for Metrics {
         self.encode_upstream(families)?;
         self.encode_clusters(families)?;
         self.encode_cluster_events(families)?;
-        self.encode_route_events(families)?;
+        self.encode_routes(families)?;
         self.encode_workers(families)?;
         self.encode_canaries(families)?;
         self.encode_control(families)?;
@@ -255,13 +255,15 @@ impl Metrics {
         Ok(())
     }
 
-    /// The table of routes' events.
-    fn encode_route_events(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+    /// The calls of routes, and the table of their events.
+    fn encode_routes(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let routes = &self.snapshot.routes;
+        let calls = routes.iter().map(|route| (route.labels(), route.calls));
+        families.counters("evenkeel_route_calls", "Calls that a route took.", calls)?;
         for family in route::FAMILIES {
-            let of_routes = self.snapshot.routes.iter().flat_map(|route| {
-                let place = [("listener", &*route.listener), ("route", &*route.route)];
-                series(family, &place, |slot| route.slot(slot))
-            });
+            let counting = routes.iter().filter_map(|route| Some((route, route.events()?)));
+            let of_routes =
+                counting.flat_map(|(route, events)| series(family, &route.labels(), |slot| events[slot]));
             families.counters(family.name, family.help, of_routes)?;
         }
         Ok(())

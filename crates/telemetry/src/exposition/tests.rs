@@ -173,7 +173,8 @@ fn what_happens_in_one_cluster_is_not_counted_in_another() {
     orders.count(ClusterEvent::OutlierReturned);
     orders.count(ClusterEvent::LocalReply(ResponseFlag::UpstreamTimeout));
     worker.count(Event::LocalReply(ResponseFlag::NoRoute));
-    let routes = [0, 1].map(|place| telemetry.route("127.0.0.1:1", place));
+    let routes = [0, 1, 2].map(|place| telemetry.route("127.0.0.1:1", place));
+    routes[0].show_events();
     routes[1].count(RouteEvent::RateLimited(RateLimited::Client));
     let text = render(telemetry.snapshot(), Scrape::default(), Format::ClassicText);
     let of = |family: &str, cluster: &str, label: &str| {
@@ -192,10 +193,38 @@ fn what_happens_in_one_cluster_is_not_counted_in_another() {
         let labels = format!("{{listener=\"127.0.0.1:1\",route=\"{place}\",limit=\"client_rate\"}}");
         values(&text, &format!("evenkeel_rate_limited_calls_total{labels}"))
     };
-    assert_eq!((of_route(0), of_route(1)), (vec![0], vec![1]));
+    assert_eq!(
+        [0, 1, 2].map(of_route),
+        [vec![0], vec![1], vec![]],
+        "only what acts has series of what it does"
+    );
     // Those that no route took are of no cluster.
     assert_eq!(values(&text, "evenkeel_local_replies_total{response_flag=\"NR\"}"), [1]);
     assert_eq!(of("evenkeel_local_replies", "orders", ",response_flag=\"NR\""), [0]);
+}
+
+#[test]
+fn each_route_counts_its_calls_over_all_workers_and_the_next_with_its_row_begins_at_0() {
+    let telemetry = telemetry();
+    let workers = [telemetry.add_worker(), telemetry.add_worker()];
+    let of_routes = || {
+        let text = render(telemetry.snapshot(), Scrape::default(), Format::ClassicText);
+        values(&text, "evenkeel_route_calls_total")
+    };
+    let [first, second] = [0, 1].map(|place| telemetry.route("127.0.0.1:1", place));
+    workers.iter().for_each(|worker| worker.route_took(&first));
+    workers[1].route_took(&second);
+    assert_eq!(of_routes(), [2, 1]);
+    drop(first);
+    assert_eq!(of_routes(), [1]);
+    let third = telemetry.route("127.0.0.1:2", 0);
+    assert_eq!(of_routes(), [1, 0]);
+    workers[0].route_took(&third);
+    assert_eq!(of_routes(), [1, 1]);
+    let [worker, _] = workers;
+    drop(worker);
+    telemetry.add_worker().route_took(&third);
+    assert_eq!(of_routes(), [1, 2], "what a worker counted that ended stays");
 }
 
 #[test]

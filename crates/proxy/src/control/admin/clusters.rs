@@ -8,7 +8,7 @@ use axum::extract::State as Shared;
 use axum::response::Response;
 use evenkeel_balance::outlier::OutlierStatus;
 use evenkeel_balance::{Connectivity, Endpoint, Withheld};
-use evenkeel_config::{Cluster, HashBy};
+use evenkeel_config::Cluster;
 use evenkeel_grpc::Code;
 use serde::Serialize;
 use serde_json::Value;
@@ -36,11 +36,8 @@ struct ClusterBody {
     name: String,
     target: String,
     policy: String,
-    /// The policy with all its parameters, as GET /config has it.
-    policy_settings: Value,
-    /// What calls must have in common to meet the same endpoint, under a policy that hashes.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    hash_by: Vec<HashBy>,
+    /// All that is configured of it, defaults included, as GET /config has it.
+    settings: Value,
     /// The routes that lead to it.
     #[serde(flatten)]
     routes: RoutesBody,
@@ -236,8 +233,7 @@ fn describe(state: &State) -> Clusters {
             name: name.to_owned(),
             target: runtime.config.targets.to_string(),
             policy: evenkeel_config::policy_name(runtime.config.balancing.policy).to_owned(),
-            policy_settings: policy_settings(&runtime.config),
-            hash_by: runtime.config.hash_by.clone(),
+            settings: settings(&runtime.config),
             routes: routes_to(&config, &snapshot, name),
             pending: of_workers.iter().map(|view| view.pending).sum(),
             subset: subset(runtime.config.subset, &runtime.subset_in_force(), found),
@@ -265,9 +261,13 @@ fn describe(state: &State) -> Clusters {
     Clusters { clusters: clusters.iter().map(describe_one).collect() }
 }
 
-fn policy_settings(config: &Cluster) -> Value {
-    let written = serde_json::to_value(config).unwrap_or_default();
-    written.get("policy").cloned().unwrap_or_default()
+/// The cluster as GET /config has it, less what is told beside it.
+fn settings(config: &Cluster) -> Value {
+    let mut written = serde_json::to_value(config).unwrap_or_default();
+    if let Some(settings) = written.as_object_mut() {
+        settings.retain(|key, _| !["name", "target"].contains(&key.as_str()));
+    }
+    written
 }
 
 fn describe_endpoint(

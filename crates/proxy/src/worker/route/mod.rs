@@ -9,6 +9,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use evenkeel_grpc::Path;
+use evenkeel_telemetry::RouteTelemetry;
 use regex::bytes::Regex;
 
 mod actions;
@@ -52,6 +53,8 @@ pub struct Route {
     pub hedge: Option<Arc<HedgeSettings>>,
     /// What else it does to its calls; `None`: nothing.
     pub actions: Option<Arc<RouteActions>>,
+    /// Where its calls are counted; `None`: nowhere.
+    pub counts: Option<Arc<RouteTelemetry>>,
 }
 
 impl Route {
@@ -66,6 +69,7 @@ impl Route {
             retry: None,
             hedge: None,
             actions: None,
+            counts: None,
         }
     }
 }
