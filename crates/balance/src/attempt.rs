@@ -33,6 +33,9 @@ pub enum AttemptEnd {
     ConnectFailed,
     /// RST_STREAM(REFUSED_STREAM): the backend did not process the request (RFC 9113, section 8.7).
     RefusedStream,
+    /// The same by a backend that had as many streams as it allows, or counted as many: some servers count a stream for a moment
+    /// after its end has left (gRPC's core library does). Not overload: there is a place as soon as it has counted.
+    NoPlace,
     /// GOAWAY with a last stream below this one: the backend did not process the request (RFC 9113, section 6.8).
     GoAway {
         /// Whether its error code was NO_ERROR: a backend that leaves in good order.
@@ -84,9 +87,12 @@ impl AttemptEnd {
     pub fn code(&self) -> Code {
         match self {
             Self::Status { code, .. } | Self::Served { code } => *code,
-            Self::NotSent | Self::ConnectFailed | Self::RefusedStream | Self::GoAway { .. } | Self::Reset => {
-                Code::Unavailable
-            }
+            Self::NotSent
+            | Self::ConnectFailed
+            | Self::RefusedStream
+            | Self::NoPlace
+            | Self::GoAway { .. }
+            | Self::Reset => Code::Unavailable,
             Self::AttemptTimeout | Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Cancelled | Self::CutOff | Self::Overtaken { .. } => Code::Cancelled,
         }
@@ -120,6 +126,7 @@ mod tests {
             AttemptEnd::Reset,
             AttemptEnd::Cancelled,
             AttemptEnd::RefusedStream,
+            AttemptEnd::NoPlace,
             AttemptEnd::GoAway { is_graceful: false },
             AttemptEnd::Overtaken { by_later: true },
         ];

@@ -111,6 +111,86 @@ fn a_stream_that_is_refused_behind_its_headers_was_processed() {
     assert_eq!(world.telemetry.snapshot().cluster_event(refused), 0);
 }
 
+/// A world of one backend with one connection, which allows so many streams and answers nothing, and a client.
+fn full_world(streams: u32) -> (World, usize, usize) {
+    let mut world = World::with_backends(&Accountant::new(u64::MAX), Limits::edge(), 1, |cluster, _| {
+        cluster.max_connections_per_endpoint = 1;
+    });
+    let client = world.client();
+    world.reconnect(Limits { max_concurrent_streams: streams, ..Limits::mesh() });
+    let backend = world.backends[0];
+    world.peer(backend).is_silent = true;
+    (world, client, backend)
+}
+
+/// A full backend whose newest call has ended, which its transport counts still, and one that waits.
+fn counting_late() -> (World, usize, usize) {
+    let (mut world, client, backend) = full_world(2);
+    (0..3).for_each(|_| world.call(client, b'S', 10));
+    world.turns(3);
+    assert_eq!(world.peer(backend).begun.len(), 2, "the third waits");
+    fail_newest(&mut world, backend, Code::Ok);
+    // Rests of 1, 2, 4, 8, 16 and 32 ms, and a turn or two for each.
+    world.turns(60);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok)]);
+    assert_eq!(
+        (no_place(&world), world.peer(backend).begun.len()),
+        (6, 2),
+        "it finds no place and waits again"
+    );
+    (world, client, backend)
+}
+
+fn no_place(world: &World) -> u64 {
+    let refused = ClusterEvent::TransparentRetry(TransparentRetry::RefusedStream);
+    world.telemetry.snapshot().cluster_event(refused)
+}
+
+/// The backend's transport counts this one of its streams no longer.
+fn forget(world: &mut World, backend: usize, nth: usize) {
+    let peer = world.peer(backend);
+    let stream = peer.begun[nth];
+    peer.http2.release(&mut peer.fields, stream);
+}
+
+#[test]
+fn a_call_that_finds_no_place_is_sent_when_the_backend_has_counted() {
+    let (mut world, client, backend) = counting_late();
+    forget(&mut world, backend, 1);
+    world.turns(40);
+    assert_eq!(world.peer(backend).begun.len(), 3);
+    fail_newest(&mut world, backend, Code::Ok);
+    world.turns(3);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 2]);
+    world.close_clients();
+}
+
+#[test]
+fn a_call_that_finds_no_place_is_sent_when_another_one_ends() {
+    let (mut world, client, backend) = counting_late();
+    let peer = world.peer(backend);
+    let stream = peer.begun[0];
+    peer.http2
+        .send_headers(&mut peer.fields.store, stream, &peer.headers, &[(b"grpc-status", b"0")], true)
+        .unwrap();
+    forget(&mut world, backend, 0);
+    world.turns(3);
+    assert_eq!(world.peer(backend).begun.len(), 3, "and not when its rest of 32 ms is over");
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 2]);
+    world.close_clients();
+}
+
+#[test]
+fn a_call_that_never_finds_a_place_fails_as_one_that_is_refused() {
+    let (mut world, client, backend) = counting_late();
+    world.turns(1_000);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Ok), End::Status(Code::Unavailable)]);
+    let text = &world.peer(client).ended_with;
+    assert!(text.contains(&("grpc-message".to_owned(), "upstream refused stream".to_owned())), "{text:?}");
+    assert_eq!((no_place(&world), world.peer(backend).begun.len()), (10, 2));
+    world.close_clients();
+}
+
 #[test]
 fn an_empty_frame_behind_headers_does_not_let_them_go() {
     let (mut world, client) = retrying(1, Code::Unavailable);

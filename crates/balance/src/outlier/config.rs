@@ -178,6 +178,7 @@ impl OutlierConfig {
             AttemptEnd::Overtaken { by_later: true } => Observation::Overtaken,
             AttemptEnd::NotSent
             | AttemptEnd::RefusedStream
+            | AttemptEnd::NoPlace
             | AttemptEnd::GoAway { is_graceful: true }
             | AttemptEnd::Cancelled
             | AttemptEnd::CutOff

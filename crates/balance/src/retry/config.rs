@@ -83,7 +83,9 @@ impl RetryOn {
             }
             AttemptEnd::Status { code, .. } => self.codes.contains(*code),
             AttemptEnd::NotSent | AttemptEnd::ConnectFailed => self.connect_failure,
-            AttemptEnd::RefusedStream | AttemptEnd::GoAway { .. } => self.refused_stream,
+            AttemptEnd::RefusedStream | AttemptEnd::NoPlace | AttemptEnd::GoAway { .. } => {
+                self.refused_stream
+            }
             AttemptEnd::Reset => self.reset,
             AttemptEnd::DeadlineExceeded
             | AttemptEnd::Cancelled
@@ -148,6 +150,7 @@ impl HedgingPolicy {
             AttemptEnd::NotSent
             | AttemptEnd::ConnectFailed
             | AttemptEnd::RefusedStream
+            | AttemptEnd::NoPlace
             | AttemptEnd::GoAway { .. } => true,
             AttemptEnd::Status { .. } | AttemptEnd::Reset | AttemptEnd::AttemptTimeout => {
                 self.non_fatal.contains(end.code())

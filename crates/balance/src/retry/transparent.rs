@@ -6,11 +6,16 @@ use crate::attempt::AttemptEnd;
 /// every call has a deadline, and each repetition costs work.
 pub const MAX_UNSENT: u8 = 10;
 
+/// How often a call is sent again that found no place where there seemed to be one. Each time after a rest of the connection, so that
+/// they come to half a second and a call without a deadline has an end.
+pub const MAX_NO_PLACE: u8 = 10;
+
 /// Which transparent retries a call has had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Transparent {
     unsent: u8,
     refused: bool,
+    no_place: u8,
 }
 
 impl Transparent {
@@ -19,6 +24,10 @@ impl Transparent {
         match end {
             AttemptEnd::NotSent | AttemptEnd::ConnectFailed if self.unsent < MAX_UNSENT => {
                 self.unsent += 1;
+                true
+            }
+            AttemptEnd::NoPlace if self.no_place < MAX_NO_PLACE => {
+                self.no_place += 1;
                 true
             }
             // Once: a backend that refuses twice is overloaded, and the policy's backoff is due.

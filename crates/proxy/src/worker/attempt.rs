@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use evenkeel_balance::{Ask, Balancer, Pick, RefusedBy, Slot};
 use evenkeel_grpc::{Code, TimeoutText, print_timeout};
-use evenkeel_http2::OpenError;
 use evenkeel_telemetry::{ClusterEvent, KeyMet, ResponseFlag};
 
 use super::Worker;
@@ -25,10 +24,6 @@ const PASSED_OVER_MAX: usize = 4;
 
 /// Endpoints that an attempt does not want at most.
 pub(super) const UNWANTED_MAX: usize = TRIED_MAX + PASSED_OVER_MAX;
-
-/// How many times the connections in use an endpoint's connections may be, those included that only finish their calls: a
-/// backend that goes away by age leaves some behind, one that always goes away must not make us hold more and more.
-const LEAVING_FACTOR: usize = 4;
 
 /// Endpoints that an attempt does not want.
 #[derive(Clone, Copy, Debug, Default)]
@@ -164,45 +159,6 @@ impl Worker {
             Some(_) => self.wait_for_place(now, id),
             None => self.wait_for_conn(now, id),
         }
-    }
-
-    /// A ready connection of this endpoint that may open one more stream. Without one, another connection is begun if
-    /// the endpoint may have more (gRFC A105).
-    pub(super) fn conn_with_room(&mut self, now: Duration, cluster: u32, slot: Slot) -> Option<ConnId> {
-        let owner = &self.clusters[cluster as usize];
-        let most_calls = owner.settings.max_calls_per_connection;
-        let (mut found, mut used_up) = (None, None);
-        for conn in owner.conns_of(slot) {
-            let http2 = &self.conns[conn.index()].http2;
-            match http2.can_open() {
-                Ok(()) if http2.last_opened().div_ceil(2) < most_calls => {
-                    found = Some(*conn);
-                    break;
-                }
-                // Going away although it is listed: its backend strained the ledger. It would never have room again.
-                Ok(()) | Err(OpenError::Exhausted | OpenError::GoingAway) => used_up = Some(*conn),
-                Err(OpenError::NotOpen | OpenError::Full) => {}
-            }
-        }
-        if found.is_none() {
-            // It finishes its calls and makes room for another.
-            if let Some(conn) = used_up {
-                self.retire_upstream(now, conn);
-            }
-            let owner = &mut self.clusters[cluster as usize];
-            let most = owner.settings.max_connections_per_endpoint;
-            let conns = owner.endpoint_conns(slot);
-            let in_use = conns.ready.len() + conns.connecting.len();
-            if conns.connecting.is_empty() && in_use < most && conns.total < most * LEAVING_FACTOR {
-                let at = conns.further_not_before;
-                if at <= now {
-                    self.connect_further(now, cluster, slot);
-                } else {
-                    owner.further_at = Some(owner.further_at.map_or(at, |other| other.min(at)));
-                }
-            }
-        }
-        found
     }
 
     /// Opens a stream on a connection with room and sends what there is of the request.

@@ -106,6 +106,13 @@ impl WorkerCluster {
         }
     }
 
+    /// Has waiting calls looked at again at this time, or before.
+    pub(super) fn look_again(&mut self, now: Duration, at: Duration) {
+        // What is due is being done.
+        let earlier = self.further_at.filter(|earlier| *earlier > now);
+        self.further_at = Some(earlier.map_or(at, |earlier| earlier.min(at)));
+    }
+
     /// Ready connections of an endpoint, oldest first.
     pub(super) fn conns_of(&self, slot: Slot) -> &[ConnId] {
         self.conns.get(slot.index()).map_or(&[], |conns| &conns.ready)

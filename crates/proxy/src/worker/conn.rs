@@ -8,6 +8,7 @@ use evenkeel_http2::Connection;
 use super::age::Age;
 use super::limit::CountedConn;
 use super::overload::Account;
+use super::room::Room;
 use super::timer::TimerId;
 
 /// Names a connection of one worker until it is closed.
@@ -130,6 +131,7 @@ pub(super) struct Upstream {
     /// Where it counts under limits, if it does.
     pub(super) counted: Option<CountedConn>,
     pub(super) stall_timeout: Duration,
+    pub(super) room: Room,
 }
 
 /// How far a connection to a backend has come.

@@ -147,6 +147,9 @@ impl Worker {
             self.give_places_back(now, id, Some(&end));
         }
         self.on_attempt_finished(now, id, end.code());
+        if end != AttemptEnd::NoPlace && !self.clusters[cluster_id as usize].pending.is_empty() {
+            self.wake_conn(up.conn);
+        }
         self.after_release(now, up.conn, cluster_id);
     }
 
@@ -270,6 +273,7 @@ pub(super) fn outcome_of(end: &AttemptEnd) -> Outcome {
         | AttemptEnd::Cancelled
         | AttemptEnd::CutOff
         | AttemptEnd::RefusedStream
+        | AttemptEnd::NoPlace
         | AttemptEnd::GoAway { .. } => Outcome::Cancelled,
         AttemptEnd::Overtaken { .. } => Outcome::Overtaken,
         AttemptEnd::Status {

@@ -51,6 +51,7 @@ mod reply;
 mod retried;
 mod retry;
 pub mod rewrite;
+mod room;
 pub mod route;
 pub mod snapshot;
 pub mod timer;

@@ -274,7 +274,7 @@ impl Worker {
 pub(super) fn event(end: &AttemptEnd, is_transparent: bool) -> ClusterEvent {
     if is_transparent {
         return ClusterEvent::TransparentRetry(match end {
-            AttemptEnd::RefusedStream => TransparentRetry::RefusedStream,
+            AttemptEnd::RefusedStream | AttemptEnd::NoPlace => TransparentRetry::RefusedStream,
             AttemptEnd::GoAway { .. } => TransparentRetry::GoAway,
             _ => TransparentRetry::ConnectFailure,
         });
@@ -282,7 +282,9 @@ pub(super) fn event(end: &AttemptEnd, is_transparent: bool) -> ClusterEvent {
     ClusterEvent::Retry(match end {
         AttemptEnd::Status { .. } => RetryReason::Status,
         AttemptEnd::AttemptTimeout => RetryReason::AttemptTimeout,
-        AttemptEnd::RefusedStream | AttemptEnd::GoAway { .. } => RetryReason::RefusedStream,
+        AttemptEnd::RefusedStream | AttemptEnd::NoPlace | AttemptEnd::GoAway { .. } => {
+            RetryReason::RefusedStream
+        }
         AttemptEnd::NotSent | AttemptEnd::ConnectFailed => RetryReason::ConnectFailure,
         AttemptEnd::Reset
         | AttemptEnd::DeadlineExceeded

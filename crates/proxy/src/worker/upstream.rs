@@ -18,6 +18,7 @@ use super::finish::Ending;
 use super::limit::CountedConn;
 use super::mirror::shadow_of;
 use super::rewrite::AnswerPart;
+use super::room::Room;
 use super::{Action, TimerKey, Worker};
 
 /// A cluster's timer is this much later than the present at least: the shortest time that is later at all.
@@ -110,6 +111,7 @@ impl Worker {
             progress: UpstreamProgress::Connecting(until),
             counted,
             stall_timeout: cluster.settings.stall_timeout,
+            room: Room::default(),
         });
         let id = ConnId(self.conns.insert(Conn::new(http2, side, ConnPhase::Silent)) as u32);
         self.clusters[cluster_id as usize].endpoint_conns(slot).connecting.push(id);
@@ -160,7 +162,7 @@ impl Worker {
             }
             Event::Failed { stream, token, failure } => {
                 if self.is_attempt(now, token, Leg { conn: id, stream }) {
-                    self.on_attempt_failed(now, token, failure);
+                    self.on_attempt_failed(now, token, id, failure);
                 }
             }
             // gRPC has no use for 1xx; the final response follows. A PING's answer is seen by the connection's timer.
@@ -448,7 +450,7 @@ impl Worker {
         self.response_ended(now, id);
     }
 
-    fn on_attempt_failed(&mut self, now: Duration, id: u32, failure: StreamFailure) {
+    fn on_attempt_failed(&mut self, now: Duration, id: u32, conn: ConnId, failure: StreamFailure) {
         if !matches!(failure, StreamFailure::GoAway(_)) {
             self.on_upstream_reset(id);
         }
@@ -462,7 +464,7 @@ impl Worker {
         let end = match failure {
             _ if has_answered => AttemptEnd::Reset,
             StreamFailure::GoAway(code) => AttemptEnd::GoAway { is_graceful: code == ErrorCode::NO_ERROR },
-            failure if failure.not_processed() => AttemptEnd::RefusedStream,
+            failure if failure.not_processed() => self.refused_stream(now, conn),
             _ => AttemptEnd::Reset,
         };
         if self.follow_up(now, id, end) {

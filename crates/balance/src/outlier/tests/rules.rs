@@ -381,6 +381,7 @@ fn judges_by_status_and_by_how_the_attempt_ended() {
         (AttemptEnd::NotSent, Observation::Nothing),
         (AttemptEnd::ConnectFailed, Observation::Failure),
         (AttemptEnd::RefusedStream, Observation::Nothing),
+        (AttemptEnd::NoPlace, Observation::Nothing),
         (AttemptEnd::GoAway { is_graceful: true }, Observation::Nothing),
         (AttemptEnd::GoAway { is_graceful: false }, Observation::Failure),
         (AttemptEnd::Reset, Observation::Failure),

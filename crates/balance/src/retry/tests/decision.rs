@@ -58,6 +58,7 @@ fn by_default_only_what_no_backend_processed_is_retried() {
         AttemptEnd::NotSent,
         AttemptEnd::ConnectFailed,
         AttemptEnd::RefusedStream,
+        AttemptEnd::NoPlace,
         AttemptEnd::GoAway { is_graceful: true },
         AttemptEnd::GoAway { is_graceful: false },
     ];
@@ -111,6 +112,17 @@ fn a_refused_stream_is_repeated_once_and_then_by_the_policy() {
     assert_eq!(call.ends(AttemptEnd::RefusedStream, moment(START)), transparent(START));
     let second = call.ends(AttemptEnd::RefusedStream, moment(START));
     assert_eq!(second, Decision::Stop(StopReason::NotRetryable));
+}
+
+#[test]
+fn a_call_without_a_place_is_repeated_some_times_and_then_as_one_that_is_refused() {
+    let mut call = Call::new(RetryPolicy::default());
+    for _ in 0..MAX_NO_PLACE {
+        assert_eq!(call.ends(AttemptEnd::NoPlace, moment(START)), transparent(START));
+    }
+    assert_eq!((call.state.previous_attempts(), call.budget.extra()), (0, 0), "not counted");
+    delay(call.ends(AttemptEnd::NoPlace, moment(START)), START);
+    assert_eq!(call.ends(AttemptEnd::NoPlace, moment(START)), Decision::Stop(StopReason::AttemptsUsed));
 }
 
 #[test]

@@ -445,6 +445,7 @@ fn sample_of(end: &AttemptEnd, latency: Duration) -> Sample {
         | AttemptEnd::CutOff
         | AttemptEnd::Served { .. }
         | AttemptEnd::RefusedStream
+        | AttemptEnd::NoPlace
         | AttemptEnd::GoAway { .. }
         | AttemptEnd::NotSent
         | AttemptEnd::ConnectFailed

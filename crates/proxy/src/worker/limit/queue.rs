@@ -26,10 +26,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 impl Worker {
     /// Lets a call wait for something that is not announced to this worker.
     pub(in super::super) fn wait_for_place(&mut self, now: Duration, id: u32) {
-        let cluster = &mut self.clusters[self.calls[id as usize].cluster as usize];
-        let at = now + LOOK_AGAIN;
-        cluster.further_at =
-            Some(cluster.further_at.filter(|earlier| *earlier > now).map_or(at, |earlier| earlier.min(at)));
+        let cluster = self.calls[id as usize].cluster;
+        self.clusters[cluster as usize].look_again(now, now + LOOK_AGAIN);
         self.wait_for_conn(now, id);
     }
 
