@@ -174,6 +174,8 @@ def streams_are_weighed_and_bounded(stage):
     assert {call.code() for call in held} == {grpc.StatusCode.OK}
     [listener] = running.configuration()["config"]["listeners"]
     assert listener["limits"]["max_connection_age"] == "30m", listener
+    ages = [(route["max_connection_age"], route["max_connection_age_grace"]) for route in running.clusters()["watches"]["routes"]]
+    assert ages == [("30m", "1m")] * 2, ages
     assert running.metrics().sum("evenkeel_downstream_connections_aged_total") == 0
     assert listener["routes"][0]["max_stream_duration"] == "10m", listener
 

@@ -1,8 +1,8 @@
 //! The routes that lead to a cluster, for GET /clusters: which calls it gets, and what is done with them on the way.
 
-use evenkeel_config::{Config, Route};
+use evenkeel_config::{Config, Listener, Route};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::worker::snapshot::Snapshot;
 
@@ -28,6 +28,9 @@ fn is_none(count: &usize) -> bool {
 struct RouteBody {
     /// Its listener's address, as configured.
     listener: String,
+    /// How old clients' connections to the listener get, and their calls on top of it; absent without a bound.
+    #[serde(flatten)]
+    age: Map<String, Value>,
     /// Its place in the listener's list, from 0.
     route: usize,
     /// `calls`, or `copies` where it mirrors to the cluster.
@@ -52,6 +55,7 @@ pub(super) fn routes_to(config: &Config, snapshot: &Snapshot, name: &str) -> Rou
                 }
                 body.routes.push(RouteBody {
                     listener: listener.address.to_string(),
+                    age: age_of(listener),
                     route: number,
                     sends,
                     percent,
@@ -61,6 +65,14 @@ pub(super) fn routes_to(config: &Config, snapshot: &Snapshot, name: &str) -> Rou
         }
     }
     body
+}
+
+/// What GET /config says of the age of connections to a listener.
+fn age_of(listener: &Listener) -> Map<String, Value> {
+    let limits = serde_json::to_value(&listener.limits).unwrap_or_default();
+    let bounds = ["max_connection_age", "max_connection_age_grace"].map(|key| (key, limits.get(key)));
+    let bounds = bounds.into_iter().filter_map(|(key, bound)| Some((key, bound?.as_str()?)));
+    bounds.filter(|(_, bound)| *bound != "off").map(|(key, bound)| (key.to_owned(), bound.into())).collect()
 }
 
 /// What a route sends to the cluster, and of how many of its calls. `weights` are by the cluster's position.
@@ -101,13 +113,17 @@ mod tests {
 
     #[test]
     fn each_route_is_told_with_its_part_and_what_it_does() {
-        let text = "listeners:\n  - address: 127.0.0.1:50051\n    routes:\n\
+        let text = "listeners:\n  - address: 127.0.0.1:50051\n    limits: { max_connection_age: 30m }\n    routes:\n\
              \x20     - { match: { service: a.A }, split: [{ cluster: one, weight: 2 }, { cluster: two, weight: 1 }], sticky_by: x-user }\n\
              \x20     - { cluster: two, timeout: 5s, mirror: { cluster: one, percent: 2.5 } }\n\
              clusters:\n  - { name: one, target: \"ipv4:127.0.0.1:1\" }\n  - { name: two, target: \"ipv4:127.0.0.1:2\" }\n";
         let route = |number, sends: &str, percent: f64, told: &Value| {
             assert_eq!((&told["listener"], &told["route"]), (&json!("127.0.0.1:50051"), &json!(number)));
             assert_eq!((&told["sends"], &told["percent"]), (&json!(sends), &json!(percent)));
+            assert_eq!(
+                (&told["max_connection_age"], &told["max_connection_age_grace"]),
+                (&json!("30m"), &Value::Null)
+            );
         };
         let one = routes_of(text, "one");
         assert_eq!(one["routes"].as_array().unwrap().len(), 2);
