@@ -202,7 +202,7 @@ def calls_that_wait_for_a_backend_with_few_streams_are_all_made(stage):
     count = 600
     begun = [client.begin() for _ in range(count)]
     failed = [call.details() for call in begun if call.exception()]
-    refused = running.metrics().sum("evenkeel_transparent_retries_total", reason="refused_stream")
+    refused = running.metrics().sum("evenkeel_transparent_retries_total", reason="no_place")
     figure("calls that fail where four at a time are allowed", 0, f"{len(failed)} of {count}, {refused:.0f} streams refused")
     assert not failed, failed
 

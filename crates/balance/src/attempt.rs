@@ -33,8 +33,8 @@ pub enum AttemptEnd {
     ConnectFailed,
     /// RST_STREAM(REFUSED_STREAM): the backend did not process the request (RFC 9113, section 8.7).
     RefusedStream,
-    /// The same by a backend that had as many streams as it allows, or counted as many: some servers count a stream for a moment
-    /// after its end has left (gRPC's core library does). Not overload: there is a place as soon as it has counted.
+    /// The same right after a stream of a full connection ended: the backend counts it still, as gRPC's core library does for a moment
+    /// after the end has left. Not overload: there is a place as soon as it has counted.
     NoPlace,
     /// GOAWAY with a last stream below this one: the backend did not process the request (RFC 9113, section 6.8).
     GoAway {

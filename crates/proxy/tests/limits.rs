@@ -24,7 +24,7 @@ use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::rewrite::{MetadataChange, Rewrite};
 use evenkeel_proxy::worker::route::{Route, RouteActions, Split, Versions};
 use evenkeel_proxy::worker::snapshot::{Cluster, RetrySettings};
-use evenkeel_telemetry::{ClusterEvent, Limited, RateLimited, RetryDenied, RouteEvent, RouteTelemetry};
+use evenkeel_telemetry::{ClusterEvent, Limited, RateLimited, RetryDenied, RouteEvent, RouteEvents};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -512,7 +512,7 @@ fn clients_are_told_apart_by_what_they_sent_whatever_the_route_makes_of_it() {
 #[test]
 fn a_client_with_a_hundred_thousand_names_gets_what_the_table_holds() {
     let clients = Some(per_client(RateLimit::new(1, Duration::from_secs(86_400), 1).unwrap(), 64));
-    let counts = Arc::new(RouteTelemetry::default());
+    let counts = Arc::new(RouteEvents::default());
     let (mut world, client) = world(1, |_, route| {
         let rate_limit = Some(Arc::new(RouteRateLimit { route: None, clients }));
         let counts = Some(Arc::clone(&counts));

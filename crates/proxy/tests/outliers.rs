@@ -9,7 +9,7 @@ use evenkeel_balance::health_check::{HealthStatus, UnhealthyReason};
 use evenkeel_balance::outlier::{OutlierChange, OutlierConfig, OutlierDetector};
 use evenkeel_balance::{EndpointSpec, PanicMode, SpreadConfig};
 use evenkeel_grpc::Code;
-use evenkeel_http2::Limits;
+use evenkeel_http2::{ErrorCode, Limits};
 use evenkeel_proxy::worker::overload::Accountant;
 use evenkeel_proxy::worker::{EndpointChange, TransportEnd};
 use evenkeel_telemetry::{ClusterEvent, Ejected, ResponseFlag};
@@ -100,6 +100,35 @@ fn without_outlier_detection_a_third_of_the_calls_fails() {
     world.peer(broken).fails_with = Some((Code::Unavailable, Vec::new()));
     load(&mut world, client, 30);
     assert_eq!(served(&world), [100; 3]);
+    assert_eq!(world.worker.poll_endpoint_change(), None);
+}
+
+#[test]
+fn refused_streams_eject_nobody_though_their_calls_fail() {
+    let config = OutlierConfig { consecutive_failures: Some(1), ..OutlierConfig::default() };
+    let (mut world, client) = world(Some(config));
+    let backends = world.backends.clone();
+    for backend in &backends {
+        world.peer(*backend).is_silent = true;
+    }
+    let mut asked = vec![0; backends.len()];
+    for _ in 0..10 {
+        world.call(client, b'S', 10);
+        for _ in 0..2 {
+            world.turns(2);
+            for (backend, seen) in backends.iter().zip(&mut asked) {
+                let peer = world.peer(*backend);
+                for stream in peer.begun.split_off(*seen) {
+                    peer.begun.push(stream);
+                    peer.http2.reset(&mut peer.fields, stream, ErrorCode::REFUSED_STREAM);
+                }
+                *seen = peer.begun.len();
+            }
+        }
+    }
+    world.turns(2);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable); 10]);
+    assert_eq!(asked.iter().sum::<usize>(), 20);
     assert_eq!(world.worker.poll_endpoint_change(), None);
 }
 

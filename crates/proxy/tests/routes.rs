@@ -20,7 +20,7 @@ use evenkeel_proxy::worker::route::{Route, RouteActions, RouteTable};
 use evenkeel_proxy::worker::snapshot::{Listener, MaxAge};
 use evenkeel_proxy::worker::{Action, TransportEnd};
 
-use evenkeel_telemetry::{ClusterEvent, Injected, Mirrored, ResponseFlag, RouteEvent, RouteTelemetry};
+use evenkeel_telemetry::{ClusterEvent, Injected, Mirrored, ResponseFlag, RouteEvent, RouteEvents};
 
 use peers::{End, World};
 
@@ -295,8 +295,8 @@ fn faulty(fault: Fault) -> World {
 }
 
 /// A world whose route injects faults, and where they are counted.
-fn counting(fault: Fault) -> (World, Arc<RouteTelemetry>) {
-    let counts = Arc::<RouteTelemetry>::default();
+fn counting(fault: Fault) -> (World, Arc<RouteEvents>) {
+    let counts = Arc::<RouteEvents>::default();
     let actions =
         RouteActions { fault: Some(fault), counts: Some(Arc::clone(&counts)), ..RouteActions::default() };
     (world(actions), counts)
@@ -336,7 +336,7 @@ fn a_part_of_the_calls_is_answered_with_an_error() {
 
 #[test]
 fn a_call_that_a_rate_limit_refuses_has_no_fault() {
-    let counts = Arc::<RouteTelemetry>::default();
+    let counts = Arc::<RouteEvents>::default();
     let route = Some(RateLimiter::new(RateLimit::new(1, Duration::from_secs(3_600), 2).unwrap()));
     let fault = Some(Fault { delay: Some((Duration::from_secs(2), 1_000_000)), ..Fault::default() });
     let mut world = world(RouteActions {

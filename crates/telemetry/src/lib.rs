@@ -51,6 +51,6 @@ pub use exposition::{
 pub use histogram::{LATENCY_BOUNDS, LATENCY_BUCKETS, LatencyTotals};
 pub use limiter::{LogLimiter, MAX_CAUSES, PERIOD, SharedLogLimiter};
 pub use method::{MAX_METHODS, MAX_NAME_BYTES, MethodId, MethodName, MethodRegistry};
-pub use route::{MAX_ROUTE_SERIES, RouteSample, RouteTelemetry};
+pub use route::{MAX_ROUTE_SERIES, RouteEvents, RouteSample, RouteTelemetry};
 pub use telemetry::{AccessLogStats, ControlStats, MethodSample, Options, Snapshot, Telemetry};
 pub use worker::{MAX_PROTOCOL_RULES, WorkerStats};

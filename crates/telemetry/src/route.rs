@@ -3,17 +3,18 @@
 //! A route is known by its listener's address and its place in that listener's list, from 0, as `explain` numbers it.
 //!
 //! Each call is counted, so that each worker has a row of its own for each route ([`crate::WorkerStats::route_took`]), as it has for
-//! methods. What else is counted is rare beside a call that passes, and has one row for all workers; a call holds it with its
-//! route's actions, and looks nothing up.
+//! methods. What else is counted is rare beside a call that passes, and has one row for all workers ([`RouteEvents`]); a call holds
+//! it with its route's actions, and looks nothing up.
 //!
 //! **Bounds.** At most [`MAX_ROUTE_SERIES`] routes have series of their own; those beyond share `listener="other"`,
 //! `route="other"`, whose counts stay.
 //!
-//! **Ends.** The series of a route end when nobody holds its `Arc` any more: no configuration in force, and no call. Its workers'
-//! rows are then free for another route, which begins with what they hold as its 0.
+//! **Ends.** The series of a route end when nobody holds its `Arc` any more: no configuration in force. Its workers' rows are then
+//! free for another route, which begins with what they hold as its 0. Likewise those of what it does besides, when no
+//! configuration and no call does it any more.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::cluster::OTHER;
 use crate::counter::SharedCounter;
@@ -30,54 +31,61 @@ pub(crate) const ROUTE_ROWS: usize = MAX_ROUTE_SERIES + 1;
 /// The row of the routes beyond the bound.
 const OTHER_ROW: usize = MAX_ROUTE_SERIES;
 
-/// The counts of one route; held by whoever counts for it.
+/// The calls of one route; held by whoever counts them.
 #[derive(Debug)]
 pub struct RouteTelemetry {
     /// Its row in the table of each worker.
     pub(crate) row: usize,
     /// What the workers' rows held together when it got them.
     before: u64,
-    /// There once the route does what they count.
-    events: OnceLock<Box<[SharedCounter; SLOTS]>>,
+    /// While anybody holds them.
+    events: Mutex<Weak<RouteEvents>>,
 }
 
-impl Default for RouteTelemetry {
-    /// One whose calls are counted among those of the routes beyond the bound.
+impl RouteTelemetry {
+    fn new(row: usize, before: u64, events: Weak<RouteEvents>) -> Self {
+        Self { row, before, events: Mutex::new(events) }
+    }
+
+    /// The counts of what the route does besides, for as long as it does it: new if nobody holds them.
+    #[must_use]
+    pub fn events(&self) -> Arc<RouteEvents> {
+        let mut events = lock(&self.events);
+        events.upgrade().unwrap_or_else(|| {
+            let fresh = Arc::default();
+            *events = Arc::downgrade(&fresh);
+            fresh
+        })
+    }
+}
+
+/// The counts of a route that injects faults or limits the rate of its calls; held by whoever counts for it.
+#[derive(Debug)]
+pub struct RouteEvents([SharedCounter; SLOTS]);
+
+impl Default for RouteEvents {
     fn default() -> Self {
-        Self::new(OTHER_ROW, 0)
+        Self(std::array::from_fn(|_| SharedCounter::default()))
     }
 }
 
 /// Equal is only the very same, as each has its own counts.
-impl PartialEq for RouteTelemetry {
+impl PartialEq for RouteEvents {
     fn eq(&self, other: &Self) -> bool {
         core::ptr::eq(self, other)
     }
 }
 
-impl RouteTelemetry {
-    fn new(row: usize, before: u64) -> Self {
-        Self { row, before, events: OnceLock::new() }
-    }
-
-    /// Has series of events from now on, also before the first one is counted: for a route that injects faults or limits rates.
-    pub fn show_events(&self) {
-        self.events();
-    }
-
-    fn events(&self) -> &[SharedCounter; SLOTS] {
-        self.events.get_or_init(|| Box::new(std::array::from_fn(|_| SharedCounter::default())))
-    }
-
+impl RouteEvents {
     /// Counts one event.
     pub fn count(&self, event: RouteEvent) {
-        self.events()[event.slot()].add(1);
+        self.0[event.slot()].add(1);
     }
 
     /// How often `event` was counted.
     #[must_use]
     pub fn get(&self, event: RouteEvent) -> u64 {
-        self.events.get().map_or(0, |events| events[event.slot()].get())
+        self.0[event.slot()].get()
     }
 }
 
@@ -102,7 +110,9 @@ impl RouteSample {
             route: route.to_owned(),
             // Fewer, if the scrape read the rows before the route got its own.
             calls: calls.saturating_sub(telemetry.before),
-            events: telemetry.events.get().map(|events| events.each_ref().map(SharedCounter::get)),
+            events: lock(&telemetry.events)
+                .upgrade()
+                .map(|events| events.0.each_ref().map(SharedCounter::get)),
         }
     }
 
@@ -137,15 +147,18 @@ pub(crate) struct Routes {
     by_place: Mutex<ByPlace>,
     /// Shared by the routes beyond the bound; never dropped, so that its counts never go back.
     other: Arc<RouteTelemetry>,
+    _other_events: Arc<RouteEvents>,
     overflow: SharedCounter,
 }
 
 impl Default for Routes {
     fn default() -> Self {
         let free = (0..MAX_ROUTE_SERIES).rev().collect();
+        let other_events = Arc::default();
         Self {
             by_place: Mutex::new(ByPlace { routes: BTreeMap::new(), free }),
-            other: Arc::default(),
+            other: Arc::new(RouteTelemetry::new(OTHER_ROW, 0, Arc::downgrade(&other_events))),
+            _other_events: other_events,
             overflow: SharedCounter::default(),
         }
     }
@@ -172,7 +185,7 @@ impl Routes {
             self.overflow.add(1);
             return Arc::clone(&self.other);
         };
-        let route = Arc::new(RouteTelemetry::new(row, held(row)));
+        let route = Arc::new(RouteTelemetry::new(row, held(row), Weak::new()));
         by_place.routes.insert(key, Arc::clone(&route));
         route
     }
@@ -226,12 +239,16 @@ mod tests {
     fn each_route_has_its_own_counts_and_keeps_them_while_somebody_holds_it() {
         let routes = Routes::default();
         let (first, second) = (route(&routes, 0), route(&routes, 1));
-        first.count(TURNED_AWAY);
-        route(&routes, 0).count(TURNED_AWAY);
-        second.count(RouteEvent::FaultInjected(Injected::Abort));
-        routes.route("[::1]:50050", 0, |_| 0).count(TURNED_AWAY);
+        let (of_first, of_second) = (first.events(), second.events());
+        of_first.count(TURNED_AWAY);
+        route(&routes, 0).events().count(TURNED_AWAY);
+        of_second.count(RouteEvent::FaultInjected(Injected::Abort));
+        routes.route("[::1]:50050", 0, |_| 0).events().count(TURNED_AWAY);
         assert_eq!(counted(&routes), [("0".to_owned(), 2), ("1".to_owned(), 0)], "nobody holds the third");
-        assert_eq!(second.get(RouteEvent::FaultInjected(Injected::Abort)), 1);
+        assert_eq!(of_second.get(RouteEvent::FaultInjected(Injected::Abort)), 1);
+        drop(of_first);
+        assert_eq!(counted(&routes)[0], ("0".to_owned(), 0), "it does nothing any more");
+        assert_eq!(first.events().get(TURNED_AWAY), 0, "and begins anew");
         drop(first);
         assert_eq!(counted(&routes), [("1".to_owned(), 0)]);
     }
@@ -242,11 +259,11 @@ mod tests {
         let held: Vec<_> = (0..MAX_ROUTE_SERIES).map(|place| route(&routes, place)).collect();
         assert_eq!(counted(&routes).len(), MAX_ROUTE_SERIES);
         let (x, y) = (routes.route("x", 0, |_| 0), routes.route("y", 0, |_| 0));
-        x.count(TURNED_AWAY);
-        y.count(TURNED_AWAY);
+        x.events().count(TURNED_AWAY);
+        y.events().count(TURNED_AWAY);
         assert_eq!(counted(&routes).len(), MAX_ROUTE_SERIES + 1);
         drop((held, x, y));
         assert_eq!(counted(&routes), [("other".to_owned(), 2)]);
-        assert_ne!(routes.route("x", 0, |_| 0), routes.other, "places are free again");
+        assert!(!Arc::ptr_eq(&routes.route("x", 0, |_| 0), &routes.other), "places are free again");
     }
 }

@@ -29,10 +29,14 @@ pub const DEFAULT_PENDING: usize = 1_024;
 /// Departures after which the mean time between them is believed.
 const TRUSTED_DEPARTURES: u32 = 8;
 
+/// The key of the first call that waits: below it is room for as many as above.
+const FIRST_KEY: u64 = 1 << 63;
+
 /// Weight of the latest time between two departures.
 const GAIN: f64 = 0.1;
 
-/// The name of a call in a queue. Keys rise in the order of arrival and are never used again.
+/// The name of a call in a queue, and its place: keys rise in the order of arrival. None is used again but by its own call
+/// ([`PendingQueue::come_back`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PendingKey(u64);
 
@@ -76,7 +80,11 @@ pub struct Turn<'a, T> {
 pub struct PendingQueue<T> {
     capacity: usize,
     next_key: u64,
+    /// The lowest key so far: of calls that came back without having waited.
+    first_key: u64,
     calls: BTreeMap<PendingKey, Waiting<T>>,
+    /// Those of them that came back: they have left the queue once, and take nobody's place in it.
+    back: usize,
     deadlines: BTreeSet<(Duration, PendingKey)>,
     departures: Departures,
 }
@@ -84,6 +92,7 @@ pub struct PendingQueue<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     deadline: Option<Duration>,
+    is_back: bool,
     call: T,
 }
 
@@ -93,8 +102,10 @@ impl<T> PendingQueue<T> {
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
-            next_key: 0,
+            next_key: FIRST_KEY,
+            first_key: FIRST_KEY,
             calls: BTreeMap::new(),
+            back: 0,
             deadlines: BTreeSet::new(),
             departures: Departures::default(),
         }
@@ -140,20 +151,51 @@ impl<T> PendingQueue<T> {
         if deadline.is_some_and(|deadline| is_late(now, wait, attempt, deadline)) {
             return Err((call, Refused::DeadlineUnreachable { retry_after: wait }));
         }
-        if self.len() >= self.capacity {
+        if self.is_full() {
             self.drop_hopeless(now, attempt, dropped);
         }
-        if self.len() >= self.capacity {
+        if self.is_full() {
             return Err((call, Refused::Full));
-        }
-        if self.is_empty() {
-            self.departures.begin(now);
         }
         let key = PendingKey(self.next_key);
         self.next_key += 1;
-        self.calls.insert(key, Waiting { deadline, call });
-        self.deadlines.extend(deadline.map(|deadline| (deadline, key)));
+        self.insert(now, key, Waiting { deadline, is_back: false, call });
         Ok(key)
+    }
+
+    fn is_full(&self) -> bool {
+        self.calls.len() - self.back >= self.capacity
+    }
+
+    /// Lets a call wait again that was sent and not taken in: in the place that it had, which is `key`, or before all others if
+    /// it had not waited. It was admitted once, so that neither the bound nor the wait is held against it, nor it against others.
+    /// There are at most as many as calls that can be under way.
+    pub fn come_back(
+        &mut self,
+        now: Duration,
+        deadline: Option<Duration>,
+        key: Option<PendingKey>,
+        call: T,
+    ) -> PendingKey {
+        if key.is_some() {
+            self.departures.take_back();
+        }
+        let key = key.unwrap_or_else(|| {
+            self.first_key -= 1;
+            PendingKey(self.first_key)
+        });
+        self.back += 1;
+        self.insert(now, key, Waiting { deadline, is_back: true, call });
+        key
+    }
+
+    fn insert(&mut self, now: Duration, key: PendingKey, waiting: Waiting<T>) {
+        if self.is_empty() {
+            self.departures.begin(now);
+        }
+        self.deadlines.extend(waiting.deadline.map(|deadline| (deadline, key)));
+        let before = self.calls.insert(key, waiting);
+        debug_assert!(before.is_none(), "a key is of one call");
     }
 
     /// Changes how many calls may wait. Those that are too many by then stay.
@@ -192,7 +234,10 @@ impl<T> PendingQueue<T> {
     /// Takes a call out whose client left, if it still waits.
     pub fn remove(&mut self, key: PendingKey) -> Option<T> {
         let waiting = self.calls.remove(&key)?;
-        self.forget_deadline(key, waiting.deadline);
+        self.back -= usize::from(waiting.is_back);
+        if let Some(deadline) = waiting.deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
         Some(waiting.call)
     }
 
@@ -202,8 +247,8 @@ impl<T> PendingQueue<T> {
             && deadline <= now
         {
             self.deadlines.pop_first();
-            if let Some(waiting) = self.calls.remove(&key) {
-                dropped(waiting.call, Dropped::Expired);
+            if let Some(call) = self.remove(key) {
+                dropped(call, Dropped::Expired);
             }
         }
     }
@@ -231,12 +276,6 @@ impl<T> PendingQueue<T> {
             Dropped::Expired
         } else {
             Dropped::Hopeless { retry_after: self.expected_wait() }
-        }
-    }
-
-    fn forget_deadline(&mut self, key: PendingKey, deadline: Option<Duration>) {
-        if let Some(deadline) = deadline {
-            self.deadlines.remove(&(deadline, key));
         }
     }
 }
@@ -268,6 +307,11 @@ impl Departures {
         // Until the EWMA has enough of a past: the plain mean.
         let gain = GAIN.max(1.0 / f64::from(self.count));
         self.mean_s += (since_s - self.mean_s) * gain;
+    }
+
+    /// One of the last departures was none. The EWMA is about the mean of as many as its gain says: one fewer took as long.
+    fn take_back(&mut self) {
+        self.mean_s *= 1.0 + GAIN;
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a number of calls is far below 2^53")]

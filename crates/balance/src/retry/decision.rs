@@ -179,7 +179,7 @@ impl RetryState {
         moment: &Moment,
         rng: &mut impl Rng,
     ) -> Decision {
-        if moment.can_send() && self.transparent.take(end) {
+        if moment.can_send() && self.transparent.take(end, moment.now) {
             // The attempt goes on, so to say: it keeps its place.
             return Decision::Retry { at: moment.now, is_transparent: true };
         }

@@ -97,7 +97,7 @@ impl HedgeState {
         end: &AttemptEnd,
         moment: &Moment,
     ) -> HedgeDecision {
-        if moment.can_send() && self.transparent.take(end) {
+        if moment.can_send() && self.transparent.take(end, moment.now) {
             return HedgeDecision::Send { attempt };
         }
         self.stop_running(attempt, gates.budget);

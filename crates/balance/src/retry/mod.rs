@@ -5,7 +5,7 @@
 //! every extra attempt passes the same gates, in this order:
 //!
 //! 1. **Transparent retry** (gRFC A6): no backend saw the call. An attempt that never left is repeated at once, at most
-//!    [`MAX_UNSENT`] times; one that a backend refused unprocessed once, and one that found no place there [`MAX_NO_PLACE`] times. None of these
+//!    [`MAX_UNSENT`] times; one that a backend refused unprocessed once, and one that found no place there [`MAX_NO_PLACE`] times within [`MAX_NO_PLACE_TIME`]. None of these
 //!    costs budget or counts as an attempt.
 //! 2. **Is the end retryable?** By [`RetryOn`]: status (headers, trailers-only and trailers alike), connect failure, refused
 //!    stream, reset. DEADLINE_EXCEEDED only for a call that is declared idempotent, since the first attempt may still run.
@@ -40,4 +40,4 @@ pub use config::{HedgingPolicy, MAX_ATTEMPTS, MAX_PUSHBACK, RetryOn, RetryPolicy
 pub use decision::{Decision, Gates, Moment, Replay, RetryState, StopReason};
 pub use hedge::{HedgeDecision, HedgeState, LOOK_AGAIN};
 pub use throttle::{RetryThrottle, RetryThrottleConfig, RetryThrottleConfigError};
-pub use transparent::{MAX_NO_PLACE, MAX_UNSENT};
+pub use transparent::{MAX_NO_PLACE, MAX_NO_PLACE_TIME, MAX_UNSENT};

@@ -14,7 +14,9 @@ pub(super) fn serialize_spread<S: Serializer>(
     keys.insert("panic_threshold".into(), json!(spread.panic.threshold));
     keys.insert("fail_traffic_on_panic".into(), json!(spread.panic.fails));
     match &spread.localities {
-        Localities::Alike => {}
+        Localities::Alike => {
+            keys.insert("zone_aware".into(), json!("off"));
+        }
         Localities::Weighted(weights) => {
             keys.insert("locality_weights".into(), written_weights(weights));
         }

@@ -221,6 +221,13 @@ impl Connection {
         self.streams.len()
     }
 
+    /// Whether as many streams exist as the peer's SETTINGS allow.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.streams.len() >= self.peer.max_concurrent_streams as usize
+    }
+
     /// The tokens of all streams whose owner has not released them.
     pub fn tokens(&mut self) -> impl Iterator<Item = u32> + '_ {
         self.streams.iter_mut().filter(|stream| stream.owned).map(|stream| stream.token)

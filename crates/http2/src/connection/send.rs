@@ -80,7 +80,7 @@ impl Connection {
         }
         // A header section goes to the output whole: without this, one for each call would wait for a peer that stopped reading.
         let unread = self.output().len() >= OUTPUT_STOP_BYTES;
-        if unread || self.streams.len() >= self.peer.max_concurrent_streams as usize {
+        if unread || self.is_full() {
             return Err(OpenError::Full);
         }
         Ok(())

@@ -146,9 +146,6 @@ fn build_actions(
     counts: Option<&Arc<RouteTelemetry>>,
 ) -> Option<Arc<RouteActions>> {
     let counts = counts.filter(|_| route.fault.is_some() || rate_limit.is_some());
-    if let Some(counts) = counts {
-        counts.show_events();
-    }
     let rewrite = Rewrite {
         request: build_change(&route.request_metadata),
         response: build_change(&route.response_metadata),
@@ -165,7 +162,7 @@ fn build_actions(
             abort: fault.abort.map(|(code, part)| (code, part.millionths())),
             by_header: fault.by_header,
         }),
-        counts: counts.cloned(),
+        counts: counts.map(|counts| counts.events()),
         rate_limit,
         max_stream_duration: route.max_stream_duration,
         stream_idle_timeout: route.stream_idle_timeout,

@@ -47,6 +47,17 @@ impl Unwanted {
     }
 }
 
+/// The search for an endpoint that takes a call.
+#[derive(Debug)]
+struct Search {
+    unwanted: Unwanted,
+    /// Those without room.
+    passed: Unwanted,
+    /// Why the newest endpoint did not take it, if a limit said so; an endpoint without room comes before all of them.
+    full: Option<Full>,
+    has_no_room: bool,
+}
+
 /// A field's name and value.
 type Field<'a> = (&'a [u8], &'a [u8]);
 
@@ -126,8 +137,35 @@ impl Worker {
             // One that is connected may be found healthy before the one that is being connected to is ready.
             return self.wait_for_place(now, id);
         }
-        // Why the newest endpoint did not take it, if a limit said so; an endpoint without room comes before all of them.
-        let (mut full, mut has_no_room) = (None, false);
+        let mut search = Search { unwanted, passed: Unwanted::default(), full: None, has_no_room: false };
+        if self.send_to_any(now, id, &ask, pick, &mut search) {
+            return;
+        }
+        if unwanted.count > 0 && search.has_no_room && search.full.is_none() {
+            // Those that it was tried on may have room, where all others have none.
+            search.unwanted = search.passed;
+            let pick = search.unwanted.pick(&mut self.clusters[cluster_id as usize].balancer, &ask);
+            if self.send_to_any(now, id, &ask, pick, &mut search) {
+                return;
+            }
+        }
+        match search.full {
+            Some(full) if full.is_of_cluster() || !search.has_no_room => self.refused_by(now, id, full),
+            Some(_) => self.wait_for_place(now, id),
+            None => self.wait_for_conn(now, id),
+        }
+    }
+
+    /// Sends a call to the endpoint of this pick, or to the next one that has room. Whether it was sent.
+    fn send_to_any(
+        &mut self,
+        now: Duration,
+        id: u32,
+        ask: &Ask,
+        mut pick: Pick,
+        search: &mut Search,
+    ) -> bool {
+        let cluster_id = self.calls[id as usize].cluster;
         while let Some(slot) = pick.slot() {
             let is_trial = pick == Pick::Trial(slot);
             match self.conn_with_room(now, cluster_id, slot) {
@@ -135,30 +173,26 @@ impl Worker {
                     Ok(()) => {
                         self.calls[id as usize].is_trial = is_trial;
                         self.send_request(now, id, slot, conn);
-                        return;
+                        return true;
                     }
-                    Err(refused) => full = Some(refused),
+                    Err(refused) => search.full = Some(refused),
                 },
-                None => has_no_room = true,
+                None => search.has_no_room = true,
             }
             if is_trial {
                 self.clusters[cluster_id as usize].balancer.drop_trial(slot);
             }
-            if full.is_some_and(Full::is_of_cluster) {
+            if search.full.is_some_and(Full::is_of_cluster) {
                 break;
             }
             // Its calls may be long ones: this call must not wait for their ends while another endpoint idles.
-            if !unwanted.add(slot) {
-                has_no_room = true;
+            if !(search.passed.add(slot) && search.unwanted.add(slot)) {
+                search.has_no_room = true;
                 break;
             }
-            pick = unwanted.pick(&mut self.clusters[cluster_id as usize].balancer, &ask);
+            pick = search.unwanted.pick(&mut self.clusters[cluster_id as usize].balancer, ask);
         }
-        match full {
-            Some(full) if full.is_of_cluster() || !has_no_room => self.refused_by(now, id, full),
-            Some(_) => self.wait_for_place(now, id),
-            None => self.wait_for_conn(now, id),
-        }
+        false
     }
 
     /// Opens a stream on a connection with room and sends what there is of the request.

@@ -107,10 +107,8 @@ impl WorkerCluster {
     }
 
     /// Has waiting calls looked at again at this time, or before.
-    pub(super) fn look_again(&mut self, now: Duration, at: Duration) {
-        // What is due is being done.
-        let earlier = self.further_at.filter(|earlier| *earlier > now);
-        self.further_at = Some(earlier.map_or(at, |earlier| earlier.min(at)));
+    pub(super) fn look_again(&mut self, at: Duration) {
+        self.further_at = Some(self.further_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// Ready connections of an endpoint, oldest first.

@@ -121,10 +121,7 @@ impl Worker {
         if let Some(held) = held {
             self.give_block(held);
         }
-        self.touch(up.conn);
-        if let Some(conn) = self.conns.get_mut(up.conn.index()) {
-            conn.http2.release(&mut self.fields, up.stream);
-        }
+        self.release_stream(now, up, &end);
         let cluster = &mut self.clusters[cluster_id as usize];
         if let Some(slot) = slot {
             let outcome = outcome_of(&end);
@@ -147,9 +144,6 @@ impl Worker {
             self.give_places_back(now, id, Some(&end));
         }
         self.on_attempt_finished(now, id, end.code());
-        if end != AttemptEnd::NoPlace && !self.clusters[cluster_id as usize].pending.is_empty() {
-            self.wake_conn(up.conn);
-        }
         self.after_release(now, up.conn, cluster_id);
     }
 

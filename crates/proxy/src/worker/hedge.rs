@@ -275,7 +275,11 @@ impl Worker {
             }
         }
         self.calls[id as usize].phase = CallPhase::Waiting;
-        self.remember_tried(id, slot);
+        if next == Some(ended) && end == AttemptEnd::NoPlace {
+            self.extras(id).limits.comes_back();
+        } else {
+            self.remember_tried(id, slot);
+        }
         self.release_upstream(now, id, Some(end));
         // Others run: one of them is the main one from here on, and what is sent is one more beside it.
         let call = &mut self.calls[id as usize];

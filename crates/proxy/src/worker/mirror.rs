@@ -366,11 +366,7 @@ impl Worker {
         if let Some(timer) = shadow.timer {
             self.wheel.disarm(timer);
         }
-        let Leg { conn, stream } = shadow.up;
-        self.touch(conn);
-        if let Some(conn) = self.conns.get_mut(conn.index()) {
-            conn.http2.release(&mut self.fields, stream);
-        }
+        self.release_stream(now, shadow.up, end);
         let end = &if shadow.answered_at.is_some() { end.after_a_message() } else { *end };
         let took = |until: Duration| until.saturating_sub(shadow.begun_at);
         let latency = took(shadow.answered_at.unwrap_or(now));
@@ -385,7 +381,7 @@ impl Worker {
             stats.call_finished(&CallEnd::new(code, took(now), Messages::default()));
         }
         // A copy may be given up in the middle of a call's own event: those that wait for its room are served later.
-        self.shut_if_left(conn);
+        self.shut_if_left(shadow.up.conn);
         self.wake_waiting(now, shadow.cluster);
     }
 }

@@ -168,6 +168,7 @@ impl Worker {
     pub(super) fn serve_waiting_for(&mut self, now: Duration, id: ConnId) {
         let Some(conn) = self.conns.get(id.index()) else { return };
         if let Side::Upstream(up) = &conn.side
+            && !up.room.rests(now)
             && !self.clusters[up.cluster as usize].pending.is_empty()
             && conn.http2.can_open().is_ok()
         {

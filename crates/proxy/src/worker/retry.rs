@@ -136,7 +136,11 @@ impl Worker {
                 if !is_transparent {
                     self.drop_clients_count(id);
                 }
-                self.remember_tried(id, slot);
+                if is_transparent && end == AttemptEnd::NoPlace {
+                    self.extras(id).limits.comes_back();
+                } else {
+                    self.remember_tried(id, slot);
+                }
                 if !is_transparent {
                     self.keep_answer(id, &end);
                 }
@@ -274,7 +278,8 @@ impl Worker {
 pub(super) fn event(end: &AttemptEnd, is_transparent: bool) -> ClusterEvent {
     if is_transparent {
         return ClusterEvent::TransparentRetry(match end {
-            AttemptEnd::RefusedStream | AttemptEnd::NoPlace => TransparentRetry::RefusedStream,
+            AttemptEnd::RefusedStream => TransparentRetry::RefusedStream,
+            AttemptEnd::NoPlace => TransparentRetry::NoPlace,
             AttemptEnd::GoAway { .. } => TransparentRetry::GoAway,
             _ => TransparentRetry::ConnectFailure,
         });

@@ -470,6 +470,10 @@ impl Worker {
         if self.follow_up(now, id, end) {
             return;
         }
+        if failure.not_processed() && !has_answered {
+            // Not by the status that the call gets: that would be held against the endpoint.
+            self.release_upstream(now, id, Some(end));
+        }
         if failure == StreamFailure::Violation(Violation::HeaderListTooLarge) {
             // The call was processed: UNAVAILABLE would invite the client to repeat it.
             let text = "metadata larger than max: the backend's trailers";

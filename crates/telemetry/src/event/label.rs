@@ -54,6 +54,8 @@ labels! {
     TransparentRetry {
         /// The backend answered RST_STREAM(REFUSED_STREAM).
         RefusedStream = "refused_stream",
+        /// The same right after a stream of the full connection had ended, which the backend counted still.
+        NoPlace = "no_place",
         /// The backend's GOAWAY named a lower last stream.
         GoAway = "goaway",
         /// The connection could not be made.

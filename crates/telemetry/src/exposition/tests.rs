@@ -174,8 +174,8 @@ fn what_happens_in_one_cluster_is_not_counted_in_another() {
     orders.count(ClusterEvent::LocalReply(ResponseFlag::UpstreamTimeout));
     worker.count(Event::LocalReply(ResponseFlag::NoRoute));
     let routes = [0, 1, 2].map(|place| telemetry.route("127.0.0.1:1", place));
-    routes[0].show_events();
-    routes[1].count(RouteEvent::RateLimited(RateLimited::Client));
+    let events = [routes[0].events(), routes[1].events()];
+    events[1].count(RouteEvent::RateLimited(RateLimited::Client));
     let text = render(telemetry.snapshot(), Scrape::default(), Format::ClassicText);
     let of = |family: &str, cluster: &str, label: &str| {
         values(&text, &format!("{family}_total{{cluster=\"{cluster}\"{label}}}"))

@@ -126,6 +126,15 @@ fn a_call_without_a_place_is_repeated_some_times_and_then_as_one_that_is_refused
 }
 
 #[test]
+fn a_call_is_not_repeated_for_long_where_it_finds_no_place() {
+    let mut call = Call::new(RetryPolicy::default());
+    let last = START + MAX_NO_PLACE_TIME;
+    assert_eq!(call.ends(AttemptEnd::NoPlace, moment(START)), transparent(START));
+    assert_eq!(call.ends(AttemptEnd::NoPlace, moment(last)), transparent(last));
+    delay(call.ends(AttemptEnd::NoPlace, moment(last + MS)), last + MS);
+}
+
+#[test]
 fn deadline_exceeded_is_retried_for_idempotent_calls_only() {
     let codes = CodeSet::of(&[Code::DeadlineExceeded]);
     let policy = RetryPolicy { retry_on: RetryOn::statuses(codes), ..RetryPolicy::default() };

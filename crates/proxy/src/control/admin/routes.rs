@@ -69,7 +69,7 @@ pub(super) fn routes_to(config: &Config, snapshot: &Snapshot, name: &str) -> Rou
 
 /// What GET /config says of the age of connections to a listener.
 fn age_of(listener: &Listener) -> Map<String, Value> {
-    let limits = serde_json::to_value(&listener.limits).unwrap_or_default();
+    let limits = serde_json::to_value(listener.limits).unwrap_or_default();
     let bounds = ["max_connection_age", "max_connection_age_grace"].map(|key| (key, limits.get(key)));
     let bounds = bounds.into_iter().filter_map(|(key, bound)| Some((key, bound?.as_str()?)));
     bounds.filter(|(_, bound)| *bound != "off").map(|(key, bound)| (key.to_owned(), bound.into())).collect()

@@ -184,6 +184,10 @@ pub(super) struct Holding {
 pub(super) struct CallLimits {
     /// Its place in its cluster's queue.
     queued: Option<PendingKey>,
+    /// The place that it had there when it was sent.
+    had: Option<PendingKey>,
+    /// Whether it was sent and found no place: if it has to wait again, it is as one that still waits.
+    is_back: bool,
     /// The breaker that counts it among the calls that wait.
     waits_at: Option<Arc<CircuitBreaker>>,
     /// What its newest attempt holds.
@@ -197,8 +201,12 @@ pub(super) struct CallLimits {
 impl CallLimits {
     /// Makes it as it was before any call.
     pub(super) fn clear(&mut self) {
-        let Self { queued, waits_at, places, retries_at, streams_at } = self;
-        (*queued, *waits_at, *places, *retries_at, *streams_at) = (None, None, None, None, None);
+        *self = Self::default();
+    }
+
+    /// Its newest attempt found no place at its endpoint: [`AttemptEnd::NoPlace`].
+    pub(super) fn comes_back(&mut self) {
+        self.is_back = true;
     }
 }
 
@@ -392,6 +400,10 @@ impl Worker {
 
     /// What becomes of a call whose attempt was refused, and that no other endpoint takes.
     pub(super) fn refused_by(&mut self, now: Duration, id: u32, full: Full) {
+        if self.calls[id as usize].extra(|extras| extras.limits.is_back.then_some(())).is_some() {
+            // It had its place, and another call took it in this very moment.
+            return self.wait_for_place(now, id);
+        }
         match full {
             Full::Breaker(overflow) => {
                 let limited = match overflow.scope {

@@ -27,7 +27,7 @@ impl Worker {
     /// Lets a call wait for something that is not announced to this worker.
     pub(in super::super) fn wait_for_place(&mut self, now: Duration, id: u32) {
         let cluster = self.calls[id as usize].cluster;
-        self.clusters[cluster as usize].look_again(now, now + LOOK_AGAIN);
+        self.clusters[cluster as usize].look_again(now + LOOK_AGAIN);
         self.wait_for_conn(now, id);
     }
 
@@ -41,8 +41,11 @@ impl Worker {
         }
     }
 
-    /// Puts a call at the end of its cluster's queue. Whether it could.
+    /// Puts a call at the end of its cluster's queue, or back in its place. Whether it could.
     fn enqueue(&mut self, now: Duration, id: u32, cluster: u32) -> bool {
+        if self.come_back(now, id, cluster) {
+            return true;
+        }
         let attempt = self.attempt_time(cluster);
         let owner = &mut self.clusters[cluster as usize];
         let breaker = owner.settings.limits.as_ref().and_then(|limits| limits.breaker.clone());
@@ -77,14 +80,30 @@ impl Worker {
         false
     }
 
+    /// Puts a call back that was sent and found no place. It is no newcomer, so that no bound turns it away; where the circuit breaker of
+    /// waiting calls is full, it is not counted there.
+    fn come_back(&mut self, now: Duration, id: u32, cluster: u32) -> bool {
+        let call = &mut self.calls[id as usize];
+        let deadline = call.deadline;
+        let Some(state) = call.extras.as_deref_mut().map(|extras| &mut extras.limits) else { return false };
+        if !core::mem::take(&mut state.is_back) {
+            return false;
+        }
+        let owner = &mut self.clusters[cluster as usize];
+        let breaker = owner.settings.limits.as_ref().and_then(|limits| limits.breaker.clone());
+        state.waits_at = breaker.filter(|breaker| breaker.acquire(Resource::Pending).is_ok());
+        state.queued = Some(owner.pending.come_back(now, deadline, state.had.take(), id));
+        owner.tell_pending();
+        true
+    }
+
     fn refuse_overflow(&mut self, now: Duration, id: u32, cluster: u32) {
         self.count_in(cluster, ClusterEvent::PendingOverflow);
         self.count_in(cluster, ClusterEvent::Limited(Limited::MaxPending));
         let cluster = &self.clusters[cluster as usize];
         let text = format!(
             "upstream overflow: max_pending ({}) calls of cluster {} wait already",
-            cluster.pending.len(),
-            cluster.settings.name
+            cluster.settings.max_pending, cluster.settings.name
         );
         if !self.end_as_answered(now, id, &text) {
             let refusal = Refusal::grpc(Code::Unavailable, ResponseFlag::UpstreamOverflow, &text);
@@ -114,7 +133,13 @@ impl Worker {
     /// Takes a call out of the queue, if it is in it: it was sent, is answered, or waits elsewhere.
     #[inline]
     pub(in super::super) fn leave_queue(&mut self, id: u32, sent_at: Option<Duration>) {
-        if let Some(key) = self.calls[id as usize].take_extra(|extras| &mut extras.limits.queued) {
+        let Some(extras) = self.calls[id as usize].extras.as_deref_mut() else { return };
+        let limits = &mut extras.limits;
+        limits.is_back = false;
+        let queued = limits.queued.take();
+        // Only for this queue: another one may have the same key.
+        limits.had = sent_at.and(queued.or(limits.had));
+        if let Some(key) = queued {
             self.leave_place(id, key, sent_at);
         }
     }

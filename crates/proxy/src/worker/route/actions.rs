@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use evenkeel_telemetry::RouteTelemetry;
+use evenkeel_telemetry::RouteEvents;
 
 use crate::worker::fault::Fault;
 use crate::worker::limit::rate::RouteRateLimit;
@@ -22,7 +22,7 @@ pub struct RouteActions {
     /// How often its calls are let through. `None`: as often as they come.
     pub rate_limit: Option<Arc<RouteRateLimit>>,
     /// Where its faults and rate limits are counted; `None`: nowhere.
-    pub counts: Option<Arc<RouteTelemetry>>,
+    pub counts: Option<Arc<RouteEvents>>,
     /// How long a call may go on before it ends with UNAVAILABLE, less up to a tenth. `None`: as long as it likes.
     pub max_stream_duration: Option<Duration>,
     /// How long it may go on without data in either direction. `None`: as long as it likes.
