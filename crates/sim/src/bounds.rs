@@ -2,8 +2,8 @@
 //!
 //! Judged after each step of the worker, by counts that the limits themselves do not keep:
 //! - attempts in flight at the cluster's endpoints, and at each, are never more than `max_requests`, and further attempts under way
-//!   never more than `max_retries`; calls that wait are never more than `max_pending`; adaptive concurrency gives no more places
-//!   than there are attempts, nor more than its highest limit;
+//!   never more than `max_retries`; calls that wait are never more than `max_pending`, and as many that found no place; adaptive
+//!   concurrency gives no more places than there are attempts, nor more than its highest limit;
 //! - a bound refuses something only where so many could have been under way within the step.
 //!
 //! Judged of each call that a limit turns away: status, message and pushback are the documented ones, there is such a limit, and no
@@ -388,7 +388,9 @@ impl UnderWay {
     ) -> Result<(), String> {
         let Some(bounds) = &shared.bounds else { return Ok(()) };
         let usage = worker.usage();
-        let queue = bounds.cluster.max_pending.map_or(max_pending, |most| max_pending.min(most as usize));
+        // As many again may have come back as they found no place.
+        let queue = 2 * max_pending;
+        let queue = bounds.cluster.max_pending.map_or(queue, |most| queue.min(most as usize));
         let of_cluster = [
             ("attempts", self.in_flight, bounds.cluster.max_requests),
             ("further attempts", usage.further_attempts as u64, bounds.cluster.max_retries),

@@ -168,15 +168,21 @@ impl<T> PendingQueue<T> {
     }
 
     /// Lets a call wait again that was sent and not taken in: in the place that it had, which is `key`, or before all others if
-    /// it had not waited. It was admitted once, so that neither the bound nor the wait is held against it, nor it against others.
-    /// There are at most as many as calls that can be under way.
+    /// it had not waited. It was admitted once, so that the wait is not held against it, nor it against others: as many as may wait
+    /// may come back besides.
+    ///
+    /// # Errors
+    /// The call, if as many came back and wait.
     pub fn come_back(
         &mut self,
         now: Duration,
         deadline: Option<Duration>,
         key: Option<PendingKey>,
         call: T,
-    ) -> PendingKey {
+    ) -> Result<PendingKey, T> {
+        if self.back >= self.capacity {
+            return Err(call);
+        }
         if key.is_some() {
             self.departures.take_back();
         }
@@ -186,7 +192,7 @@ impl<T> PendingQueue<T> {
         });
         self.back += 1;
         self.insert(now, key, Waiting { deadline, is_back: true, call });
-        key
+        Ok(key)
     }
 
     fn insert(&mut self, now: Duration, key: PendingKey, waiting: Waiting<T>) {

@@ -76,24 +76,25 @@ fn serves_in_the_order_of_arrival_and_turns_away_what_is_too_much() {
 
 #[test]
 fn a_call_that_comes_back_has_the_place_that_it_had_whatever_the_queue_holds() {
-    let mut world = World::new(3);
+    let mut world = World::new(4);
     let keys = [1, 2, 3].map(|call| world.push(START, None, call).unwrap());
     assert_eq!([world.pop(START), world.pop(START)], [Some(1), Some(2)]);
-    let [fourth, fifth] = [4, 5].map(|call| world.push(START, None, call).unwrap());
+    let [fourth, fifth, _] = [4, 5, 10].map(|call| world.push(START, None, call).unwrap());
     let late = Some(START);
-    assert_eq!(world.queue.come_back(START, None, Some(keys[1]), 2), keys[1]);
-    assert_eq!(world.queue.come_back(START, late, Some(keys[0]), 1), keys[0]);
+    assert_eq!(world.queue.come_back(START, None, Some(keys[1]), 2), Ok(keys[1]));
+    assert_eq!(world.queue.come_back(START, late, Some(keys[0]), 1), Ok(keys[0]));
     // These had not waited.
-    let first = world.queue.come_back(START, None, None, 6);
-    let before = world.queue.come_back(START, None, None, 7);
+    let first = world.queue.come_back(START, None, None, 6).unwrap();
+    let before = world.queue.come_back(START, None, None, 7).unwrap();
     assert!(before < first && first < keys[0] && keys[2] < fourth && fourth < fifth);
-    assert_eq!((world.queue.next_deadline(), world.queue.len()), (late, 7));
-    assert_eq!(world.push(START, None, 8), Err((8, Refused::Full)), "three wait besides");
+    assert_eq!((world.queue.next_deadline(), world.queue.len()), (late, 8));
+    assert_eq!(world.queue.come_back(START, None, None, 11), Err(11), "as many again, and no more");
+    assert_eq!(world.push(START, None, 8), Err((8, Refused::Full)), "four wait besides");
     assert_eq!(world.dropped, [(1, Dropped::Expired)]);
     assert_eq!(world.queue.remove(keys[2]), Some(3));
     world.push(START, None, 9).unwrap();
     let order: Vec<_> = core::iter::from_fn(|| world.pop(START)).collect();
-    assert_eq!(order, [7, 6, 2, 4, 5, 9]);
+    assert_eq!(order, [7, 6, 2, 4, 5, 10, 9]);
 }
 
 #[test]
@@ -107,7 +108,7 @@ fn departures_that_were_none_do_not_make_the_queue_look_quicker() {
         let key = world.queue.next_turn(None, now, Duration::ZERO).unwrap().key;
         assert_eq!(world.pop(now), Some(call));
         if call % 5 == 0 {
-            world.queue.come_back(now, None, Some(key), call);
+            world.queue.come_back(now, None, Some(key), call).unwrap();
             now += 8 * MS;
             assert_eq!(world.pop(now), Some(call));
         }

@@ -80,8 +80,8 @@ impl Worker {
         false
     }
 
-    /// Puts a call back that was sent and found no place. It is no newcomer, so that no bound turns it away; where the circuit breaker of
-    /// waiting calls is full, it is not counted there.
+    /// Puts a call back that was sent and found no place. It is no newcomer: `max_pending` newcomers wait besides. Whether it could;
+    /// the circuit breaker counts all that wait.
     fn come_back(&mut self, now: Duration, id: u32, cluster: u32) -> bool {
         let call = &mut self.calls[id as usize];
         let deadline = call.deadline;
@@ -91,8 +91,14 @@ impl Worker {
         }
         let owner = &mut self.clusters[cluster as usize];
         let breaker = owner.settings.limits.as_ref().and_then(|limits| limits.breaker.clone());
-        state.waits_at = breaker.filter(|breaker| breaker.acquire(Resource::Pending).is_ok());
-        state.queued = Some(owner.pending.come_back(now, deadline, state.had.take(), id));
+        if breaker.as_ref().is_some_and(|breaker| breaker.acquire(Resource::Pending).is_err()) {
+            return false;
+        }
+        let Ok(key) = owner.pending.come_back(now, deadline, state.had.take(), id) else {
+            breaker.iter().for_each(|breaker| breaker.release(Resource::Pending));
+            return false;
+        };
+        (state.waits_at, state.queued) = (breaker, Some(key));
         owner.tell_pending();
         true
     }
