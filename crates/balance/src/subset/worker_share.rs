@@ -5,7 +5,8 @@
 //! endpoints by the hash of their address:
 //!
 //! - Every endpoint is taken by the same number of workers, `copies = floor(max_connections * W / n)`, at least 1. The
-//!   ring repeated `copies` times is cut into W arcs whose lengths differ by one at most; worker w takes the w-th.
+//!   ring repeated `copies` times is cut into W arcs whose lengths differ by one at most; worker w takes the w-th. With a bound of
+//!   1 and more workers than endpoints an arc would be empty: it takes the endpoint where it begins, and some are taken once more.
 //! - So no endpoint gets more load than another as long as the workers get the same load, and together the workers
 //!   always reach all endpoints, even if that means exceeding the bound: `max_connections * W < n` cannot be helped.
 //! - An endpoint more or less moves each end of an arc by one place or so: a worker then changes a few connections,
@@ -73,7 +74,8 @@ impl WorkerShare {
         let copies = (self.max_connections.saturating_mul(self.count) / len).clamp(1, self.count);
         let cut = |worker: usize| worker * copies * len / self.count;
         let (from, to) = (cut(self.index), cut(self.index + 1));
-        let (start, length) = (from % len, to - from);
+        // More workers than copies: each needs one all the same, as it must serve its clients itself.
+        let (start, length) = (from % len, (to - from).max(1));
         let wrapped = (start + length).saturating_sub(len);
         (0..wrapped).chain(start..(start + length).min(len))
     }
@@ -98,18 +100,22 @@ mod tests {
     }
 
     #[test]
-    fn every_endpoint_is_taken_by_equally_many_workers() {
+    fn every_worker_takes_some_endpoints_and_each_is_taken_by_equally_many_workers() {
         for count in [1, 2, 3, 7, 16] {
             for max in [1, 10, 64, 100] {
-                for len in [1, 5, 63, 64, 65, 100, 101, 150, 999, 1_600, 1_601] {
+                for len in [1, 2, 5, 63, 64, 65, 100, 101, 150, 999, 1_600, 1_601] {
                     let mut taken = vec![0_usize; len];
                     for index in 0..count {
                         let places: Vec<usize> = share(index, count, max).places(len).collect();
                         assert!(places.is_sorted_by(|a, b| a < b), "{count} {max} {len}: {places:?}");
                         assert!(places.len() <= max.max(len.div_ceil(count)), "{count} {max} {len}");
+                        assert!(!places.is_empty(), "{count} {max} {len}: worker {index} could serve nobody");
                         places.into_iter().for_each(|place| taken[place] += 1);
                     }
-                    assert!(taken.iter().all(|n| *n == taken[0] && *n > 0), "{count} {max} {len}: {taken:?}");
+                    let (fewest, most) = (*taken.iter().min().unwrap(), *taken.iter().max().unwrap());
+                    // Where each worker may take one, and there are more workers than endpoints.
+                    let uneven = usize::from(max == 1 && count > len && len > 1);
+                    assert!(fewest > 0 && most - fewest <= uneven, "{count} {max} {len}: {taken:?}");
                 }
             }
         }

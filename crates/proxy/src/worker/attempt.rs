@@ -121,7 +121,9 @@ impl Worker {
             if balancer.has_panic_change() {
                 self.note_panics(cluster_id);
             }
-            if self.clusters[cluster_id as usize].settings.wait_for_ready {
+            let cluster = &self.clusters[cluster_id as usize];
+            // Of a cluster that is no longer configured no endpoint can come.
+            if cluster.settings.wait_for_ready && cluster.is_configured {
                 return self.wait_for_place(now, id);
             }
             let is_first = self.calls[id as usize].attempts == 0;

@@ -107,7 +107,7 @@ impl Worker {
         self.intern_added();
         self.accepted.resize(self.accepted.len().max(snapshot.listeners.len()), 0);
         for cluster in &mut self.clusters {
-            cluster.is_configured = false;
+            cluster.was_configured = core::mem::replace(&mut cluster.is_configured, false);
         }
         self.cluster_of = snapshot.clusters.iter().map(|cluster| self.place_cluster(cluster)).collect();
         for id in 0..self.clusters.len() {
@@ -116,10 +116,12 @@ impl Worker {
         }
     }
 
-    /// The place of a cluster among the worker's own: the same as before for the same name and policy.
+    /// The place of a cluster among the worker's own: the same as before for the same name and policy. Not one that a snapshot
+    /// before the last had: it has lost its endpoints, and would refuse the calls that wait until discovery answers.
     fn place_cluster(&mut self, settings: &Arc<Cluster>) -> u32 {
         let same = |cluster: &WorkerCluster| {
-            cluster.settings.name == settings.name
+            cluster.was_configured
+                && cluster.settings.name == settings.name
                 && cluster.settings.policy == settings.policy
                 && cluster.settings.slow_start == settings.slow_start
                 && cluster.settings.backoff == settings.backoff

@@ -325,7 +325,7 @@ impl Drop for Peer {
 /// A worker with an account, one backend, and clients.
 pub(crate) struct World {
     pub(crate) now: Duration,
-    snapshot: Arc<Snapshot>,
+    pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) worker: Worker,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) peers: HashMap<usize, (ConnId, Peer)>,
