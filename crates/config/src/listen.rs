@@ -1,7 +1,7 @@
 //! Addresses that the proxy itself listens on: listeners and the admin interface.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -72,9 +72,14 @@ impl ListenAddress {
 
 /// Whether a socket surely gets what is sent to an address.
 fn gets(socket: SocketAddr, asked: SocketAddr) -> bool {
-    let (own, other) = (socket.ip().to_canonical(), asked.ip().to_canonical());
-    let is_local = other.is_loopback() || other.is_unspecified();
-    socket.port() == asked.port() && (own == other || is_local && includes(own, other))
+    let own = socket.ip().to_canonical();
+    // Whoever connects to no address in particular reaches the loopback interface.
+    let other = match asked.ip().to_canonical() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        address => address,
+    };
+    socket.port() == asked.port() && (own == other || other.is_loopback() && includes(own, other))
 }
 
 /// Whether a socket on the first address gets what is sent to the second.

@@ -52,6 +52,9 @@ fn no_call_comes_back_to_the_cluster_that_it_came_from() {
     let (elsewhere, to_one, to_two) = ("'ipv4:10.0.0.1:1'", "{cluster: one}", "{cluster: two}");
     for (second, one, two, expected) in [
         (to_two, "'ipv4:127.0.0.1:1'", elsewhere, vec![at("0].target")]),
+        // What is sent to no address in particular comes to the loopback interface.
+        (to_two, "'ipv4:0.0.0.0:1'", elsewhere, vec![at("0].target")]),
+        (to_two, "'ipv6:[::]:1'", elsewhere, vec![]),
         (
             to_two,
             "['dns:///a:1', {target: 'ipv4:127.0.0.1:1', priority: 1}]",

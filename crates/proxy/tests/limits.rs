@@ -237,26 +237,24 @@ fn the_cluster_s_bound_of_waiting_calls_holds_and_is_given_back_when_clients_lea
 }
 
 #[test]
-fn calls_that_wait_are_told_of_a_cluster_until_it_is_gone_and_its_last_call_too() {
+fn calls_that_wait_are_told_of_a_cluster_until_it_is_gone() {
     let (mut world, client) = world(1, |cluster, _| {
         cluster.wait_for_ready = true;
         cluster.endpoints = Some(Arc::new(EndpointSet::new(&[])));
     });
-    let streams: Vec<_> = (0..2).map(|_| call_with(&mut world, client, &[])).collect();
+    (0..2).for_each(|_| world.call(client, b'S', 10));
     world.turns(2);
     let of = |name: &str, count: u64| (name.to_owned(), count);
     assert_eq!(waiting(&world), [of("test", 2)]);
     // The same cluster to an operator, another record to the worker.
     world.change_cluster(|cluster| cluster.policy = Policy::Random);
     assert_eq!(waiting(&world), [of("test", 2)]);
+    assert_eq!(world.worker.call_count(), 2);
     world.change_cluster(|cluster| cluster.name = "successor".into());
     world.turns(1);
-    assert_eq!(waiting(&world), [of("successor", 0), of("test", 2)]);
-    for stream in streams {
-        world.peer(client).cancel(stream);
-    }
-    world.turns(3);
     assert_eq!(waiting(&world), [of("successor", 0)]);
+    world.turns(2);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable); 2], "no endpoint can come any more");
 }
 
 #[test]
