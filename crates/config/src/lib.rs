@@ -65,8 +65,8 @@ pub use zone::{Zone, ZoneError};
 /// What a configuration's document may consist of: about as many values as a mebibyte of text can hold.
 const CONFIG_BUDGET: Budget = Budget { bytes: bounds::MAX_CONFIG_BYTES, nodes: 200_000 };
 
-/// What an endpoint list's document may consist of: each entry is a mapping of five keys, one of them a mapping of three, that is 17 nodes, and
-/// some more, so that a list above the bound is refused for its length and not for its size.
+/// What an endpoint list's document may consist of: each entry is a mapping of five keys, one of them of a mapping of three, that
+/// is 17 nodes; and some more, so that a list above the bound is refused for its length and not for its size.
 const LIST_BUDGET: Budget = Budget { bytes: bounds::MAX_LIST_BYTES, nodes: 18 * MAX_ENDPOINTS };
 
 /// Reads a configuration in YAML. `source_name` is what errors call the text: the file's path, mostly.

@@ -5,8 +5,8 @@
 //! every extra attempt passes the same gates, in this order:
 //!
 //! 1. **Transparent retry** (gRFC A6): no backend saw the call. An attempt that never left is repeated at once, at most
-//!    [`MAX_UNSENT`] times; one that a backend refused unprocessed once, and one that found no place there [`MAX_NO_PLACE`] times within [`MAX_NO_PLACE_TIME`]. None of these
-//!    costs budget or counts as an attempt.
+//!    [`MAX_UNSENT`] times; one that a backend refused unprocessed once, and one that found no place there [`MAX_NO_PLACE`] times
+//!    within [`MAX_NO_PLACE_TIME`]. None of these costs budget or counts as an attempt.
 //! 2. **Is the end retryable?** By [`RetryOn`]: status (headers, trailers-only and trailers alike), connect failure, refused
 //!    stream, reset. DEADLINE_EXCEEDED only for a call that is declared idempotent, since the first attempt may still run.
 //! 3. **Pushback**: the server's word is obeyed, be it a delay or "never".

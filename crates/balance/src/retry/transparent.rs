@@ -8,9 +8,8 @@ use crate::attempt::AttemptEnd;
 /// every call has a deadline, and each repetition costs work.
 pub const MAX_UNSENT: u8 = 10;
 
-/// How often a call is sent again that found no place where there seemed to be one; and for how long, as it waits before each. A6
-/// has one transparent retry of what a server refused, since it cannot tell whether the server is overloaded. Here it is known
-/// that a place will be there, or whoever refuses is to be believed after this.
+/// How often a call is sent again that found no place where there seemed to be one. A6 has one transparent retry of what a server
+/// refused, as it may be overloaded. Here there is a place once it has counted; one that refuses for longer is taken to mean it.
 pub const MAX_NO_PLACE: u8 = 10;
 
 /// How long after the first [`AttemptEnd::NoPlace`] of a call another one is worth a transparent retry.

@@ -57,8 +57,6 @@ pub(super) struct WorkerCluster {
     pub(super) further_at: Option<Duration>,
     /// Whether the newest configuration has this cluster; without, it only finishes its calls.
     pub(super) is_configured: bool,
-    /// Whether the configuration before has it.
-    pub(super) was_configured: bool,
     /// The set that the balancer was given last.
     pub(super) taken: Option<Arc<EndpointSet>>,
     /// Why the newest connection attempt of any endpoint failed, for the message of calls that fail because of it.
@@ -87,7 +85,6 @@ impl WorkerCluster {
             timer: None,
             further_at: None,
             is_configured: true,
-            was_configured: true,
             taken: None,
             last_error: None,
         }

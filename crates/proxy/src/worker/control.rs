@@ -106,10 +106,12 @@ impl Worker {
         self.snapshot = Arc::clone(snapshot);
         self.intern_added();
         self.accepted.resize(self.accepted.len().max(snapshot.listeners.len()), 0);
-        for cluster in &mut self.clusters {
-            cluster.was_configured = core::mem::replace(&mut cluster.is_configured, false);
-        }
+        // Which were configured until now decides which are taken up again.
         self.cluster_of = snapshot.clusters.iter().map(|cluster| self.place_cluster(cluster)).collect();
+        self.clusters.iter_mut().for_each(|cluster| cluster.is_configured = false);
+        for place in &self.cluster_of {
+            self.clusters[*place as usize].is_configured = true;
+        }
         for id in 0..self.clusters.len() {
             self.attach_cluster(id as u32);
             self.take_endpoints(now, id as u32);
@@ -120,7 +122,7 @@ impl Worker {
     /// before the last had: it has lost its endpoints, and would refuse the calls that wait until discovery answers.
     fn place_cluster(&mut self, settings: &Arc<Cluster>) -> u32 {
         let same = |cluster: &WorkerCluster| {
-            cluster.was_configured
+            cluster.is_configured
                 && cluster.settings.name == settings.name
                 && cluster.settings.policy == settings.policy
                 && cluster.settings.slow_start == settings.slow_start
@@ -131,7 +133,6 @@ impl Worker {
             let cluster = &mut self.clusters[place];
             cluster.balancer.detect_outliers(settings.outliers.clone());
             cluster.settings = Arc::clone(settings);
-            cluster.is_configured = true;
             self.bound_queue(place);
             return place as u32;
         }

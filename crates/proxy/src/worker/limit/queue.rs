@@ -41,11 +41,9 @@ impl Worker {
         }
     }
 
-    /// Puts a call at the end of its cluster's queue, or back in its place. Whether it could.
+    /// Puts a call at the end of its cluster's queue, or back in its place if it was sent and found none: it is no newcomer then, and as
+    /// many newcomers as may wait wait besides. The circuit breaker counts all. Whether it could.
     fn enqueue(&mut self, now: Duration, id: u32, cluster: u32) -> bool {
-        if self.come_back(now, id, cluster) {
-            return true;
-        }
         let attempt = self.attempt_time(cluster);
         let owner = &mut self.clusters[cluster as usize];
         let breaker = owner.settings.limits.as_ref().and_then(|limits| limits.breaker.clone());
@@ -55,8 +53,17 @@ impl Worker {
             self.turn_away(now, id, Limited::MaxPending, Rejection::Overflow(overflow));
             return false;
         }
+        let call = &mut self.calls[id as usize];
+        let deadline = call.deadline;
+        if let Some(state) = call.extras.as_deref_mut().map(|extras| &mut extras.limits)
+            && core::mem::take(&mut state.is_back)
+            && let Ok(key) = owner.pending.come_back(now, deadline, state.had.take(), id)
+        {
+            (state.waits_at, state.queued) = (breaker, Some(key));
+            owner.tell_pending();
+            return true;
+        }
         let mut dropped = Vec::new();
-        let deadline = self.calls[id as usize].deadline;
         let pushed = owner.pending.push(now, deadline, attempt, id, |call, why| dropped.push((call, why)));
         owner.tell_pending();
         match pushed {
@@ -78,29 +85,6 @@ impl Worker {
             }
         }
         false
-    }
-
-    /// Puts a call back that was sent and found no place. It is no newcomer: `max_pending` newcomers wait besides. Whether it could;
-    /// the circuit breaker counts all that wait.
-    fn come_back(&mut self, now: Duration, id: u32, cluster: u32) -> bool {
-        let call = &mut self.calls[id as usize];
-        let deadline = call.deadline;
-        let Some(state) = call.extras.as_deref_mut().map(|extras| &mut extras.limits) else { return false };
-        if !core::mem::take(&mut state.is_back) {
-            return false;
-        }
-        let owner = &mut self.clusters[cluster as usize];
-        let breaker = owner.settings.limits.as_ref().and_then(|limits| limits.breaker.clone());
-        if breaker.as_ref().is_some_and(|breaker| breaker.acquire(Resource::Pending).is_err()) {
-            return false;
-        }
-        let Ok(key) = owner.pending.come_back(now, deadline, state.had.take(), id) else {
-            breaker.iter().for_each(|breaker| breaker.release(Resource::Pending));
-            return false;
-        };
-        (state.waits_at, state.queued) = (breaker, Some(key));
-        owner.tell_pending();
-        true
     }
 
     fn refuse_overflow(&mut self, now: Duration, id: u32, cluster: u32) {
