@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the lint knows the functions of tests only by their attribute")]
 
-use evenkeel_balance::{Localities, Locality, Overprovisioning, PanicMode, ZoneAware};
+use evenkeel_balance::{Localities, Locality, MAX_ENDPOINTS, Overprovisioning, PanicMode, ZoneAware};
 use std::sync::Arc;
 
 use evenkeel_config::{
@@ -293,4 +293,19 @@ fn pick_first_knows_no_localities() {
         assert_eq!(faults(&with(keys)), [("no_effect", path.to_owned())], "{keys}");
     }
     assert_eq!(cluster("policy: pick_first, zone_aware: off").name, "orders");
+}
+
+#[test]
+fn a_list_of_as_many_endpoints_as_may_be_has_room_for_all_their_keys() {
+    let entry = |number: usize| {
+        let [.., high, low] = number.to_be_bytes();
+        format!(
+            "- {{address: '10.1.{high}.{low}:50051', weight: 2, priority: 1, draining: true, locality: {{region: r, zone: z, sub_zone: s}}}}\n"
+        )
+    };
+    let text: String = (0..MAX_ENDPOINTS).map(entry).collect();
+    let list = parse_endpoints("list", &text).unwrap();
+    assert_eq!(list.len(), MAX_ENDPOINTS);
+    let fault = parse_endpoints("list", &(text + &entry(0))).unwrap_err();
+    assert_eq!(fault.errors()[0].fault.code(), "too_many");
 }

@@ -133,6 +133,31 @@ fn refused_streams_eject_nobody_though_their_calls_fail() {
 }
 
 #[test]
+fn going_away_in_good_order_ejects_nobody_though_a_call_meets_it_twice() {
+    for (code, is_ejected) in [(ErrorCode::NO_ERROR, false), (ErrorCode::INTERNAL_ERROR, true)] {
+        let config = OutlierConfig { consecutive_failures: Some(1), ..OutlierConfig::default() };
+        let (mut world, client) = world(Some(config));
+        let backends = world.backends.clone();
+        backends.iter().for_each(|backend| world.peer(*backend).is_silent = true);
+        world.worker_may_connect = true;
+        world.call(client, b'S', 10);
+        world.turns(2);
+        for _ in 0..2 {
+            let asked = |backend: &&usize| !world.peers[*backend].1.begun.is_empty();
+            let backend = *backends.iter().rev().find(asked).unwrap();
+            // GOAWAY whose last stream is 0 (RFC 9113 section 6.8).
+            let mut frame = vec![0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            frame.extend(code.0.to_be_bytes());
+            world.peer(backend).begun.clear();
+            world.peer(backend).raw = frame;
+            world.turns(2);
+        }
+        assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)], "{code:?}");
+        assert_eq!(world.worker.poll_endpoint_change().is_some(), is_ejected, "{code:?}");
+    }
+}
+
+#[test]
 fn callers_errors_and_cancelled_calls_eject_nobody() {
     for code in [Code::NotFound, Code::InvalidArgument, Code::Cancelled, Code::ResourceExhausted] {
         let (mut world, client) = world(Some(OutlierConfig::default()));
