@@ -2,11 +2,16 @@
 
 mod peers;
 
+use core::time::Duration;
 use std::sync::Arc;
 
+use evenkeel_balance::limit::{
+    AdaptiveConfig, AdaptiveLimiter, BreakerLimits, CircuitBreaker, MinRtt, Resource, Scope,
+};
 use evenkeel_balance::{EndpointSet, Policy};
 use evenkeel_grpc::Code;
 use evenkeel_http2::Limits;
+use evenkeel_proxy::worker::limit::ClusterLimits;
 use evenkeel_proxy::worker::overload::Accountant;
 
 use self::peers::{End, World};
@@ -56,6 +61,84 @@ fn no_call_fails_when_the_policy_changes_while_endpoints_answer() {
         assert_eq!(world.peer(client).ends, [End::Status(Code::Ok); 15], "{policy:?}");
         world.close_clients();
     }
+}
+
+/// Circuit breakers of which the cluster's is this one.
+fn with(
+    breaker: &Arc<CircuitBreaker>,
+    adaptive: Option<&Arc<AdaptiveLimiter>>,
+) -> Option<Arc<ClusterLimits>> {
+    let (breaker, adaptive) = (Some(Arc::clone(breaker)), adaptive.cloned());
+    Some(Arc::new(ClusterLimits { breaker, counts_endpoints: true, adaptive, refuses_at_once: false }))
+}
+
+/// What is in use: connections, waiting calls, requests, retries.
+fn used(breaker: &CircuitBreaker) -> [u32; 4] {
+    Resource::ALL.map(|resource| breaker.used(resource))
+}
+
+fn breaker(max_requests: u32) -> Arc<CircuitBreaker> {
+    let limits = BreakerLimits { max_requests: Some(max_requests), ..BreakerLimits::default() };
+    Arc::new(CircuitBreaker::new(Scope::Cluster, &limits))
+}
+
+#[test]
+fn circuit_breakers_that_are_turned_on_count_what_is_under_way() {
+    let (mut world, client) = world(1);
+    world.worker_may_connect = true;
+    let backend = world.backends[0];
+    world.peer(backend).is_silent = true;
+    for _ in 0..3 {
+        world.call(client, b'S', 10);
+    }
+    world.turns(3);
+    let first = breaker(3);
+    for _ in 0..2 {
+        // Off and on again: nothing is counted twice.
+        world.change_cluster(|cluster| cluster.limits = None);
+        world.change_cluster(|cluster| cluster.limits = with(&first, None));
+        assert_eq!(used(&first), [1, 0, 3, 0]);
+    }
+    world.call(client, b'S', 10);
+    world.turns(3);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable)], "the bound is reached");
+    // Another breaker takes over what the first one counted.
+    let second = breaker(4);
+    world.change_cluster(|cluster| cluster.limits = None);
+    world.change_cluster(|cluster| cluster.limits = with(&second, None));
+    assert_eq!((used(&first), used(&second)), ([0; 4], [1, 0, 3, 0]));
+    world.call(client, b'S', 10);
+    world.turns(3);
+    assert_eq!(used(&second), [1, 0, 4, 0]);
+    world.close_clients();
+    assert_eq!(used(&second), [0; 4]);
+}
+
+#[test]
+fn circuit_breakers_beside_adaptive_concurrency_take_over_its_calls_and_those_that_wait() {
+    let (mut world, client) = world(1);
+    world.worker_may_connect = true;
+    let backend = world.backends[0];
+    world.peer(backend).is_silent = true;
+    let limit = AdaptiveConfig {
+        min_limit: 2,
+        max_limit: 2,
+        initial_limit: 2,
+        min_rtt: MinRtt::Fixed(Duration::from_millis(1)),
+        ..AdaptiveConfig::default()
+    };
+    let limiter = Arc::new(AdaptiveLimiter::new(limit, Duration::ZERO));
+    let alone = ClusterLimits { adaptive: Some(Arc::clone(&limiter)), ..ClusterLimits::default() };
+    world.change_cluster(|cluster| cluster.limits = Some(Arc::new(alone)));
+    for _ in 0..5 {
+        world.call(client, b'S', 10);
+    }
+    world.turns(3);
+    let breaker = breaker(9);
+    world.change_cluster(|cluster| cluster.limits = with(&breaker, Some(&limiter)));
+    assert_eq!((used(&breaker), limiter.in_flight()), ([1, 3, 2, 0], 2));
+    world.close_clients();
+    assert_eq!((used(&breaker), limiter.in_flight()), ([0; 4], 0));
 }
 
 #[test]

@@ -132,8 +132,9 @@ impl Worker {
         if let Some(place) = self.clusters.iter().position(same) {
             let cluster = &mut self.clusters[place];
             cluster.balancer.detect_outliers(settings.outliers.clone());
-            cluster.settings = Arc::clone(settings);
+            let before = core::mem::replace(&mut cluster.settings, Arc::clone(settings));
             self.bound_queue(place);
+            self.adopt(place as u32, before.limits.as_ref());
             return place as u32;
         }
         let seed = self.config.seed.wrapping_add(self.clusters.len() as u64 + 1);

@@ -10,12 +10,14 @@
 //! All counts but the queue's order are shared by the workers, as atomics: a bound holds for the process.
 //!
 //! Invariant: what an attempt takes is in its `Places`, which are given back once, to the limits they were taken from, also
-//! after a reload has put others in their place. Copies of calls ([`mirror`](super::mirror)) take the same, and never wait.
+//! after a reload has put others in their place; circuit breakers that a reload turns on take over
+//! what is under way ([`adopt`]). Copies of calls ([`mirror`](super::mirror)) take the same, and never wait.
 //!
 //! A cluster without limits costs a call one look at an `Option`.
 
 pub mod rate;
 
+mod adopt;
 mod queue;
 
 use core::time::Duration;
@@ -365,10 +367,7 @@ impl Worker {
         if !is_needed {
             limits.resources(endpoint, Resource::Connections)?;
         } else {
-            limits.breaker.iter().for_each(|breaker| breaker.force(Resource::Connections));
-            if limits.counts_endpoints {
-                endpoint.breaker().force(Resource::Connections);
-            }
+            limits.force(endpoint, Resource::Connections);
         }
         Ok(Some(CountedConn(Arc::clone(limits))))
     }
