@@ -2,7 +2,8 @@
 
 import shared
 from harness import calls, proxy, wire
-from harness.suite import test
+from harness.process import run
+from harness.suite import binary, test
 
 # What proxies say, what has a `_`, and what is neither.
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "x-envoy-attempt-count", "x-evenkeel-x", "x_forwarded_for")
@@ -99,13 +100,16 @@ def binary_values_can_pass_unseen(stage):
 
 
 @test
-def routes_do_not_see_what_is_left_out(stage):
+def routes_see_what_is_kept_and_may_not_ask_for_what_is_left_out(stage):
     one, other = shared.three.get(stage)[:2]
     clusters = {"one": f"ipv4:{one.address}", "other": f"ipv4:{other.address}"}
     condition = {"metadata": [{"name": "x-forwarded-proto", "present": True}]}
     routes = [{"match": condition, "cluster": "other"}, {"cluster": "one"}]
-    for listener, name in (({}, one.name), ({"limits": "mesh"}, other.name)):
-        running, _ = proxy.start_with_file(stage, proxy.config(clusters, routes=routes, listener=listener))
-        client = calls.connect(stage, running.address)
-        assert client.call(metadata=[("x-forwarded-proto", "https")])["backend"] == name
-        assert client.call()["backend"] == one.name
+    config = proxy.config(clusters, routes=routes, listener={"limits": "mesh"})
+    running, file = proxy.start_with_file(stage, config)
+    client = calls.connect(stage, running.address)
+    assert client.call(metadata=[("x-forwarded-proto", "https")])["backend"] == other.name
+    assert client.call()["backend"] == one.name
+    file.write(proxy.config(clusters, routes=routes))
+    errors = run([binary(), "check", file.path], seconds=10).stderr.decode()
+    assert "`x-forwarded-proto` can be no condition: `metadata.forwarded: strip`" in errors, errors

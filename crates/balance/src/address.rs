@@ -1,7 +1,7 @@
 //! Where an endpoint listens.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Where an endpoint listens: a TCP address or the path of a Unix domain socket.
@@ -42,9 +42,13 @@ impl fmt::Display for Address {
     }
 }
 
+/// An IPv4 address within an IPv6 one (`::ffff:10.0.0.1`, RFC 4291 section 2.5.5.2) is taken out: both forms are one endpoint.
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self::Tcp(address)
+        match address.ip().to_canonical() {
+            IpAddr::V4(ip) => Self::Tcp(SocketAddr::from((ip, address.port()))),
+            IpAddr::V6(_) => Self::Tcp(address),
+        }
     }
 }
 
@@ -57,6 +61,7 @@ mod tests {
         let shown = |address: &str| Address::from(address.parse::<SocketAddr>().unwrap()).to_string();
         assert_eq!(shown("127.0.0.1:50051"), "127.0.0.1:50051");
         assert_eq!(shown("[::1]:50051"), "[::1]:50051");
+        assert_eq!(shown("[::ffff:10.0.0.1]:50051"), "10.0.0.1:50051", "an IPv4 address in any form");
         assert_eq!(Address::Unix(PathBuf::from("/run/x.sock")).to_string(), "unix:/run/x.sock");
     }
 }

@@ -94,10 +94,10 @@ mod tests {
     fn lists_are_read_and_reported_with_their_own_lines() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        write("a.yaml", "- 127.0.0.1:1\n");
+        write("a.yaml", "- 127.0.0.1:2\n");
         write("b.yaml", "[]\n");
         assert!(found(folder.path(), true).is_nothing());
-        write("a.yaml", "- 127.0.0.1:1\n- nowhere\n");
+        write("a.yaml", "- 127.0.0.1:2\n- nowhere\n");
         write("b.yaml", "- {address: '127.0.0.1:1', weight: 0}\n");
         let all = found(folder.path(), true);
         let (a, b) = (folder.path().join("a.yaml"), folder.path().join("b.yaml"));

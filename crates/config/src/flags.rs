@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use crate::errors::{ConfigErrors, Reports, Span};
+use crate::lists::Lists;
 use crate::model::Config;
 use crate::raw::{RawConfig, Read};
 use crate::resolve::resolve;
@@ -76,7 +77,7 @@ impl CommandLine {
         }
         self.text.push_str(name);
         self.text.push(' ');
-        let span = Span { offset: self.text.len(), len: written.len() };
+        let span = Span::new(self.text.len(), written.len());
         self.text.push_str(written);
         self.names.insert(span, name.to_owned());
         Node { span, value }
@@ -88,7 +89,7 @@ impl CommandLine {
             if let Some(zone) = zone {
                 zone.place(&mut raw);
             }
-            resolve(&raw, &mut reports)
+            resolve(&raw, &Lists::default(), &mut reports)
         });
         match config {
             Some(config) if reports.is_empty() => Ok(config),

@@ -87,7 +87,7 @@ pub fn parse_in_zone(source_name: &str, text: &str, zone: Option<&Zone>) -> Resu
         if let Some(zone) = zone {
             zone.place(&mut raw);
         }
-        Some(resolve::resolve(&raw, reports))
+        Some(resolve::resolve(&raw, &lists::Lists::default(), reports))
     })
 }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use evenkeel_balance::Address;
 use serde::{Serialize, Serializer};
 
 use crate::errors::quoted;
@@ -65,6 +66,15 @@ impl ListenAddress {
             (Self::Tcp(socket), Target::Dns { host, port, .. }) => {
                 host.parse().is_ok_and(|address: IpAddr| gets(*socket, SocketAddr::new(address, *port)))
             }
+            _ => false,
+        }
+    }
+
+    /// Whether this socket surely gets calls to an endpoint, as far as [`answers`](Self::answers) knows.
+    pub(crate) fn takes(&self, endpoint: &Address) -> bool {
+        match (self, endpoint) {
+            (Self::Unix(path), Address::Unix(asked)) => path == asked,
+            (Self::Tcp(socket), Address::Tcp(asked)) => gets(*socket, *asked),
             _ => false,
         }
     }

@@ -4,7 +4,9 @@
 //! at the target that names it.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use evenkeel_balance::EndpointSpec;
 
 use crate::errors::{Fault, Reports};
 use crate::model::Config;
@@ -31,39 +33,54 @@ pub fn parse_with_lists(
         if let Some(zone) = zone {
             zone.place(&mut raw);
         }
-        let config = resolve(&raw, reports);
-        of_lists = check_lists(&raw, read, reports);
-        Some(config)
+        let (lists, errors) = Lists::read(&raw, read, reports);
+        of_lists = errors;
+        Some(resolve(&raw, &lists, reports))
     });
     (config, of_lists)
 }
 
-fn check_lists(
-    raw: &RawConfig,
-    mut read: impl FnMut(&Path) -> Result<String, String>,
-    reports: &mut Reports,
-) -> Vec<ConfigErrors> {
-    let mut of_lists = Vec::new();
-    // Why each list was not read; `None` if it was.
-    let mut known: HashMap<&Path, Option<String>> = HashMap::new();
-    let clusters = raw.clusters.given().into_iter().flat_map(|list| &list.value.entries);
-    for (at, target, has_weight) in clusters.flat_map(|cluster| written_targets(&cluster.value)) {
-        let Target::File(path) = target else { continue };
-        // Without a weight it is never read.
-        if !has_weight {
-            continue;
-        }
-        let problem = known.entry(path).or_insert_with(|| match read(path) {
-            Ok(text) => {
-                of_lists.extend(parse_endpoints(&path.display().to_string(), &text).err());
-                None
+/// The endpoint lists of a configuration's targets, as far as they were read.
+#[derive(Default)]
+pub(crate) struct Lists(HashMap<PathBuf, Vec<EndpointSpec>>);
+
+impl Lists {
+    /// Those of all targets with a weight, and what is wrong with each that is at fault.
+    fn read(
+        raw: &RawConfig,
+        mut read: impl FnMut(&Path) -> Result<String, String>,
+        reports: &mut Reports,
+    ) -> (Self, Vec<ConfigErrors>) {
+        let (mut lists, mut of_lists) = (Self::default(), Vec::new());
+        // Why each list was not read; `None` if it was.
+        let mut known: HashMap<&Path, Option<String>> = HashMap::new();
+        let clusters = raw.clusters.given().into_iter().flat_map(|list| &list.value.entries);
+        for (at, target, has_weight) in clusters.flat_map(|cluster| written_targets(&cluster.value)) {
+            let Target::File(path) = target else { continue };
+            // Without a weight it is never read.
+            if !has_weight {
+                continue;
             }
-            Err(problem) => Some(problem),
-        });
-        if let Some(problem) = problem {
-            let path = path.display().to_string();
-            reports.add(at, Fault::UnreadableList { path, problem: problem.clone() });
+            let problem = known.entry(path).or_insert_with(|| match read(path) {
+                Ok(text) => {
+                    match parse_endpoints(&path.display().to_string(), &text) {
+                        Ok(endpoints) => drop(lists.0.insert(path.clone(), endpoints)),
+                        Err(errors) => of_lists.push(errors),
+                    }
+                    None
+                }
+                Err(problem) => Some(problem),
+            });
+            if let Some(problem) = problem {
+                let path = path.display().to_string();
+                reports.add(at, Fault::UnreadableList { path, problem: problem.clone() });
+            }
         }
+        (lists, of_lists)
     }
-    of_lists
+
+    /// The endpoints of a list; none if it was not read.
+    pub(crate) fn endpoints(&self, path: &Path) -> &[EndpointSpec] {
+        self.0.get(path).map_or(&[], Vec::as_slice)
+    }
 }

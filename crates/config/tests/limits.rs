@@ -39,11 +39,12 @@ fn without_a_key_nothing_is_limited_and_an_empty_mapping_has_the_defaults() {
 
 #[test]
 fn a_bound_is_a_number_or_off_for_the_cluster_and_for_each_endpoint() {
-    let breakers = cluster(
+    let breakers = config(
+        "retry: {}",
         "circuit_breakers: {max_connections: 9, max_pending: off, max_requests: 0, max_retries: 7, \
          per_endpoint: {max_connections: 4, max_requests: off, max_retries: 7}}",
     );
-    let CircuitBreakers { cluster, endpoint } = breakers.circuit_breakers.unwrap();
+    let CircuitBreakers { cluster, endpoint } = breakers.unwrap().clusters[0].circuit_breakers.unwrap();
     let of = |limits: BreakerLimits| {
         [limits.max_connections, limits.max_pending, limits.max_requests, limits.max_retries]
     };

@@ -85,3 +85,76 @@ clusters: [{name: a, zone_aware: {}, target: 'file:/one'}]
     assert_eq!(config, evenkeel_config::parse_in_zone("text", text, Some(&zone)));
     assert!(config.is_ok() && lists.is_empty());
 }
+
+/// The faults of a configuration whose target `/list` has this text: each with its path and words, and the related place's path.
+fn with_list(cluster: &str, list: &str) -> Vec<(&'static str, String, String, Option<String>)> {
+    let text = format!(
+        "listeners: [{{address: '127.0.0.1:1', routes: [{{cluster: a}}]}}]\n\
+         clusters: [{{name: a, {cluster}}}]\n"
+    );
+    let (config, _) = parse_with_lists("text", &text, None, |_| Ok(list.to_owned()));
+    let Err(errors) = config else { return Vec::new() };
+    let related = |error: &ConfigError| error.related.as_ref().map(|place| place.path.clone());
+    let told = |error: &ConfigError| {
+        let (code, path) = (error.fault.code(), error.place.path.clone());
+        (code, path, error.fault.to_string(), related(error))
+    };
+    errors.errors().iter().map(told).collect()
+}
+
+#[test]
+fn a_list_that_leads_calls_back_to_the_proxy_is_refused_where_it_is_named() {
+    let looped = |address: &str, path: &str| {
+        let told =
+            format!("`{address}` is a listener of this proxy that leads to `a` again: calls would go round");
+        vec![("loop", format!("clusters[0].{path}"), told, Some("listeners[0].address".to_owned()))]
+    };
+    let one = "target: 'file:/list'";
+    assert_eq!(with_list(one, "['10.0.0.1:1', '127.0.0.1:1']"), looped("127.0.0.1:1", "target"));
+    assert_eq!(with_list(one, "['[::ffff:127.0.0.1]:1']"), looped("127.0.0.1:1", "target"));
+    assert_eq!(with_list(one, "[{address: '127.0.0.1:1', draining: true}]"), looped("127.0.0.1:1", "target"));
+    let two = "target: ['dns:///b:1', {target: 'file:/list', priority: 1}]";
+    assert_eq!(with_list(two, "['127.0.0.1:1']"), looped("127.0.0.1:1", "target[1]"));
+    for list in
+        ["['127.0.0.1:2', 'unix:/run/x']", "[{address: '127.0.0.1:1', weight: 0}, '127.0.0.1:2']", "[]"]
+    {
+        assert_eq!(with_list(one, list), [], "{list}");
+    }
+}
+
+#[test]
+fn priorities_of_a_target_and_its_list_are_one_of_those_there_are() {
+    let cluster = |priority: u8| format!("target: [{{target: 'file:/list', priority: {priority}}}]");
+    let list =
+        "['127.0.0.1:2', {address: '127.0.0.1:3', priority: 6}, {address: '127.0.0.1:4', priority: 5}]";
+    assert_eq!(with_list(&cluster(9), list), []);
+    let told = "10, with the 6 of an endpoint in its list, is above 15".to_owned();
+    let expected = ("priority_too_low", "clusters[0].target[0].priority".to_owned(), told, None);
+    assert_eq!(with_list(&cluster(10), list), [expected]);
+}
+
+#[test]
+fn an_endpoint_may_stand_in_a_list_twice_only_with_the_same_settings() {
+    let endpoints = |text: &str| {
+        evenkeel_config::parse_endpoints("list", text)
+            .map(|found| found.iter().map(|endpoint| endpoint.address.to_string()).collect::<Vec<_>>())
+    };
+    for same in [
+        "['10.0.0.1:1', '10.0.0.1:1', '10.0.0.2:1']",
+        "['10.0.0.1:1', {address: '10.0.0.1:1', weight: 1}, '10.0.0.2:1', '10.0.0.2:1']",
+        "['10.0.0.1:1', '[::ffff:10.0.0.1]:1', '10.0.0.2:1']",
+    ] {
+        assert_eq!(endpoints(same), Ok(vec!["10.0.0.1:1".to_owned(), "10.0.0.2:1".to_owned()]), "{same}");
+    }
+    for other in [
+        "['10.0.0.1:1', {address: '10.0.0.1:1', weight: 2}]",
+        "[{address: '10.0.0.1:1', weight: 0}, '10.0.0.1:1']",
+        "['10.0.0.1:1', {address: '[::ffff:10.0.0.1]:1', draining: true}]",
+    ] {
+        let errors = endpoints(other).unwrap_err();
+        let error = &errors.errors()[0];
+        assert_eq!((error.fault.code(), errors.errors().len()), ("repeated_endpoint", 1), "{other}");
+        let related = error.related.as_ref().map(|place| place.path.as_str());
+        assert_eq!((error.place.path.as_str(), related), ("[1]", Some("[0]")), "{other}");
+    }
+}

@@ -276,3 +276,75 @@ fn conditions_on_fields_of_http_and_grpc_can_hold_for_some_calls() {
     let hash_by = "policy: maglev, hash_by: [{metadata: connection}]";
     assert_eq!(found("", hash_by), [("unmatchable", "clusters[0].hash_by[0].metadata".to_owned())]);
 }
+
+#[test]
+fn an_address_that_an_earlier_target_lists_is_told() {
+    let with = |targets: &str| {
+        let text = format!(
+            "listeners: [{{address: '127.0.0.1:9', routes: [{{cluster: a}}]}}]\n\
+             clusters: [{{name: a, target: [{targets}]}}]\n"
+        );
+        faults(&text)
+    };
+    let told = |at: &str, code, told: &str| [(code, format!("clusters[0].target[{at}]"), told.to_owned())];
+    let repeated = "the address `10.0.0.1:1` stands in an earlier target, whose place counts";
+    let first = "'ipv4:10.0.0.2:1,10.0.0.1:1'";
+    for second in
+        ["'ipv4:10.0.0.1:1'", "{target: 'ipv4:10.0.0.1:1', weight: 3}", "'ipv6:[::ffff:10.0.0.1]:1'"]
+    {
+        let found = with(&format!("{first}, {second}"));
+        assert_eq!(found, told("1", "repeated_address", repeated), "{second}");
+    }
+    let same = "`target` has no effect because the same target stands before it, whose place counts";
+    assert_eq!(with(&format!("{first}, {first}")), told("1", "no_effect", same));
+    for targets in
+        ["'ipv4:10.0.0.1:1', 'ipv4:10.0.0.1:2'", "{target: 'ipv4:10.0.0.1:1', weight: 0}, 'ipv4:10.0.0.1:1'"]
+    {
+        assert_eq!(with(targets), [], "{targets}");
+    }
+    let twice = "target `ipv4:10.0.0.1:1,10.0.0.2:1,10.0.0.1:1`: 10.0.0.1:1 stands in the list twice";
+    assert_eq!(with("'ipv4:10.0.0.1:1,10.0.0.2:1,10.0.0.1:1'"), told("0", "invalid_target", twice));
+}
+
+#[test]
+fn bounds_of_retries_have_an_effect_only_where_a_route_retries() {
+    let reason = "`max_retries` has no effect as no route that leads to the cluster has `retry` or `hedge`";
+    let told = |path: &str| ("no_effect", format!("clusters[0].circuit_breakers.{path}"), reason.to_owned());
+    let breakers = "circuit_breakers: {max_retries: 5, per_endpoint: {max_retries: 2}}";
+    let both = [told("max_retries"), told("per_endpoint.max_retries")];
+    assert_eq!(faults(&with("", breakers)), both);
+    assert_eq!(faults(&with("retry: {}", breakers)), []);
+    assert_eq!(faults(&with("hedge: {}, idempotent: true", breakers)), []);
+    assert_eq!(faults(&with("", "circuit_breakers: {max_retries: off}")), []);
+}
+
+#[test]
+fn a_retry_whose_first_delay_is_longer_than_the_call_may_take_is_none() {
+    let told = "`initial_backoff`, by default 25ms, is above `timeout`, which is 24ms";
+    let expected = ("disordered", "listeners[0].routes[0].retry".to_owned(), told.to_owned());
+    assert_eq!(faults(&with("timeout: 24ms, retry: {}", "")), [expected]);
+    assert_eq!(faults(&with("timeout: 24ms, retry: {initial_backoff: 10ms}", "")), []);
+    assert_eq!(faults(&with("timeout: 25ms, retry: {}", "")), []);
+}
+
+#[test]
+fn nothing_is_spread_over_localities_that_no_endpoint_has() {
+    let with = |target: &str, keys: &str| {
+        let text = format!(
+            "node: {{zone: a}}\nlisteners: [{{address: '127.0.0.1:9', routes: [{{cluster: a}}]}}]\n\
+             clusters: [{{name: a, target: {target}, {keys}}}]\n"
+        );
+        faults(&text)
+    };
+    for (key, value) in [("zone_aware", "{}"), ("locality_weights", "[{zone: a, weight: 2}]")] {
+        let keys = format!("{key}: {value}");
+        let expected = ("needs", format!("clusters[0].{key}"), format!("`{key}` needs `locality`"));
+        for target in ["'dns:///a:1'", "['ipv4:10.0.0.1:1', {target: 'unix:/a', priority: 1}]"] {
+            assert_eq!(with(target, &keys).as_slice(), std::slice::from_ref(&expected), "{target}");
+        }
+        for target in ["'file:/list'", "['ipv4:10.0.0.1:1', {target: 'unix:/a', locality: {zone: a}}]"] {
+            assert_eq!(with(target, &keys), [], "{target}");
+        }
+    }
+    assert_eq!(with("'dns:///a:1'", "zone_aware: off, locality_weights: []"), []);
+}

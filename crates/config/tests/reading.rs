@@ -300,7 +300,8 @@ fn a_split_is_read_and_shown_as_it_is_written() {
 fn a_route_behind_one_that_takes_all_its_calls_is_refused() {
     let unreachable = |first: &str, second: &str| {
         let text = with_routes(&format!("{{{first}cluster: orders}}, {{{second}cluster: catalog}}"));
-        parse("routes", &text).is_err_and(|errors| errors.errors()[0].fault == Fault::UnreachableRoute)
+        parse("routes", &text)
+            .is_err_and(|errors| matches!(errors.errors()[0].fault, Fault::UnreachableRoute { .. }))
     };
     assert!(unreachable("", ""));
     assert!(unreachable("", "match: {service: a.B}, "));
@@ -342,19 +343,6 @@ fn all_repeated_keys_are_reported() {
     let codes: Vec<_> = faults(&text).into_iter().filter(|(code, _)| *code == "duplicate_key").collect();
     let paths: Vec<&str> = codes.iter().map(|(_, path)| path.as_str()).collect();
     assert_eq!(paths, ["clusters[0].name", "clusters[0].target", "clusters", "clusters"]);
-}
-
-#[test]
-fn an_alias_is_reported_where_it_is_defined() {
-    let text = "clusters: [&c {name: orders, target: a, max_pending: 0}, *c]\n".to_owned()
-        + "listeners: [{address: '0.0.0.0:1', routes: [{cluster: orders}]}]\n";
-    let expected = ["out_of_bounds", "out_of_bounds", "duplicate_cluster"].map(str::to_owned);
-    let mut codes: Vec<String> = faults(&text).into_iter().map(|(code, _)| code.to_owned()).collect();
-    codes.sort();
-    let mut sorted = expected.to_vec();
-    sorted.sort();
-    assert_eq!(codes, sorted);
-    assert!(faults(&text).iter().all(|(_, path)| path.starts_with("clusters[0].")));
 }
 
 #[test]

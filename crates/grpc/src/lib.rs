@@ -73,7 +73,7 @@ pub use load_report::{LoadMetrics, LoadReportError, UtilizationMetric, parse_loa
 pub use message::{decode_message, encode_message};
 pub use metadata::{
     KeyKind, check_ascii_value, check_binary_values, classify_key, decode_binary_values, encode_binary_value,
-    is_reserved_key,
+    is_forwarding_key, is_reserved_key,
 };
 pub use path::{Path, PathError};
 pub use pushback::{Pushback, PushbackText};

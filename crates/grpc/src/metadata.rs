@@ -32,6 +32,30 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
 
+/// Whether a key is one by which proxies speak of a call's origin, or to each other: `forwarded` (RFC 7239),
+/// `x-forwarded-...`, `x-real-ip`, `x-envoy-...` and `x-evenkeel-...`; `_` is taken for `-`, as some servers take it.
+///
+/// The key is expected in lower case, as HTTP/2 has it.
+///
+/// # Examples
+/// ```
+/// use evenkeel_grpc::is_forwarding_key;
+///
+/// assert!(is_forwarding_key(b"x_forwarded-for"));
+/// assert!(!is_forwarding_key(b"forwarded-by"));
+/// ```
+#[must_use]
+pub fn is_forwarding_key(key: &[u8]) -> bool {
+    const PREFIXES: [&[u8]; 3] = [b"x-forwarded-", b"x-envoy-", b"x-evenkeel-"];
+    const KEYS: [&[u8]; 2] = [b"forwarded", b"x-real-ip"];
+    let same = |text: &[u8], known: &[u8]| {
+        let dashed = text.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte });
+        dashed.eq(known.iter().copied())
+    };
+    KEYS.iter().any(|known| same(key, known))
+        || PREFIXES.iter().any(|known| key.get(..known.len()).is_some_and(|begin| same(begin, known)))
+}
+
 /// How the values of a key are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyKind {

@@ -146,6 +146,28 @@ pub enum Fault {
         /// The text.
         text: String,
     },
+    /// An endpoint that stands in its list already, with other settings.
+    #[error("the endpoint {} stands in the list already, with other settings", quoted(.address))]
+    RepeatedEndpoint {
+        /// Its address.
+        address: String,
+    },
+    /// An address that an earlier target of the cluster lists.
+    #[error("the address {} stands in an earlier target, whose place counts", quoted(.address))]
+    RepeatedAddress {
+        /// The address.
+        address: String,
+    },
+    /// A target's priority that leads beyond the last one, together with one of its list.
+    #[error("{priority}, with the {of_list} of an endpoint in its list, is above {max}")]
+    PriorityTooLow {
+        /// The target's.
+        priority: u8,
+        /// The endpoint's.
+        of_list: u8,
+        /// The last priority.
+        max: u8,
+    },
     /// A name with letters that cannot be in it, an empty or a too long one.
     #[error("{} cannot be a name", quoted(.name))]
     InvalidName {
@@ -279,7 +301,10 @@ pub enum Fault {
     },
     /// A route that no call can reach, because an earlier one takes all it could match.
     #[error("no call reaches this route: an earlier one takes them all")]
-    UnreachableRoute,
+    UnreachableRoute {
+        /// Whether this one would take all that the earlier one could match as well.
+        is_mutual: bool,
+    },
     /// A list of endpoints, or of clusters, none of which would get a call.
     #[error("all weights are 0: no {of} would get a call")]
     AllWeightsZero {
@@ -395,6 +420,9 @@ impl Fault {
             Self::ListenAddress(_) => "invalid_address",
             Self::UnreadableList { .. } => "unreadable_list",
             Self::InvalidEndpoint { .. } => "invalid_endpoint",
+            Self::RepeatedEndpoint { .. } => "repeated_endpoint",
+            Self::RepeatedAddress { .. } => "repeated_address",
+            Self::PriorityTooLow { .. } => "priority_too_low",
             Self::InvalidName { .. } => "invalid_name",
             Self::Unmatchable { .. } => "unmatchable",
             Self::Exclusive { .. } => "exclusive",
@@ -412,7 +440,7 @@ impl Fault {
             Self::SamePath { .. } => "same_path",
             Self::Loop { .. } => "loop",
             Self::Contradiction { .. } => "contradiction",
-            Self::UnreachableRoute => "unreachable_route",
+            Self::UnreachableRoute { .. } => "unreachable_route",
             Self::AllWeightsZero { .. } => "all_weights_zero",
             Self::NoProxies => "no_proxies",
             Self::NoProxyHere { .. } => "no_proxy_here",

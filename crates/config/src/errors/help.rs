@@ -17,13 +17,9 @@ impl Fault {
             Self::TooComplex { .. } => "write it out with fewer aliases and levels",
             Self::NoEffect { key: "retry" | "hedge", .. } => "remove it, or raise what forbids it",
             Self::DuplicateKey { .. } | Self::NoEffect { .. } => "remove it",
-            Self::UnknownKey { key, .. } if key == "tls" => {
-                "this version speaks HTTP/2 without TLS (h2c) on both sides; end TLS in front of it"
+            Self::UnknownKey { key, suggestion, known } => {
+                return Some(no_such_key(key).map_or_else(|| suggest(*suggestion, known), str::to_owned));
             }
-            Self::UnknownKey { key, .. } if key == "<<" => {
-                "merge keys are no part of YAML 1.2; repeat the keys, or alias whole values"
-            }
-            Self::UnknownKey { suggestion, known, .. } => return Some(suggest(*suggestion, known)),
             Self::UnknownName { suggestion, known, .. } => return Some(suggest(*suggestion, known)),
             Self::UnknownCluster { suggestion, known, .. } => {
                 return Some(suggest(suggestion.as_deref(), known));
@@ -43,11 +39,15 @@ impl Fault {
                 "write the list first; where the proxy's files are not, check without lists: `--no-lists`"
             }
             Self::InvalidEndpoint { .. } => "write an IP address with a port, or `unix:` and a path",
+            Self::PriorityTooLow { .. } => "give one of the two a lower number",
             Self::InvalidName { .. } => "use 1 to 128 letters, digits, `-`, `_` and dots",
             Self::Exclusive { .. } => "keep one of them",
             Self::Needs { key, needed } => return Some(add_needed(key, needed)),
             Self::NeedsNode => "add `node: {region: ..., zone: ...}` at the top of the file",
-            Self::RepeatedLocality { .. } => "keep one of the two",
+            Self::RepeatedLocality { .. }
+            | Self::RepeatedEndpoint { .. }
+            | Self::RepeatedAddress { .. }
+            | Self::UnreachableRoute { is_mutual: true } => "keep one of the two",
             Self::RepeatedField { .. } => "keep one of the two; `set` replaces what is there",
             Self::MirrorToItself { .. } => {
                 "mirror to another cluster: its backends would do everything twice"
@@ -59,7 +59,7 @@ impl Fault {
             Self::SamePath { .. } => "give each its own path",
             Self::Loop { .. } => "name the endpoints that are to answer the calls",
             Self::Contradiction { .. } => "remove one of the two, or make two routes of them",
-            Self::UnreachableRoute => "move it before the other one, or remove it",
+            Self::UnreachableRoute { is_mutual: false } => "move it before the other one, or remove it",
             Self::AllWeightsZero { of } => return Some(format!("give at least one {of} a weight above 0")),
             Self::NoProxyHere { .. } => "give it as `weight` how many proxies run there, or correct `node`",
             Self::NoProxies => "give each locality as `weight` how many proxies run there",
@@ -83,6 +83,15 @@ impl Fault {
     }
 }
 
+/// What to do instead of a key that others would have.
+fn no_such_key(key: &str) -> Option<&'static str> {
+    match key {
+        "tls" => Some("this version speaks HTTP/2 without TLS (h2c) on both sides; end TLS in front of it"),
+        "<<" => Some("merge keys are no part of YAML 1.2; repeat the keys, or alias whole values"),
+        _ => None,
+    }
+}
+
 /// What to add, and where: in words that can be followed as they stand.
 fn add_needed(key: &str, needed: &str) -> String {
     match (key, needed) {
@@ -94,6 +103,10 @@ fn add_needed(key: &str, needed: &str) -> String {
         ("hedge", needed) => format!("add `{needed}` beside it, if a call may be done twice"),
         ("per_try_timeout", _) => {
             "add `deadline_exceeded` to `retry_on`, and `idempotent: true` to the route, if a call may be done twice"
+                .to_owned()
+        }
+        (_, "locality") => {
+            "write `target: [{target: ..., locality: {zone: ...}}]`, or list the endpoints with theirs in a `file:`"
                 .to_owned()
         }
         (_, "split") => {

@@ -6,10 +6,18 @@ use std::sync::Arc;
 use super::{ConfigError, ConfigErrors, Fault, MAX_ERRORS, Place};
 
 /// A part of the text, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Span {
     pub(crate) offset: usize,
     pub(crate) len: usize,
+    /// Of an alias, and of all that it repeats: offset and length of what it repeats here, by which one is known from the others.
+    pub(crate) repeats: Option<(u32, u32)>,
+}
+
+impl Span {
+    pub(crate) fn new(offset: usize, len: usize) -> Self {
+        Self { offset, len, repeats: None }
+    }
 }
 
 /// The faults found so far.
@@ -137,7 +145,7 @@ mod tests {
     fn errors_beyond_the_bound_are_counted() {
         let mut reports = Reports::default();
         for offset in 0..MAX_ERRORS + 2 {
-            reports.add(Span { offset, len: 1 }, Fault::UnreachableRoute);
+            reports.add(Span::new(offset, 1), Fault::UnreachableRoute { is_mutual: false });
         }
         let errors = reports.finish("x", "", &HashMap::new());
         assert_eq!((errors.errors().len(), errors.omitted()), (MAX_ERRORS, 2));

@@ -53,6 +53,23 @@ impl MetadataMatch {
                 (false, false) => self.value.is_apart_from(&other.value),
             }
     }
+
+    /// Whether each call that meets this condition meets the other as well, as far as that can be told at once: no expression is
+    /// compiled.
+    pub(crate) fn plainly_implies(&self, other: &Self) -> bool {
+        let implies = |one: &ValueMatch, two: &ValueMatch| {
+            let is_plain = !matches!(two, ValueMatch::Regex(_)) || one == two;
+            is_plain && one.implies(two)
+        };
+        self.name == other.name
+            && match (self.invert, other.invert) {
+                (false, false) => implies(&self.value, &other.value),
+                (true, true) => implies(&other.value, &self.value),
+                (false, true) => self.value.is_plainly_apart_from(&other.value),
+                // A call without the field meets this one only.
+                (true, false) => false,
+            }
+    }
 }
 
 impl ValueMatch {
@@ -75,6 +92,11 @@ impl ValueMatch {
             (Self::Regex(ours), Self::Regex(pattern)) => ours == pattern,
             (_, Self::Exact(_) | Self::Regex(_)) => false,
         }
+    }
+
+    /// Whether no value fits both; `false` of expressions.
+    fn is_plainly_apart_from(&self, other: &Self) -> bool {
+        !matches!((self, other), (Self::Regex(_), _) | (_, Self::Regex(_))) && self.is_apart_from(other)
     }
 
     /// Whether no value fits both.
@@ -132,6 +154,40 @@ pub(crate) fn may_begin_with(pattern: &str, begin: u8) -> bool {
 /// Whether a text with two slashes, as each path `/service/method` has, may fit an expression that describes all of it.
 pub(crate) fn may_have_two_slashes(pattern: &str) -> bool {
     parsed(pattern).is_none_or(|parsed| slashes(&parsed) & (1 << 2) != 0)
+}
+
+/// Whether each path `/service/method` fits an expression that describes all of it, as `.*` and `/.*/.*`. `false` where that is not
+/// plain to see.
+pub(crate) fn fits_every_path(pattern: &str) -> bool {
+    let Some(parsed) = parsed(pattern) else { return false };
+    let one = [parsed.clone()];
+    let parts = if let HirKind::Concat(parts) = parsed.kind() { parts.as_slice() } else { &one };
+    let parts: Vec<&Hir> = parts.iter().filter(|part| !matches!(part.kind(), HirKind::Look(_))).collect();
+    let is_slash = |part: &Hir| matches!(part.kind(), HirKind::Literal(text) if *text.0 == *b"/");
+    match parts.as_slice() {
+        [all] => repeats_any(all, true),
+        [slash, all] => is_slash(slash) && repeats_any(all, true),
+        [slash, service, second, method] => {
+            is_slash(slash) && repeats_any(service, false) && is_slash(second) && repeats_any(method, false)
+        }
+        _ => false,
+    }
+}
+
+/// Whether an expression takes one or more of any characters that a path may have, slashes among them or not.
+fn repeats_any(expression: &Hir, slash_too: bool) -> bool {
+    let HirKind::Repetition(repeated) = expression.kind() else { return false };
+    let HirKind::Class(class) = repeated.sub.kind() else { return false };
+    let has = |byte: u8| match class {
+        Class::Unicode(class) => {
+            class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&char::from(byte)))
+        }
+        Class::Bytes(class) => {
+            class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&byte))
+        }
+    };
+    let is_any = (b'!'..=b'~').all(|byte| has(byte) || byte == b'/' && !slash_too);
+    is_any && repeated.min <= 1 && repeated.max.is_none()
 }
 
 fn parsed(pattern: &str) -> Option<Hir> {
@@ -245,6 +301,29 @@ mod tests {
                 value.as_deref().is_some_and(|value| condition.value.fits(value)) != condition.invert
             };
             prop_assert!(!(one.excludes(&other) && holds(&one) && holds(&other)), "{one:?}, {other:?}: {value:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_condition_that_implies_another_is_met_by_no_call_that_does_not_meet_the_other(
+            one in any_condition(), other in any_condition(), value in proptest::option::of("[ab]{0,3}"),
+        ) {
+            let holds = |condition: &MetadataMatch| {
+                value.as_deref().is_some_and(|value| condition.value.fits(value)) != condition.invert
+            };
+            prop_assert!(one.plainly_implies(&one));
+            prop_assert!(
+                !one.plainly_implies(&other) || !holds(&one) || holds(&other), "{one:?}, {other:?}: {value:?}",
+            );
+        }
+
+        #[test]
+        fn an_expression_that_fits_every_path_fits_each(
+            pattern in "/?(\\.|\\[\\^/\\]|\\[\\^a\\]|\\[!-~\\]|a)[*+?](/(\\.|\\[\\^/\\]|b)[*+])?", path in "/[!-.0-~]{1,3}/[!-.0-~]{1,3}",
+        ) {
+            let fits = whole_regex(&pattern).is_ok_and(|regex| regex.is_match(path.as_bytes()));
+            prop_assert!(fits || !fits_every_path(&pattern), "{pattern}: {path}");
         }
     }
 

@@ -10,6 +10,7 @@ use evenkeel_balance::retry::{HedgingPolicy, RetryPolicy};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::metadata::fits_every_path;
 use super::{Destination, FaultInjection, MetadataChange, MetadataMatch, Mirror, RouteRateLimit};
 use crate::units::format_duration;
 
@@ -177,9 +178,11 @@ impl RouteMatch {
         self.path.covers(&other.path) && self.covers_metadata(other) && self.covers_authorities(other)
     }
 
-    /// Whether the other asks for all that this asks of the metadata, word by word.
+    /// Whether all metadata that the other asks for is such as this asks for, as far as one condition implies another.
     pub(crate) fn covers_metadata(&self, other: &Self) -> bool {
-        self.metadata.iter().all(|condition| other.metadata.contains(condition))
+        let is_implied =
+            |ours: &MetadataMatch| other.metadata.iter().any(|theirs| theirs.plainly_implies(ours));
+        self.metadata.iter().all(is_implied)
     }
 
     fn covers_authorities(&self, other: &Self) -> bool {
@@ -202,6 +205,14 @@ impl RouteMatch {
 }
 
 impl PathMatch {
+    /// The same condition, without an expression that each path fits.
+    pub(crate) fn simplified(&self) -> Self {
+        match self {
+            Self::Regex(pattern) if fits_every_path(pattern) => Self::Any,
+            other => other.clone(),
+        }
+    }
+
     /// Whether every path that fits `other` fits this as well.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         match (self, other) {

@@ -1,5 +1,6 @@
 //! Which metadata of a listener's clients is passed on.
 
+use evenkeel_grpc::is_forwarding_key;
 use serde::Serialize;
 
 use super::Profile;
@@ -16,6 +17,40 @@ pub struct MetadataRules {
 }
 
 impl MetadataRules {
+    /// Everything is passed on.
+    pub(crate) const NONE: Self = Self {
+        forwarded: Forwarded::Keep,
+        names_with_underscore: NamesWithUnderscore::Allow,
+        binary_values: BinaryValues::Pass,
+    };
+
+    /// What both listeners do about the names of fields.
+    pub(crate) fn both(self, other: Self) -> Self {
+        let forwarded = if self.forwarded == other.forwarded { self.forwarded } else { Forwarded::Keep };
+        let is_allowed =
+            [self, other].iter().any(|rules| rules.names_with_underscore == NamesWithUnderscore::Allow);
+        let names_with_underscore =
+            if is_allowed { NamesWithUnderscore::Allow } else { self.names_with_underscore };
+        Self { forwarded, names_with_underscore, ..self }
+    }
+
+    /// Why no call has a field of this name, given in lower case, once it has passed a listener with these rules; `None` if calls
+    /// may have it.
+    pub(crate) fn why_hidden(self, name: &str) -> Option<&'static str> {
+        match self.names_with_underscore {
+            _ if self.forwarded == Forwarded::Strip && is_forwarding_key(name.as_bytes()) => {
+                Some("`metadata.forwarded: strip`, the default of `edge`, leaves it out")
+            }
+            NamesWithUnderscore::Reject if name.contains('_') => {
+                Some("`metadata.names_with_underscore: reject` refuses the calls that have it")
+            }
+            NamesWithUnderscore::Drop if name.contains('_') => {
+                Some("`metadata.names_with_underscore: drop` leaves it out")
+            }
+            _ => None,
+        }
+    }
+
     /// The defaults of a profile.
     #[must_use]
     pub fn of(profile: Profile) -> Self {

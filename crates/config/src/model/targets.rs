@@ -1,10 +1,7 @@
 //! Where a cluster's endpoints come from: one target, or several, each with a place among the others.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::net::SocketAddr;
 use std::ops::Deref;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use evenkeel_balance::{EndpointSpec, Locality, MAX_PRIORITY};
@@ -75,16 +72,13 @@ impl Targets {
 
     /// How many endpoints the targets themselves name, those with weight 0 left out: there will be at least so many.
     pub(crate) fn listed_endpoints(&self) -> usize {
-        let with_weight = self.0.iter().filter(|placed| placed.weight > 0).map(|placed| &placed.target);
-        let (mut addresses, mut paths): (HashSet<&SocketAddr>, HashSet<&PathBuf>) = Default::default();
-        for target in with_weight {
-            match target {
-                Target::Ip(list) => addresses.extend(list),
-                Target::Unix(path) => drop(paths.insert(path)),
-                Target::Dns { .. } | Target::Srv { .. } | Target::File(_) => {}
-            }
-        }
-        addresses.len() + paths.len()
+        // None stands there twice.
+        let of = |placed: &PlacedTarget| match &placed.target {
+            Target::Ip(list) => list.len(),
+            Target::Unix(_) => 1,
+            Target::Dns { .. } | Target::Srv { .. } | Target::File(_) => 0,
+        };
+        self.0.iter().filter(|placed| placed.weight > 0).map(of).sum()
     }
 
     /// Whether a name server is asked for some of the endpoints.
@@ -146,6 +140,8 @@ fn written(placed: &PlacedTarget) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn place(zone: &str) -> Option<Arc<Locality>> {

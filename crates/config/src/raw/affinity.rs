@@ -18,7 +18,7 @@ const SOURCES: [&str; 3] = ["metadata", "source_ip", "cookie"];
 pub(crate) enum RawHashBy {
     Metadata(At<Text>),
     SourceIp,
-    Cookie(RawCookie),
+    Cookie(Box<RawCookie>),
 }
 
 raw_mapping! {
@@ -64,7 +64,7 @@ impl Read for RawHashBy {
                         Field::Absent | Field::Refused => None,
                     },
                     _ => match mapping.optional::<RawCookie>("cookie", reports) {
-                        Field::Given { value, .. } => Some(Self::Cookie(value.value)),
+                        Field::Given { value, .. } => Some(Self::Cookie(Box::new(value.value))),
                         Field::Absent | Field::Refused => None,
                     },
                 }

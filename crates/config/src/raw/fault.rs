@@ -1,7 +1,7 @@
 //! Faults that are injected on purpose.
 
 use super::leaf::Flag;
-use super::{Number, RawDuration, Text, raw_mapping};
+use super::{Number, RawDuration, StatusName, Text, raw_mapping};
 use crate::bounds;
 use crate::resolve::STATUS_NAMES;
 
@@ -56,7 +56,7 @@ raw_mapping! {
     required {
         /// The name of the gRPC status, such as `UNAVAILABLE`.
         #[schemars(extend("enum" = STATUS_NAMES))]
-        code: Text,
+        code: StatusName,
     }
     optional {
         /// The share of the calls, in percent. 0 or 0.0001 to 100; 100 if it is not given.

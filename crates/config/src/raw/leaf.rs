@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{At, List, Read, report_kind};
 use crate::errors::{Fault, Reports};
 use crate::listen::ListenAddress;
+use crate::resolve::STATUS_NAMES;
 use crate::target::Target;
 use crate::tree::{Node, Value};
 use crate::units::{
@@ -57,6 +58,30 @@ fn read_text<'a>(node: &'a Node, expected: &'static str, reports: &mut Reports) 
         _ => report_kind(node, expected, None, reports),
     }
     None
+}
+
+/// The name of a gRPC status, or of another end of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct StatusName(pub(crate) String);
+
+inline_schema!(StatusName, "StatusName", { "type": "string" });
+
+impl Read for StatusName {
+    fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
+        let name = |number: i128| STATUS_NAMES.get(usize::try_from(number.checked_sub(1)?).ok()?).copied();
+        let number = if let Value::Integer(number) = node.value { Some(number) } else { None };
+        if let Some((number, name)) = number.and_then(|number| Some((number, name(number)?))) {
+            let (suggestion, known) = (Some(name), STATUS_NAMES);
+            let fault = Fault::UnknownName { kind: "status", name: number.to_string(), suggestion, known };
+            reports.add(node.span, fault);
+            return None;
+        }
+        if number.is_some() {
+            report_kind(node, "the name of a status", Some("write its name: `UNAVAILABLE`"), reports);
+            return None;
+        }
+        read_text(node, "the name of a status", reports).map(|text| Self(text.to_owned()))
+    }
 }
 
 /// A whole number; its bounds are checked by the resolution.
@@ -207,6 +232,15 @@ inline_schema!(Target, "Target", {
 
 impl Read for Target {
     fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
+        if let Value::Integer(_) | Value::Float(_) = node.value {
+            report_kind(
+                node,
+                "a target",
+                Some("write host and port, such as `dns:///orders:50051`"),
+                reports,
+            );
+            return None;
+        }
         let text = read_text(node, "a target", reports)?;
         Self::parse(text).map_err(|error| reports.add(node.span, Fault::Target(error))).ok()
     }
@@ -220,7 +254,13 @@ inline_schema!(ListenAddress, "ListenAddress", {
 
 impl Read for ListenAddress {
     fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
-        let text = read_text(node, "an address to listen on", reports)?;
+        let number;
+        let text = if let Value::Integer(port) = node.value {
+            number = port.to_string();
+            &number
+        } else {
+            read_text(node, "an address to listen on", reports)?
+        };
         Self::parse(text).map_err(|error| reports.add(node.span, Fault::ListenAddress(error))).ok()
     }
 }

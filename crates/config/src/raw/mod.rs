@@ -37,7 +37,7 @@ pub(crate) use endpoint::{RawEndpoint, RawWeighted};
 pub(crate) use fault::{RawFault, RawMirror};
 pub(crate) use health::RawHealthCheck;
 pub(crate) use leaf::{
-    Flag, Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, Text, TooMuch,
+    Flag, Integer, Number, Off, OneOrMany, RawDuration, RawShareOrSize, RawSize, StatusName, Text, TooMuch,
 };
 pub(crate) use limits::{
     RawAdaptiveConcurrency, RawCircuitBreakers, RawClientRateLimit, RawEndpointBreakers, RawRateLimit,

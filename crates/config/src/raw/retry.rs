@@ -1,6 +1,6 @@
 //! Trying again, as routes and clusters write it.
 
-use super::{Integer, List, Number, Off, RawDuration, Text, raw_mapping};
+use super::{Integer, List, Number, Off, RawDuration, StatusName, raw_mapping};
 use crate::bounds;
 
 raw_mapping! {
@@ -18,7 +18,7 @@ raw_mapping! {
         /// `unavailable`, and `reset` for streams and connections that break. `unavailable` includes `reset`;
         /// `deadline_exceeded` needs `idempotent: true`.
         #[schemars(extend("default" = []))]
-        retry_on: List<Text>,
+        retry_on: List<StatusName>,
 
         /// Delay before the first retry, a fifth more or less at random. 1ms to 1m.
         #[schemars(extend("default" = "25ms"))]
@@ -57,7 +57,7 @@ raw_mapping! {
         /// gRPC statuses by name that do not decide a call: the next attempt is sent at once. With `unavailable`, streams
         /// and connections that break do not decide it either.
         #[schemars(extend("default" = ["unavailable"]))]
-        non_fatal: List<Text>,
+        non_fatal: List<StatusName>,
     }
 }
 

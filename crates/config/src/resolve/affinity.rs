@@ -2,8 +2,8 @@
 
 use evenkeel_balance::{Policy, SubsetSize};
 
-use super::leads::Clients;
-use super::metadata::field_name;
+use super::leads::{Addresses, Clients};
+use super::metadata::key_name;
 use super::route::report_text;
 use super::value;
 use crate::bounds::{self, MAX_HASH_BY};
@@ -58,7 +58,7 @@ pub(super) fn resolve_sources(
     for raw in list.value.entries.iter().take(MAX_HASH_BY) {
         let source = match &raw.value {
             RawHashBy::SourceIp => Some(HashBy::SourceIp),
-            RawHashBy::Metadata(name) => field_name(name, reports).map(HashBy::Metadata),
+            RawHashBy::Metadata(name) => key_name(name, clients, reports).map(HashBy::Metadata),
             RawHashBy::Cookie(cookie) => resolve_cookie(cookie, reports).map(HashBy::Cookie),
         };
         let Some(source) = source else { continue };
@@ -77,9 +77,9 @@ fn dead_source(before: &[HashBy], source: &HashBy, clients: Clients) -> Option<&
         Some("because a cookie with `ttl` stands before it, which every call has or is given")
     } else if before.contains(source) {
         Some("because the same stands before it")
-    } else if clients == Clients::WithAddress && before.contains(&HashBy::SourceIp) {
+    } else if clients.addresses == Addresses::All && before.contains(&HashBy::SourceIp) {
         Some("because `source_ip` stands before it, which every call over TCP has, and all come so")
-    } else if clients == Clients::WithoutAddress && *source == HashBy::SourceIp {
+    } else if clients.addresses == Addresses::None && *source == HashBy::SourceIp {
         Some("because all calls come over Unix domain sockets, where clients have no address")
     } else {
         None

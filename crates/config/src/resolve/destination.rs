@@ -1,6 +1,7 @@
 //! Where a route's calls go.
 
 use super::cluster::ClusterNames;
+use super::leads::Clients;
 use super::listener::check_length;
 use super::{canary, metadata, value};
 use crate::bounds::{MAX_SHARES, SHARE_WEIGHT};
@@ -12,6 +13,7 @@ use crate::raw::{At, List, RawRoute, RawShare};
 pub(super) fn resolve_destination(
     route: &At<RawRoute>,
     clusters: &ClusterNames,
+    clients: Clients,
     reports: &mut Reports,
 ) -> Option<Destination> {
     let RawRoute { cluster, split, sticky_by, canary, .. } = &route.value;
@@ -33,7 +35,7 @@ pub(super) fn resolve_destination(
                 let reason = "as `split` has one cluster only";
                 reports.add(at, Fault::NoEffect { key: "sticky_by", reason });
             }
-            let sticky_by = sticky_by.given().and_then(|name| metadata::field_name(name, reports));
+            let sticky_by = sticky_by.given().and_then(|name| metadata::key_name(name, clients, reports));
             let canary =
                 canary.given().and_then(|canary| canary::resolve_canary(canary, &shares, clusters, reports));
             Some(Destination { shares, sticky_by, canary: canary.map(Box::new) })

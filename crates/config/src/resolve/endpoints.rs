@@ -1,6 +1,7 @@
 //! Endpoint lists: addresses, weights, priorities and localities.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub(crate) fn resolve_endpoints(list: &At<List<RawEndpoint>>, reports: &mut Repo
         reports.add(list.span, Fault::TooMany { what: "endpoints", count, max: MAX_ENDPOINTS });
     }
     let mut endpoints = Vec::new();
+    let mut known = HashMap::new();
     let mut places = Places::default();
     for entry in list.value.entries.iter().take(MAX_ENDPOINTS) {
         let spec = match &entry.value {
@@ -27,8 +29,22 @@ pub(crate) fn resolve_endpoints(list: &At<List<RawEndpoint>>, reports: &mut Repo
             }
             RawEndpoint::Weighted(endpoint) => places.resolve(endpoint, reports),
         };
-        endpoints.extend(spec.filter(|spec: &EndpointSpec| spec.weight > 0));
+        let Some(spec) = spec else { continue };
+        match known.entry(spec.address.clone()) {
+            Entry::Vacant(vacant) => drop(vacant.insert((entry.span, endpoints.len()))),
+            Entry::Occupied(earlier) => {
+                let (at, index) = *earlier.get();
+                // A list that was put together from several says some endpoints twice, which does no harm.
+                if endpoints[index] != spec {
+                    let address = spec.address.to_string();
+                    reports.add_related(entry.span, Fault::RepeatedEndpoint { address }, at);
+                }
+                continue;
+            }
+        }
+        endpoints.push(spec);
     }
+    endpoints.retain(|spec| spec.weight > 0);
     // A list without entries says that there are no endpoints. One whose weights are all 0 is more likely a slip.
     if endpoints.is_empty() && count > 0 && reports.is_empty() {
         reports.add(list.span, Fault::AllWeightsZero { of: "endpoint" });
@@ -67,7 +83,7 @@ fn resolve_address(text: &Text, at: Span, reports: &mut Reports) -> Option<Addre
     let text = &text.0;
     let address = match text.strip_prefix("unix:") {
         Some(path) => path_after_scheme("unix", path).ok().map(Address::Unix),
-        None => text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0).map(Address::Tcp),
+        None => text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0).map(Address::from),
     };
     if address.is_none() || text.chars().any(char::is_control) {
         reports.add(at, Fault::InvalidEndpoint { text: text.clone() });

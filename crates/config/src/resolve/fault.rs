@@ -7,7 +7,7 @@ use super::value;
 use crate::bounds;
 use crate::errors::{Fault, Reports, closest};
 use crate::model::{Destination, FaultInjection, Mirror, Percent};
-use crate::raw::{At, Field, Number, RawFault, RawMirror, Text};
+use crate::raw::{At, Field, Number, RawFault, RawMirror, StatusName};
 
 /// Statuses that are errors, in the order of their numbers from 1.
 pub(crate) const STATUS_NAMES: &[&str] = &[
@@ -75,7 +75,7 @@ fn percent(field: &Field<Number>, reports: &mut Reports) -> Percent {
     Percent::new(percent)
 }
 
-fn code(given: &At<Text>, reports: &mut Reports) -> Option<Code> {
+fn code(given: &At<StatusName>, reports: &mut Reports) -> Option<Code> {
     let name = given.value.0.as_str();
     let found = (1..).zip(STATUS_NAMES).find(|(_, known)| **known == name);
     if found.is_none() {

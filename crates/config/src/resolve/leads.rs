@@ -5,32 +5,52 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::listener;
 use crate::listen::ListenAddress;
-use crate::raw::{Field, List, RawConfig, RawListener, RawRoute, Text};
+use crate::model::MetadataRules;
+use crate::raw::{List, RawConfig, RawListener, RawRoute, Text};
+
+/// Which calls have the address of the client that they come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Addresses {
+    /// All: they come over TCP.
+    All,
+    /// None: they come over Unix domain sockets.
+    None,
+    /// Some, or it is not known.
+    Some,
+}
 
 /// What calls have of the clients that they come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Clients {
-    /// An IP address, each: they come over TCP.
-    WithAddress,
-    /// No address: they come over Unix domain sockets.
-    WithoutAddress,
-    /// Some have one, or it is not known.
-    Any,
+pub(super) struct Clients {
+    pub(super) addresses: Addresses,
+    /// What all the listeners by which they come do about their metadata.
+    rules: MetadataRules,
 }
 
 impl Clients {
+    /// Nothing is known.
+    const ANY: Self = Self { addresses: Addresses::Some, rules: MetadataRules::NONE };
+
     /// Those of a listener.
-    pub(super) fn of(address: &Field<ListenAddress>) -> Self {
-        match address.given().map(|given| &given.value) {
-            Some(ListenAddress::Tcp(_)) => Self::WithAddress,
-            Some(ListenAddress::Unix(_)) => Self::WithoutAddress,
-            None => Self::Any,
-        }
+    pub(super) fn of(raw: &RawListener) -> Self {
+        let addresses = match raw.address.given().map(|given| &given.value) {
+            Some(ListenAddress::Tcp(_)) => Addresses::All,
+            Some(ListenAddress::Unix(_)) => Addresses::None,
+            None => Addresses::Some,
+        };
+        Self { addresses, rules: listener::metadata_rules(raw).unwrap_or(MetadataRules::NONE) }
+    }
+
+    /// Why no call of theirs has a field of this name, given in lower case.
+    pub(super) fn why_hidden(self, name: &str) -> Option<&'static str> {
+        self.rules.why_hidden(name)
     }
 
     fn and(self, other: Self) -> Self {
-        if self == other { self } else { Self::Any }
+        let addresses = if self.addresses == other.addresses { self.addresses } else { Addresses::Some };
+        Self { addresses, rules: self.rules.both(other.rules) }
     }
 }
 
@@ -45,7 +65,7 @@ pub(super) struct Lead {
 
 impl Lead {
     /// Nothing is known.
-    const UNKNOWN: Self = Self { clients: Clients::Any, tries_again: true };
+    const UNKNOWN: Self = Self { clients: Clients::ANY, tries_again: true };
 }
 
 /// What leads to each cluster.
@@ -72,7 +92,7 @@ impl<'a> Leads<'a> {
 
     fn read(&mut self, listeners: &'a List<RawListener>) {
         for listener in listeners.entries.iter().map(|entry| &entry.value) {
-            let clients = Clients::of(&listener.address);
+            let clients = Clients::of(listener);
             for route in listener.routes.given().into_iter().flat_map(|routes| &routes.value.entries) {
                 let tries_again = route.value.retry.given().is_some() || route.value.hedge.given().is_some();
                 for name in answering(&route.value) {

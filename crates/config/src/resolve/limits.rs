@@ -165,9 +165,8 @@ pub(super) fn resolve_rate_limit(
 fn resolve_clients(raw: &RawClientRateLimit, clients: Clients, reports: &mut Reports) -> Option<ClientRate> {
     let list = raw.by.given()?;
     if list.value.written == 0 {
-        let fault =
-            Fault::NoEffect { key: "per_client", reason: "without anything in `by` to tell clients apart" };
-        reports.add(list.span, fault);
+        let help = "add what tells clients apart, such as `source_ip`, or remove `per_client`";
+        reports.add(list.span, Fault::EmptyList { help });
     }
     let by = resolve_sources("by", list, clients, reports);
     for (entry, source) in list.value.entries.iter().zip(&by) {

@@ -22,8 +22,7 @@ pub(super) fn resolve_listeners(
     let help = "add a listener: `- {address: \"0.0.0.0:50051\", routes: [{cluster: orders}]}`";
     check_length(list.as_ref(), "listeners", MAX_LISTENERS, help, reports);
     for listener in list.value.entries.iter().take(MAX_LISTENERS).map(|entry| &entry.value) {
-        let routes =
-            route::resolve_routes(&listener.routes, clusters, Clients::of(&listener.address), reports);
+        let routes = route::resolve_routes(&listener.routes, clusters, Clients::of(listener), reports);
         let limits = resolve_limits(&listener.limits, reports);
         let metadata = resolve_metadata(&listener.metadata, limits.profile, reports);
         let Some(address) = listener.address.given() else { continue };
@@ -35,6 +34,16 @@ pub(super) fn resolve_listeners(
         listeners.push((address.span, Listener { address: address.value.clone(), limits, metadata, routes }));
     }
     listeners
+}
+
+/// What a listener does about its clients' metadata; `None` if that is not known, as a key is at fault.
+pub(super) fn metadata_rules(raw: &RawListener) -> Option<MetadataRules> {
+    // What is at fault is reported with the listener itself.
+    let mut reports = Reports::default();
+    let profile = resolve_limits(&raw.limits, &mut reports).profile;
+    let rules = resolve_metadata(&raw.metadata, profile, &mut reports);
+    let is_known = reports.is_empty() && !raw.limits.is_refused() && !raw.metadata.is_refused();
+    is_known.then_some(rules)
 }
 
 /// Reports a list that is empty or too long.

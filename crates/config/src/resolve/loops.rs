@@ -6,13 +6,19 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::target::written_targets;
 use crate::errors::{Fault, Reports, Span};
+use crate::lists::Lists;
 use crate::model::Listener;
 use crate::raw::{Field, List, RawCluster};
 use crate::target::Target;
 
-/// Reports fixed targets that lead calls round.
-pub(super) fn check(raw: &Field<List<RawCluster>>, listeners: &[(Span, Listener)], reports: &mut Reports) {
-    let targets = listening_targets(raw, listeners);
+/// Reports fixed targets and those with lists that lead calls round.
+pub(super) fn check(
+    raw: &Field<List<RawCluster>>,
+    listeners: &[(Span, Listener)],
+    lists: &Lists,
+    reports: &mut Reports,
+) {
+    let targets = listening_targets(raw, listeners, lists);
     // Once for each listener, however many targets it is.
     let mut reached: HashMap<usize, HashSet<&str>> = HashMap::new();
     for (cluster, found) in &targets {
@@ -20,7 +26,7 @@ pub(super) fn check(raw: &Field<List<RawCluster>>, listeners: &[(Span, Listener)
             let from_there =
                 reached.entry(*listener).or_insert_with(|| reach(*listener, listeners, &targets));
             if from_there.contains(cluster) {
-                let fault = Fault::Loop { target: target.to_string(), cluster: (*cluster).to_owned() };
+                let fault = Fault::Loop { target: target.clone(), cluster: (*cluster).to_owned() };
                 reports.add_related(*at, fault, listeners[*listener].0);
             }
         }
@@ -28,9 +34,10 @@ pub(super) fn check(raw: &Field<List<RawCluster>>, listeners: &[(Span, Listener)
 }
 
 /// A target that is a listener.
-struct ListeningTarget<'a> {
+struct ListeningTarget {
     at: Span,
-    target: &'a Target,
+    /// As it is told: the target, or the endpoint in its list.
+    target: String,
     listener: usize,
 }
 
@@ -38,15 +45,23 @@ struct ListeningTarget<'a> {
 fn listening_targets<'a>(
     raw: &'a Field<List<RawCluster>>,
     listeners: &[(Span, Listener)],
-) -> BTreeMap<&'a str, Vec<ListeningTarget<'a>>> {
-    let mut found: BTreeMap<&str, Vec<ListeningTarget<'_>>> = BTreeMap::new();
+    lists: &Lists,
+) -> BTreeMap<&'a str, Vec<ListeningTarget>> {
+    let mut found: BTreeMap<&str, Vec<ListeningTarget>> = BTreeMap::new();
     for cluster in raw.given().into_iter().flat_map(|list| &list.value.entries) {
         let Some(name) = cluster.value.name.given() else { continue };
         let found = found.entry(&name.value.0).or_default();
         for (at, target, _) in written_targets(&cluster.value).filter(|(.., has_weight)| *has_weight) {
-            let answering =
-                listeners.iter().enumerate().filter(|(_, (_, listener))| listener.address.answers(target));
-            found.extend(answering.map(|(listener, _)| ListeningTarget { at, target, listener }));
+            for (listener, (_, Listener { address, .. })) in listeners.iter().enumerate() {
+                let target = match target {
+                    Target::File(path) => {
+                        let mut endpoints = lists.endpoints(path).iter().map(|endpoint| &endpoint.address);
+                        endpoints.find(|endpoint| address.takes(endpoint)).map(ToString::to_string)
+                    }
+                    _ => address.answers(target).then(|| target.to_string()),
+                };
+                found.extend(target.map(|target| ListeningTarget { at, target, listener }));
+            }
         }
     }
     found
@@ -56,7 +71,7 @@ fn listening_targets<'a>(
 fn reach<'a>(
     listener: usize,
     listeners: &'a [(Span, Listener)],
-    targets: &BTreeMap<&str, Vec<ListeningTarget<'_>>>,
+    targets: &BTreeMap<&str, Vec<ListeningTarget>>,
 ) -> HashSet<&'a str> {
     let mut reached = HashSet::new();
     let (mut to_look_at, mut seen) = (vec![listener], HashSet::from([listener]));

@@ -2,6 +2,7 @@
 
 use evenkeel_grpc::ContentType;
 
+use super::leads::Clients;
 use super::listener::check_length;
 use super::route::report_text;
 use crate::bounds::MAX_METADATA_MATCHES;
@@ -19,6 +20,7 @@ const FORBIDDEN: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "t
 /// The conditions; `None` if one is at fault, so that nothing is concluded from the others.
 pub(super) fn resolve_metadata(
     raw: &Field<List<RawMetadataMatch>>,
+    clients: Clients,
     reports: &mut Reports,
 ) -> Option<Vec<MetadataMatch>> {
     let given = match raw {
@@ -31,7 +33,7 @@ pub(super) fn resolve_metadata(
     let entries = given.value.entries.iter().take(MAX_METADATA_MATCHES);
     let mut conditions: Vec<(Span, MetadataMatch)> = Vec::new();
     for entry in entries {
-        let Some(condition) = resolve_one(entry, reports) else { continue };
+        let Some(condition) = resolve_one(entry, clients, reports) else { continue };
         if is_at_odds(&conditions, entry.span, &condition, reports) {
             continue;
         }
@@ -58,7 +60,7 @@ fn is_at_odds(
     true
 }
 
-fn resolve_one(raw: &At<RawMetadataMatch>, reports: &mut Reports) -> Option<MetadataMatch> {
+fn resolve_one(raw: &At<RawMetadataMatch>, clients: Clients, reports: &mut Reports) -> Option<MetadataMatch> {
     let RawMetadataMatch { name, present, exact, prefix, regex, invert } = &raw.value;
     let keys = [
         ("present", present.with_key().map(|(at, _)| at)),
@@ -98,6 +100,9 @@ fn resolve_one(raw: &At<RawMetadataMatch>, reports: &mut Reports) -> Option<Meta
         report_text(given, kind, reason, "remove the condition", reports);
         return None;
     }
+    if !report_hidden(given, &name, "condition", clients, reports) {
+        return None;
+    }
     raw.is_whole.then_some(MetadataMatch { name, value, invert })
 }
 
@@ -116,6 +121,27 @@ fn decided(name: &str, value: &ValueMatch) -> Option<(&'static str, &'static str
         }
         _ => None,
     }
+}
+
+/// The name of a field that tells calls of such clients apart, in lower case.
+pub(super) fn key_name(name: &At<Text>, clients: Clients, reports: &mut Reports) -> Option<String> {
+    let text = field_name(name, reports)?;
+    report_hidden(name, &text, "key of calls", clients, reports).then_some(text)
+}
+
+/// Whether calls of such clients may have a field of this name; if not, that is reported.
+fn report_hidden(
+    given: &At<Text>,
+    name: &str,
+    kind: &'static str,
+    clients: Clients,
+    reports: &mut Reports,
+) -> bool {
+    let hidden = clients.why_hidden(name);
+    if let Some(reason) = hidden {
+        report_text(given, kind, reason, "use another field, or change the listener's `metadata`", reports);
+    }
+    hidden.is_none()
 }
 
 /// A name that a field of the metadata whose values are text can have, in lower case.

@@ -34,6 +34,7 @@ use std::path::PathBuf;
 use crate::bounds;
 use crate::errors::{Fault, Reports, Span};
 use crate::listen::ListenAddress;
+use crate::lists::Lists;
 use crate::model::{AccessLog, Admin, Config, DEFAULT_ADMIN_PORT, Drain, Listener, Overload, Replay};
 use crate::raw::{Field, List, Off, RawAdmin, RawConfig, RawDrain, RawOverload, RawReplay, Text};
 use crate::units::format_size;
@@ -42,14 +43,15 @@ pub(crate) use endpoints::resolve_endpoints;
 pub(crate) use fault::STATUS_NAMES;
 pub(crate) use target::written_targets;
 
-/// Resolves a configuration. The result counts only if nothing was reported.
-pub(crate) fn resolve(raw: &RawConfig, reports: &mut Reports) -> Config {
+/// Resolves a configuration, along with the endpoint lists that somebody read. The result counts only if nothing was reported.
+pub(crate) fn resolve(raw: &RawConfig, lists: &Lists, reports: &mut Reports) -> Config {
     let node = spread::resolve_node(&raw.node, reports);
     let leads = leads::Leads::of(raw);
     let (clusters, names) = cluster::resolve_clusters(&raw.clusters, &raw.node, &leads, reports);
     let listeners = listener::resolve_listeners(&raw.listeners, &names, reports);
     canary::check_names(&raw.listeners, reports);
-    loops::check(&raw.clusters, &listeners, reports);
+    loops::check(&raw.clusters, &listeners, lists, reports);
+    target::check_priorities(&raw.clusters, lists, reports);
     let admin = resolve_admin(&raw.admin, &listeners, reports);
     let access_log = resolve_access_log(&raw.access_log, reports);
     let state_file = canary::resolve_state_file(&raw.state_file, reports);

@@ -20,19 +20,23 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// The place of the first route that takes all that this one could; if there is none, this one is added.
-    pub(super) fn add(&mut self, at: Span, matched: &RouteMatch) -> Option<Span> {
-        if let Some(covering) = self.covering(matched) {
-            return Some(self.routes[covering].0);
+    /// The place of the first route that takes all that this one could, and whether this one would take all of that one's; if there
+    /// is none, this one is added.
+    pub(super) fn add(&mut self, at: Span, matched: &RouteMatch) -> Option<(Span, bool)> {
+        let mut matched = matched.clone();
+        matched.path = matched.path.simplified();
+        if let Some(covering) = self.covering(&matched) {
+            let (earlier, covering) = &self.routes[covering];
+            return Some((*earlier, matched.covers(covering)));
         }
         let position = self.routes.len();
-        self.routes.push((at, matched.clone()));
         if matched.authorities.is_empty() {
             self.any_authority.push(position);
         }
         for authority in &matched.authorities {
             self.by_authority.entry(authority.clone()).or_default().push(position);
         }
+        self.routes.push((at, matched));
         None
     }
 
@@ -94,9 +98,10 @@ mod tests {
             let mut reach = Reach::default();
             let mut reachable: Vec<(Span, &RouteMatch)> = Vec::new();
             for (offset, route) in routes.iter().enumerate() {
-                let at = Span { offset, len: 0 };
+                let at = Span::new(offset, 0);
                 let covering = reachable.iter().find(|(_, earlier)| earlier.covers(route));
-                prop_assert_eq!(reach.add(at, route), covering.map(|(span, _)| *span));
+                let told = covering.map(|(span, earlier)| (*span, route.covers(earlier)));
+                prop_assert_eq!(reach.add(at, route), told);
                 if covering.is_none() {
                     reachable.push((at, route));
                 }

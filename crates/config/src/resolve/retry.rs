@@ -15,7 +15,7 @@ use crate::bounds;
 use crate::errors::{Fault, Reports, closest};
 use crate::model::Retry;
 use crate::raw::{
-    At, Field, List, Off, RawCluster, RawDuration, RawRetryBudget, RawRetryThrottling, RawRoute, Text,
+    At, Field, List, Off, RawCluster, RawDuration, RawRetryBudget, RawRetryThrottling, RawRoute, StatusName,
 };
 use crate::retry::{RESET, RETRY_ON};
 use crate::units::format_duration;
@@ -33,7 +33,7 @@ pub(super) fn resolve_retry(
     reports: &mut Reports,
 ) -> Option<Retry> {
     let is_idempotent = route.idempotent.given().is_some_and(|flag| flag.value.0);
-    let Some(At { value: raw, .. }) = route.retry.given() else {
+    let Some((key, At { value: raw, .. })) = route.retry.with_key() else {
         let is_alone = route.retry.is_absent() && route.hedge.is_absent();
         if let (Some((key, _)), true) = (route.idempotent.with_key(), is_alone) {
             reports.add(key, Fault::Needs { key: "idempotent", needed: IDEMPOTENT_FOR });
@@ -49,7 +49,12 @@ pub(super) fn resolve_retry(
         reports,
     );
     if let Some(timeout) = timeout {
-        value::not_above((&raw.initial_backoff, initial_backoff), ("timeout", timeout), reports);
+        let limit = ("timeout", timeout);
+        value::not_above((&raw.initial_backoff, initial_backoff), limit, reports);
+        if raw.initial_backoff.is_absent() && initial_backoff > timeout {
+            let told = format!("`initial_backoff`, by default {},", format_duration(initial_backoff));
+            reports.add(key, value::not_below_limit(told, true, limit));
+        }
     }
     let multiplier = value::number(&raw.backoff_multiplier, bounds::RETRY_BACKOFF_MULTIPLIER, reports);
     let per_try_timeout = raw.per_try_timeout.given().map(|given| {
@@ -69,8 +74,9 @@ pub(super) fn resolve_retry(
         reports.add(key, Fault::Needs { key: "per_try_timeout", needed: "retry_on: [deadline_exceeded]" });
     }
     let needs_it = retry_on.codes.contains(Code::DeadlineExceeded);
-    if let (Some((key, _)), true, true) = (route.idempotent.with_key(), is_idempotent && !needs_it, is_known)
-    {
+    // Beside a `hedge`, one of the two is at fault, and nothing is known.
+    let is_useless = is_idempotent && !needs_it && route.hedge.is_absent();
+    if let (Some((key, _)), true, true) = (route.idempotent.with_key(), is_useless, is_known) {
         let reason = "beside a `retry` without `deadline_exceeded` in `retry_on`";
         reports.add(key, Fault::NoEffect { key: "idempotent", reason });
     }
@@ -121,7 +127,7 @@ pub(super) fn resolve_hedge(
     })
 }
 
-fn non_fatal(list: &List<Text>, reports: &mut Reports) -> Vec<Code> {
+fn non_fatal(list: &List<StatusName>, reports: &mut Reports) -> Vec<Code> {
     let known = &RETRY_ON[..RETRY_ON.len() - 1];
     let mut codes = Vec::new();
     for entry in &list.entries {
@@ -147,7 +153,7 @@ fn status_of(name: &str) -> Option<Code> {
 }
 
 /// The ends that are retried, by their names.
-fn retry_on(raw: &Field<List<Text>>, is_idempotent: bool, reports: &mut Reports) -> RetryOn {
+fn retry_on(raw: &Field<List<StatusName>>, is_idempotent: bool, reports: &mut Reports) -> RetryOn {
     let (mut codes, mut reset) = (Vec::new(), false);
     for entry in raw.given().into_iter().flat_map(|list| &list.value.entries) {
         let name = entry.value.0.to_ascii_lowercase();
@@ -210,6 +216,13 @@ pub(super) fn check_needed(raw: &RawCluster, budget: &RetryBudgetConfig, lead: L
     }
     if let Some((at, At { value: Off::On(_), .. })) = raw.retry_throttling.with_key() {
         reports.add(at, Fault::NoEffect { key: "retry_throttling", reason });
+    }
+    let Some(At { value: Off::On(breakers), .. }) = raw.circuit_breakers.given() else { return };
+    let of_endpoint = breakers.per_endpoint.given().map(|given| &given.value.max_retries);
+    for field in [Some(&breakers.max_retries), of_endpoint].into_iter().flatten() {
+        if let Some((at, At { value: Off::On(_), .. })) = field.with_key() {
+            reports.add(at, Fault::NoEffect { key: "max_retries", reason });
+        }
     }
 }
 

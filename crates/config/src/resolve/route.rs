@@ -26,7 +26,7 @@ pub(super) fn resolve_routes(
     let mut routes = Vec::new();
     for route in list.value.entries.iter().take(MAX_ROUTES) {
         let (timeout, max_stream_duration, stream_idle_timeout) = resolve_times(&route.value, reports);
-        let destination = destination::resolve_destination(route, clusters, reports);
+        let destination = destination::resolve_destination(route, clusters, clients, reports);
         let retry = super::retry::resolve_retry(&route.value, timeout, reports);
         let hedge = super::retry::resolve_hedge(&route.value, timeout, reports);
         let mirror = fault::resolve_mirror(&route.value.mirror, destination.as_ref(), clusters, reports);
@@ -36,11 +36,11 @@ pub(super) fn resolve_routes(
         let request_metadata = change("request_metadata", &route.value.request_metadata);
         let response_metadata = change("response_metadata", &route.value.response_metadata);
         let response_trailers = change("response_trailers", &route.value.response_trailers);
-        let matched = resolve_match(&route.value.r#match, reports);
+        let matched = resolve_match(&route.value.r#match, clients, reports);
         // A misspelt condition would make the route look as if it took every call.
         let Some(matched) = matched.filter(|_| route.is_whole) else { continue };
-        if let Some(earlier) = reach.add(route.span, &matched) {
-            reports.add_related(route.span, Fault::UnreachableRoute, earlier);
+        if let Some((earlier, is_mutual)) = reach.add(route.span, &matched) {
+            reports.add_related(route.span, Fault::UnreachableRoute { is_mutual }, earlier);
         }
         routes.extend(destination.map(|destination| Route {
             conditions: matched,
@@ -87,14 +87,14 @@ fn resolve_times(
 }
 
 /// The conditions; `None` if they are at fault, so that nothing is concluded from them.
-fn resolve_match(raw: &Field<RawMatch>, reports: &mut Reports) -> Option<RouteMatch> {
+fn resolve_match(raw: &Field<RawMatch>, clients: Clients, reports: &mut Reports) -> Option<RouteMatch> {
     match raw {
         Field::Absent => Some(RouteMatch::default()),
         Field::Refused => None,
         Field::Given { value: At { value, .. }, .. } => {
             let authorities = resolve_authorities(&value.authority, reports);
             let path = resolve_path(value, reports);
-            let metadata = metadata::resolve_metadata(&value.metadata, reports);
+            let metadata = metadata::resolve_metadata(&value.metadata, clients, reports);
             Some(RouteMatch { authorities: authorities?, path: path?, metadata: metadata? })
         }
     }
@@ -165,6 +165,8 @@ fn check_authority(text: &str) -> Result<(), (&'static str, &'static str)> {
 fn resolve_path(raw: &RawMatch, reports: &mut Reports) -> Option<PathMatch> {
     let exclusive = [
         ("service", &raw.service, "service_prefix", &raw.service_prefix),
+        ("service_prefix", &raw.service_prefix, "method", &raw.method),
+        ("service_prefix", &raw.service_prefix, "method_prefix", &raw.method_prefix),
         ("method", &raw.method, "method_prefix", &raw.method_prefix),
         ("service", &raw.service, "path_prefix", &raw.path_prefix),
         ("service_prefix", &raw.service_prefix, "path_prefix", &raw.path_prefix),
@@ -180,7 +182,9 @@ fn resolve_path(raw: &RawMatch, reports: &mut Reports) -> Option<PathMatch> {
         }
     }
     for (key, field) in [("method", &raw.method), ("method_prefix", &raw.method_prefix)] {
-        if let (Some((at, _)), true) = (field.with_key(), raw.service.is_absent()) {
+        if let (Some((at, _)), true) =
+            (field.with_key(), raw.service.is_absent() && raw.service_prefix.is_absent())
+        {
             reports.add(at, Fault::Needs { key, needed: "service" });
             sound = false;
         }

@@ -10,6 +10,7 @@ use crate::bounds;
 use crate::errors::{Fault, Reports, Span};
 use crate::model::{PlacedTarget, Targets};
 use crate::raw::{At, Field, List, Off, RawCluster, RawLocality, RawLocalityWeight, RawZoneAware, Text};
+use crate::target::Target;
 
 pub(super) fn resolve_locality(raw: &RawLocality, reports: &mut Reports) -> Option<Locality> {
     locality([&raw.region, &raw.zone, &raw.sub_zone], reports)
@@ -52,6 +53,7 @@ pub(super) fn resolve_spread(
     }
     let weights = resolve_weights(&raw.locality_weights, "localities with a weight", reports);
     check_weights(raw, &weights, targets, reports);
+    check_places(raw, targets, reports);
     let zone_aware = resolve_zone_aware(&raw.zone_aware, node, reports);
     let localities = match (zone_aware, weights.is_empty()) {
         (Some(zone_aware), is_alone) => {
@@ -139,6 +141,24 @@ fn check_weights(
     let mut with_weight = targets.iter().filter(|placed| placed.weight > 0).peekable();
     if with_weight.peek().is_some() && with_weight.all(gets_nothing) {
         reports.add(list.span, Fault::AllWeightsZero { of: "locality" });
+    }
+}
+
+/// Reports what goes by localities where no endpoint can have one: lists bring their own, all else has that of its target.
+fn check_places(raw: &RawCluster, targets: Option<&Targets>, reports: &mut Reports) {
+    let has_place =
+        |placed: &PlacedTarget| placed.locality.is_some() || matches!(placed.target, Target::File(_));
+    let is_whole = raw.target.given().is_some_and(|target| target.is_whole);
+    if !is_whole || targets.is_none_or(|targets| targets.iter().any(has_place)) {
+        return;
+    }
+    let is_on = |given: &At<Off<RawZoneAware>>| matches!(given.value, Off::On(_));
+    let zone_aware = raw.zone_aware.with_key().filter(|(_, given)| is_on(given)).map(|(key, _)| key);
+    let weights = raw.locality_weights.with_key().filter(|(_, list)| list.value.written > 0);
+    for (key, at) in [("zone_aware", zone_aware), ("locality_weights", weights.map(|(key, _)| key))] {
+        if let Some(at) = at {
+            reports.add(at, Fault::Needs { key, needed: "locality" });
+        }
     }
 }
 

@@ -1,12 +1,18 @@
 //! Where a cluster's endpoints come from.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+use evenkeel_balance::{Address, MAX_PRIORITY};
 
 use super::value;
 use crate::bounds::{self, MAX_TARGETS};
 use crate::errors::{Fault, Reports, Span};
+use crate::lists::Lists;
 use crate::model::{PlacedTarget, Targets};
-use crate::raw::{Field, OneOrMany, RawCluster, RawPlacedTarget, RawTarget};
+use crate::raw::{At, Field, List, OneOrMany, RawCluster, RawPlacedTarget, RawTarget};
 use crate::target::Target;
 
 /// The targets; `None` if there is none to go on with, which was reported.
@@ -20,15 +26,18 @@ pub(super) fn resolve_targets(raw: &Field<OneOrMany<RawTarget>>, reports: &mut R
         reports.add(given.span, Fault::TooMany { what, count, max: MAX_TARGETS });
     }
     let mut targets: Vec<PlacedTarget> = Vec::new();
+    let mut addresses = HashMap::new();
     for entry in list.entries.iter().take(MAX_TARGETS) {
         let placed = match &entry.value {
             RawTarget::Plain(target) => Some(target.clone().into()),
             RawTarget::Placed(raw) => resolve_placed(raw, reports),
         };
         let Some(placed) = placed else { continue };
-        if targets.iter().any(|known| known.target == placed.target) {
+        if targets.iter().any(|known| known.weight > 0 && known.target == placed.target) {
             let reason = "because the same target stands before it, whose place counts";
             reports.add(entry.span, Fault::NoEffect { key: "target", reason });
+        } else if let (Target::Ip(list), 1..) = (&placed.target, placed.weight) {
+            report_repeated(entry.span, list, &mut addresses, reports);
         }
         targets.push(placed);
     }
@@ -36,6 +45,42 @@ pub(super) fn resolve_targets(raw: &Field<OneOrMany<RawTarget>>, reports: &mut R
         reports.add(given.span, Fault::AllWeightsZero { of: "target" });
     }
     Targets::new(targets)
+}
+
+/// Reports the first address that an earlier target lists as well.
+fn report_repeated(at: Span, list: &[SocketAddr], known: &mut HashMap<Address, Span>, reports: &mut Reports) {
+    let mut repeated = None;
+    for address in list.iter().copied().map(Address::from) {
+        match known.entry(address) {
+            Entry::Vacant(vacant) => drop(vacant.insert(at)),
+            Entry::Occupied(earlier) => {
+                repeated.get_or_insert_with(|| (*earlier.get(), earlier.key().to_string()));
+            }
+        }
+    }
+    if let Some((earlier, address)) = repeated {
+        reports.add_related(at, Fault::RepeatedAddress { address }, earlier);
+    }
+}
+
+/// Reports targets' priorities that are beyond the last with those of their lists.
+pub(super) fn check_priorities(raw: &Field<List<RawCluster>>, lists: &Lists, reports: &mut Reports) {
+    let clusters = raw.given().into_iter().flat_map(|list| &list.value.entries);
+    let targets = clusters.filter_map(|cluster| cluster.value.target.given());
+    for entry in targets.flat_map(|targets| &targets.value.0.entries) {
+        let RawTarget::Placed(placed) = &entry.value else { continue };
+        let (Some(priority), Some(At { value: Target::File(path), .. })) =
+            (placed.priority.given(), placed.target.given())
+        else {
+            continue;
+        };
+        let max = MAX_PRIORITY;
+        let Ok(own @ 0..=MAX_PRIORITY) = u8::try_from(priority.value.0) else { continue };
+        let of_list = lists.endpoints(path).iter().map(|endpoint| endpoint.priority).max();
+        if let Some(of_list) = of_list.filter(|of_list| own + of_list > max) {
+            reports.add(priority.span, Fault::PriorityTooLow { priority: own, of_list, max });
+        }
+    }
 }
 
 /// A cluster's targets as they are written, each with its place, and whether it has a weight: without one it gets no calls.

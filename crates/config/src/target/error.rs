@@ -1,6 +1,7 @@
 //! What can be wrong with a target, and what to write instead.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use super::{MAX_LISTED_ADDRESSES, MAX_UNIX_PATH_BYTES};
 use crate::errors::quoted;
@@ -126,6 +127,12 @@ pub enum TargetProblem {
     /// Nothing before, between or after the commas.
     #[error("the list has an empty entry")]
     EmptyEntry,
+    /// An address that stands in the list already.
+    #[error("{address} stands in the list twice")]
+    RepeatedAddress {
+        /// The address.
+        address: SocketAddr,
+    },
     /// More than [`MAX_LISTED_ADDRESSES`].
     #[error("{count} addresses, at most {MAX_LISTED_ADDRESSES} can be listed")]
     TooManyAddresses {
@@ -169,6 +176,10 @@ impl TargetProblem {
             Self::InvalidPort { .. } => "give a number from 1 to 65535".to_owned(),
             Self::InvalidAddress { form, .. } => format!("write it as `{form}`"),
             Self::EmptyEntry => "remove the comma".to_owned(),
+            Self::RepeatedAddress { .. } => {
+                "remove one of the two; to weigh an address more, list it in a file and use `file:`"
+                    .to_owned()
+            }
             Self::TooManyAddresses { .. } => "list them in a file and use `file:`".to_owned(),
             Self::MissingPath { example } => format!("write for example `{example}`"),
             Self::PathTooLong { .. } => "use a shorter path".to_owned(),

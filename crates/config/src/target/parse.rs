@@ -1,5 +1,6 @@
 //! Reading a target: the scheme first, then what that scheme holds.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -113,7 +114,16 @@ fn parse_addresses(rest: &str, family: Family) -> Result<Target, TargetProblem> 
     if count > MAX_LISTED_ADDRESSES {
         return Err(TargetProblem::TooManyAddresses { count });
     }
-    list.split(',').map(|entry| parse_address(entry, family)).collect::<Result<_, _>>().map(Target::Ip)
+    let mut addresses = Vec::new();
+    let mut known = HashSet::new();
+    for entry in list.split(',') {
+        let address = parse_address(entry, family)?;
+        if !known.insert(address) {
+            return Err(TargetProblem::RepeatedAddress { address });
+        }
+        addresses.push(address);
+    }
+    Ok(Target::Ip(addresses))
 }
 
 fn parse_address(entry: &str, family: Family) -> Result<SocketAddr, TargetProblem> {

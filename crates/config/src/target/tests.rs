@@ -63,7 +63,9 @@ fn lists_hold_addresses_of_one_family_with_their_ports() {
 
 #[test]
 fn a_list_is_bounded() {
-    let list = |count: usize| format!("ipv4:{}", vec!["10.0.0.1:1"; count].join(","));
+    let list = |count: usize| {
+        format!("ipv4:{}", (1..=count).map(|port| format!("10.0.0.1:{port}")).collect::<Vec<_>>().join(","))
+    };
     assert!(Target::parse(&list(MAX_LISTED_ADDRESSES)).is_ok());
     let count = MAX_LISTED_ADDRESSES + 1;
     assert_eq!(problem(&list(count)), TargetProblem::TooManyAddresses { count });

@@ -12,7 +12,8 @@ use crate::errors::Span;
 
 pub(crate) use read::{Budget, read};
 
-/// A value and its place. An alias has the place of what it refers to, for that is what must be corrected.
+/// A value and its place. What an alias repeats has the alias's place: there it means what its path says. The same value is read at
+/// the anchor as well, and what is wrong with it by itself is reported there, too.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Node {
     pub(crate) span: Span,
@@ -96,7 +97,7 @@ impl Search {
         self.path.truncate(length);
     }
 
-    /// The first that is found keeps the place: an alias shares it with what it refers to, which stands before it.
+    /// The first that is found keeps the place: what an alias within an alias repeats twice shares it.
     fn note(&mut self, span: Span) {
         if self.wanted.contains(&span) {
             self.found.entry(span).or_insert_with(|| self.path.clone());

@@ -95,7 +95,7 @@ fn span_of_error(error: &Error, text: &str) -> Span {
         ),
     };
     let len = usize::try_from(location.span().byte_len().unwrap_or(0)).unwrap_or(0);
-    Span { offset, len: len.min(text.len() - offset) }
+    Span::new(offset, len.min(text.len() - offset))
 }
 
 fn fault_of_error(error: &Error) -> Fault {
@@ -132,14 +132,20 @@ struct Tree(Node);
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<AnyValue>::deserialize(deserializer)?;
-        Ok(Self(Node { span: span_of(spanned.defined), value: spanned.value.0 }))
+        Ok(Self(Node { span: span_of(&spanned.referenced, &spanned.defined), value: spanned.value.0 }))
     }
 }
 
-fn span_of(location: Location) -> Span {
-    let byte = |value: Option<u64>| value.and_then(|value| usize::try_from(value).ok()).unwrap_or(0);
-    let span = location.span();
-    Span { offset: byte(span.byte_offset()), len: byte(span.byte_len()) }
+/// The place of a value that stands here, or that an alias here repeats.
+fn span_of(referenced: &Location, defined: &Location) -> Span {
+    // The bound of a text is far below what 32 bits hold.
+    let byte = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(0);
+    let bytes = |location: &Location| {
+        let span = location.span();
+        (byte(span.byte_offset()), byte(span.byte_len()))
+    };
+    let (here, source) = (bytes(referenced), bytes(defined));
+    Span { offset: here.0 as usize, len: here.1 as usize, repeats: (here != source).then_some(source) }
 }
 
 struct AnyValue(Value);
@@ -199,7 +205,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         let mut mapping = Vec::new();
         while let Some(key) = entries.next_key::<Spanned<String>>()? {
             let Tree(node) = entries.next_value()?;
-            mapping.push((Key { span: span_of(key.defined), name: key.value }, node));
+            mapping.push((Key { span: span_of(&key.referenced, &key.defined), name: key.value }, node));
         }
         Ok(Value::Mapping(mapping))
     }

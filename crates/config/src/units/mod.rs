@@ -31,6 +31,9 @@ const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 2
 
 /// Reads a duration; the error says what to write.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte == b'0') {
+        return Err(DURATION_HELP.to_owned());
+    }
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("add a unit: `{text}s` for seconds, `{text}ms` for milliseconds"));
     }

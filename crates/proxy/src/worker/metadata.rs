@@ -9,7 +9,7 @@
 
 use core::ops::BitOr;
 
-use evenkeel_grpc::check_binary_values;
+use evenkeel_grpc::{check_binary_values, is_forwarding_key};
 use evenkeel_http2::Fields;
 use evenkeel_http2::field::{Field, Name};
 
@@ -23,8 +23,7 @@ pub struct Traits(u8);
 impl Traits {
     /// Nothing.
     pub const NONE: Self = Self(0);
-    /// A proxy speaks of a call's origin, or to another proxy: `forwarded` (RFC 7239), `x-forwarded-...`, `x-real-ip`,
-    /// `x-envoy-...`, `x-evenkeel-...`; `_` is taken for `-`.
+    /// A proxy speaks of a call's origin, or to another proxy ([`is_forwarding_key`]).
     pub const FORWARDED: Self = Self(1);
     /// The name has a `_`.
     pub const UNDERSCORE: Self = Self(2);
@@ -53,7 +52,7 @@ impl Traits {
     /// What the name says.
     pub(super) fn of_name(name: &[u8]) -> Self {
         let mut traits = Self::NONE;
-        if is_forwarded(name) {
+        if is_forwarding_key(name) {
             traits = traits | Self::FORWARDED;
         }
         if name.contains(&b'_') {
@@ -82,17 +81,6 @@ impl BitOr for Traits {
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
-}
-
-fn is_forwarded(name: &[u8]) -> bool {
-    const PREFIXES: [&[u8]; 3] = [b"x-forwarded-", b"x-envoy-", b"x-evenkeel-"];
-    const NAMES: [&[u8]; 2] = [b"forwarded", b"x-real-ip"];
-    let same = |text: &[u8], known: &[u8]| {
-        let dashed = text.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte });
-        dashed.eq(known.iter().copied())
-    };
-    NAMES.iter().any(|known| same(name, known))
-        || PREFIXES.iter().any(|known| name.get(..known.len()).is_some_and(|begin| same(begin, known)))
 }
 
 /// What a listener does about such fields. Default: nothing.
