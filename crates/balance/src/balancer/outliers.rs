@@ -86,10 +86,14 @@ impl Balancer {
         }
     }
 
-    /// Ends ejections whose time is up, of endpoints that no worker is connected to. O(n).
+    /// Ends ejections whose time is up, of endpoints that no worker is connected to, or about to be: a connection that is being replaced
+    /// is no reason to take an endpoint back untried. O(n).
     fn expire_ejections(&mut self, now: Duration) {
         let (Some(detector), Some(set)) = (self.outliers.clone(), self.set.clone()) else { return };
-        let is_unreached = |endpoint: &&Arc<Endpoint>| endpoint.workers_in(Connectivity::Ready) == 0;
+        let is_unreached = |endpoint: &&Arc<Endpoint>| {
+            let workers = |state| endpoint.workers_in(state);
+            workers(Connectivity::Ready) == 0 && workers(Connectivity::Connecting) == 0
+        };
         for endpoint in set.endpoints().iter().filter(is_unreached) {
             if let Some(change) = detector.expire(endpoint.outlier(), now) {
                 endpoint.note_ejection();

@@ -371,12 +371,16 @@ fn a_dead_endpoint_gives_its_place_under_the_cap_back_when_its_time_is_up() {
 
 #[test]
 fn one_that_is_connected_is_never_put_back_without_a_trial() {
-    let mut fixture = one_ejected(Policy::RoundRobin);
-    let late = time_is_up(&fixture) + Duration::from_secs(1_000);
-    fail(&mut fixture, 2, late);
-    fixture.balancer.sweep_outliers(late);
-    assert!(!fixture.endpoint(1).outlier().is_in_service());
-    assert!(fixture.endpoint(2).outlier().is_in_service());
+    // Or whose connection is being replaced at this very moment.
+    for state in [Connectivity::Ready, Connectivity::Connecting] {
+        let mut fixture = one_ejected(Policy::RoundRobin);
+        fixture.set(1, state);
+        let late = time_is_up(&fixture) + Duration::from_secs(1_000);
+        fail(&mut fixture, 2, late);
+        fixture.balancer.sweep_outliers(late);
+        assert!(!fixture.endpoint(1).outlier().is_in_service(), "{state:?}");
+        assert!(fixture.endpoint(2).outlier().is_in_service(), "{state:?}");
+    }
 }
 
 #[test]
