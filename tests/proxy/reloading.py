@@ -117,6 +117,18 @@ def reloads_without_end_have_one_log_line_a_second_of_each_outcome(stage):
 
 
 @test
+def each_reason_is_logged_at_once_though_another_was_just_before(stage):
+    running, file, new = start(stage)
+    for name in ("first", "second", "third"):
+        broken = copy.deepcopy(new)
+        broken["listeners"][0]["routes"][0]["cluster"] = name
+        file.write(broken)
+        assert running.get("/reload", method="POST")[0] == 400
+        running.wait_for_line(f"there is no cluster `{name}`")
+    assert running.configuration()["generation"] == 1
+
+
+@test
 def a_file_that_becomes_a_pipe_or_has_no_end_is_refused_and_nothing_waits_for_it(stage):
     running, file, new = start(stage)
     before = running.rss_bytes()

@@ -110,8 +110,35 @@ fn circuit_breakers_that_are_turned_on_count_what_is_under_way() {
     world.call(client, b'S', 10);
     world.turns(3);
     assert_eq!(used(&second), [1, 0, 4, 0]);
+    let endpoints = world.snapshot.clusters[0].endpoints.clone();
+    let endpoint = &endpoints.iter().next().expect("discovery has answered").endpoints()[0];
+    assert_eq!(used(endpoint.breaker()), [1, 0, 4, 0]);
     world.close_clients();
-    assert_eq!(used(&second), [0; 4]);
+    assert_eq!((used(&second), used(endpoint.breaker())), ([0; 4], [0; 4]));
+}
+
+#[test]
+fn circuit_breakers_that_come_with_another_policy_count_what_is_under_way_by_the_former() {
+    let (mut world, client) = world(1);
+    world.worker_may_connect = true;
+    let backend = world.backends[0];
+    world.peer(backend).is_silent = true;
+    for _ in 0..3 {
+        world.call(client, b'S', 10);
+    }
+    world.turns(3);
+    let breaker = breaker(4);
+    world.change_cluster(|cluster| (cluster.policy, cluster.limits) = (Policy::Random, with(&breaker, None)));
+    assert_eq!(used(&breaker)[2], 3);
+    // One more finds a place, at a backend that answers.
+    for _ in 0..2 {
+        world.call(client, b'S', 10);
+    }
+    world.turns(5);
+    assert_eq!(world.peer(client).ends, [End::Status(Code::Unavailable), End::Status(Code::Ok)]);
+    assert_eq!(used(&breaker)[2], 3);
+    world.close_clients();
+    assert_eq!(used(&breaker), [0; 4]);
 }
 
 #[test]

@@ -156,6 +156,7 @@ impl Proxy {
             access_log,
             rates: Mutex::new(RateLimits::new(seed)),
             log: LogLimiter::default(),
+            refusal: None,
             seed,
         };
         supervisor.place_clusters(&state.config.load());

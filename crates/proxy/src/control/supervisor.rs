@@ -57,6 +57,8 @@ pub(super) struct Supervisor {
     pub(super) rates: Mutex<RateLimits>,
     /// Whoever may reload may do so in a loop.
     pub(super) log: LogLimiter,
+    /// Why a configuration was refused, as it was logged last.
+    pub(super) refusal: Option<String>,
     pub(super) seed: u64,
 }
 
@@ -179,12 +181,21 @@ impl Supervisor {
             Err(error) => {
                 self.state.set_reload_error(Some(error.to_string()));
                 control.config_reloaded(Reload::Rejected);
-                if let Some(suppressed) = self.log.allow("reload", self.state.now()) {
-                    tracing::error!(suppressed, "the old configuration stays in force: {error}");
-                }
+                self.log_refusal(error.to_string());
                 Err(error)
             }
         }
+    }
+
+    /// Logs why a configuration was refused: each reason at once, and the same again once a second at most.
+    fn log_refusal(&mut self, reason: String) {
+        let allowed = self.log.allow("reload", self.state.now());
+        if allowed.is_none() && self.refusal.as_ref() == Some(&reason) {
+            return;
+        }
+        let suppressed = allowed.unwrap_or_default();
+        tracing::error!(suppressed, "the old configuration stays in force: {reason}");
+        self.refusal = Some(reason);
     }
 
     fn reopen_log(&self) {

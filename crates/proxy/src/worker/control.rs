@@ -14,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::cluster::WorkerCluster;
 use super::conn::{ConnId, Side};
+use super::limit;
 use super::snapshot::{Cluster, Snapshot};
 use super::{TimerKey, Worker};
 
@@ -103,6 +104,7 @@ impl WorkerCluster {
 impl Worker {
     /// Takes a new snapshot: calls in progress go on, clusters and endpoints that are gone finish theirs.
     pub fn apply(&mut self, snapshot: &Arc<Snapshot>, now: Duration) {
+        let new_breakers = limit::new_breakers(&self.snapshot, snapshot);
         self.snapshot = Arc::clone(snapshot);
         self.intern_added();
         self.accepted.resize(self.accepted.len().max(snapshot.listeners.len()), 0);
@@ -112,6 +114,7 @@ impl Worker {
         for place in &self.cluster_of {
             self.clusters[*place as usize].is_configured = true;
         }
+        self.adopt(&new_breakers);
         for id in 0..self.clusters.len() {
             self.attach_cluster(id as u32);
             self.take_endpoints(now, id as u32);
@@ -132,9 +135,8 @@ impl Worker {
         if let Some(place) = self.clusters.iter().position(same) {
             let cluster = &mut self.clusters[place];
             cluster.balancer.detect_outliers(settings.outliers.clone());
-            let before = core::mem::replace(&mut cluster.settings, Arc::clone(settings));
+            cluster.settings = Arc::clone(settings);
             self.bound_queue(place);
-            self.adopt(place as u32, before.limits.as_ref());
             return place as u32;
         }
         let seed = self.config.seed.wrapping_add(self.clusters.len() as u64 + 1);

@@ -2,16 +2,19 @@
 //!
 //! Why: streams may live for days. A bound that does not count them lets as many again begin.
 //!
-//! Left out are copies of calls and attempts beside the main one, which are over soon; and adaptive concurrency, which learns from
-//! what begins and ends while it is on.
+//! Left out are retries as such, copies of calls and attempts beside the main one, which are over soon; and adaptive concurrency,
+//! which learns from what begins and ends while it is on.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use evenkeel_balance::Endpoint;
 use evenkeel_balance::limit::{CircuitBreaker, Resource};
-use evenkeel_balance::{Endpoint, Slot};
 
 use super::super::Worker;
+use super::super::cluster::WorkerCluster;
 use super::super::conn::Side;
+use super::super::snapshot::Snapshot;
 use super::{ClusterLimits, CountedConn, Places};
 
 impl ClusterLimits {
@@ -42,28 +45,49 @@ impl ClusterLimits {
     }
 }
 
+/// Whether both are the same breaker, or none.
 fn same(one: Option<&Arc<CircuitBreaker>>, other: Option<&Arc<CircuitBreaker>>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-        (one, other) => one.is_none() && other.is_none(),
+    one.map(Arc::as_ptr) == other.map(Arc::as_ptr)
+}
+
+/// Limits by the names of their clusters.
+type ByName = HashMap<Arc<str>, Arc<ClusterLimits>>;
+
+/// The limits of clusters that count at other breakers than before, or had none.
+pub(in super::super) fn new_breakers(before: &Snapshot, after: &Snapshot) -> ByName {
+    let with_breakers = after.clusters.iter().filter_map(|cluster| {
+        let limits = cluster.limits.as_ref()?;
+        (limits.breaker.is_some() || limits.counts_endpoints).then_some((cluster, limits))
+    });
+    let mut found: ByName =
+        with_breakers.map(|(cluster, limits)| (Arc::clone(&cluster.name), Arc::clone(limits))).collect();
+    if !found.is_empty() {
+        for cluster in &before.clusters {
+            let known = found.get(&cluster.name).zip(cluster.limits.as_ref());
+            if known.is_some_and(|(new, old)| new.counts_as(old)) {
+                found.remove(&cluster.name);
+            }
+        }
     }
+    found
 }
 
 impl Worker {
-    /// Counts what is under way to a cluster at the breakers that its settings have now, if they had not the same before.
-    pub(in super::super) fn adopt(&mut self, cluster: u32, before: Option<&Arc<ClusterLimits>>) {
-        let Some(limits) = self.clusters[cluster as usize].settings.limits.clone() else { return };
-        let has_breakers = limits.breaker.is_some() || limits.counts_endpoints;
-        if !has_breakers || before.is_some_and(|before| before.counts_as(&limits)) {
+    /// Counts what is under way to these clusters at their new breakers, also where another policy has begun a new record of the
+    /// cluster.
+    pub(in super::super) fn adopt(&mut self, new: &ByName) {
+        if new.is_empty() {
             return;
         }
-        let of_cluster = |call: &super::Call| call.cluster == cluster;
-        let ids: Vec<usize> =
-            self.calls.iter().filter(|(_, call)| of_cluster(call)).map(|(id, _)| id).collect();
+        let of_record = |cluster: &WorkerCluster| new.get(&cluster.settings.name).map(Arc::clone);
+        let limits: Vec<Option<Arc<ClusterLimits>>> = self.clusters.iter().map(of_record).collect();
+        let ids: Vec<usize> = self.calls.iter().map(|(id, _)| id).collect();
         for id in ids {
-            self.adopt_call(id as u32, &limits);
+            if let Some(limits) = &limits[self.calls[id].cluster as usize] {
+                self.adopt_call(id as u32, limits);
+            }
         }
-        self.adopt_connections(cluster, &limits);
+        self.adopt_connections(&limits);
     }
 
     fn adopt_call(&mut self, id: u32, limits: &Arc<ClusterLimits>) {
@@ -89,18 +113,18 @@ impl Worker {
         self.extras(id).limits = state;
     }
 
-    fn adopt_connections(&mut self, cluster: u32, limits: &Arc<ClusterLimits>) {
-        let owner = &self.clusters[cluster as usize];
-        let endpoint = |slot: Slot| owner.balancer.endpoint(slot);
+    /// `limits` has those of each record of a cluster that has new ones.
+    fn adopt_connections(&mut self, limits: &[Option<Arc<ClusterLimits>>]) {
         for (_, conn) in self.conns.iter_mut() {
             let Side::Upstream(up) = &mut conn.side else { continue };
-            let is_counted = up.counted.as_ref().is_some_and(|counted| counted.0.counts_as(limits));
-            if up.cluster != cluster || is_counted {
+            let Some(limits) = &limits[up.cluster as usize] else { continue };
+            if up.counted.as_ref().is_some_and(|counted| counted.0.counts_as(limits)) {
                 continue;
             }
-            limits.force(endpoint(up.slot), Resource::Connections);
+            let endpoint = self.clusters[up.cluster as usize].balancer.endpoint(up.slot);
+            limits.force(endpoint, Resource::Connections);
             if let Some(CountedConn(before)) = up.counted.replace(CountedConn(Arc::clone(limits))) {
-                before.release(endpoint(up.slot), Resource::Connections);
+                before.release(endpoint, Resource::Connections);
             }
         }
     }

@@ -20,6 +20,8 @@ pub mod rate;
 mod adopt;
 mod queue;
 
+pub(super) use adopt::new_breakers;
+
 use core::time::Duration;
 use std::sync::Arc;
 
