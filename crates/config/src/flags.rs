@@ -91,6 +91,7 @@ impl CommandLine {
             }
             resolve(&raw, &Lists::default(), &mut reports)
         });
+        reports.settle();
         match config {
             Some(config) if reports.is_empty() => Ok(config),
             _ => Err(reports.finish("command line", &self.text, &self.names)),

@@ -115,6 +115,7 @@ fn read_with<T>(
     let mut reports = Reports::default();
     let root = tree::read(text, budget, &mut reports);
     let converted = root.as_ref().and_then(|root| convert(root, &mut reports));
+    reports.settle();
     match converted {
         Some(value) if reports.is_empty() => Ok(value),
         _ => {

@@ -60,14 +60,7 @@ impl ListenAddress {
     /// Whether this socket surely gets calls to an address that the target itself names: the same one, or one of the loopback
     /// interface where it listens on all interfaces. Which other addresses are this machine's is not known.
     pub(crate) fn answers(&self, target: &Target) -> bool {
-        match (self, target) {
-            (Self::Unix(path), Target::Unix(asked)) => path == asked,
-            (Self::Tcp(socket), Target::Ip(addresses)) => addresses.iter().any(|asked| gets(*socket, *asked)),
-            (Self::Tcp(socket), Target::Dns { host, port, .. }) => {
-                host.parse().is_ok_and(|address: IpAddr| gets(*socket, SocketAddr::new(address, *port)))
-            }
-            _ => false,
-        }
+        target.addresses().iter().any(|address| self.takes(address))
     }
 
     /// Whether this socket surely gets calls to an endpoint, as far as [`answers`](Self::answers) knows.

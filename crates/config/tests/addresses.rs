@@ -86,6 +86,66 @@ fn no_call_comes_back_to_the_cluster_that_it_came_from() {
 }
 
 #[test]
+fn two_listeners_may_hand_each_other_calls_that_do_not_come_back() {
+    // The routes of one listener, and of the other, by which `to_one` and `to_two` lead.
+    let text = |one: &str, two: &str| {
+        format!(
+            "listeners:\n\
+             - {{address: '127.0.0.1:1', routes: [{one}]}}\n\
+             - {{address: '127.0.0.1:2', routes: [{two}]}}\n\
+             clusters:\n\
+             - {{name: to_one, target: 'ipv4:127.0.0.1:1'}}\n\
+             - {{name: to_two, target: 'ipv4:127.0.0.1:2'}}\n\
+             - {{name: back, target: 'ipv4:10.0.0.1:1'}}\n"
+        )
+    };
+    let at = |path: &str| ("loop", format!("clusters[{path}].target"));
+    let both = || vec![at("0"), at("1")];
+    for (one, two, expected) in [
+        ("{cluster: to_two}", "{cluster: to_one}", both()),
+        (
+            "{match: {service: s}, cluster: to_two}, {match: {service: t}, cluster: back}",
+            "{match: {service: s}, cluster: back}, {match: {service: t}, cluster: to_one}",
+            vec![],
+        ),
+        // The first route that fits takes the call.
+        (
+            "{match: {service: s}, cluster: to_two}",
+            "{match: {service: s}, cluster: back}, {cluster: to_one}",
+            vec![],
+        ),
+        ("{match: {service: s}, cluster: to_two}", "{match: {service_prefix: s}, cluster: to_one}", both()),
+        (
+            "{match: {service: s}, cluster: to_two}",
+            "{match: {service: s, method: m}, cluster: to_one}",
+            both(),
+        ),
+        (
+            "{match: {service: s, method: n}, cluster: to_two}",
+            "{match: {service: s, method: m}, cluster: to_one}",
+            vec![],
+        ),
+        ("{match: {path_regex: '/s.*'}, cluster: to_two}", "{match: {service: s}, cluster: to_one}", both()),
+        // Metadata may change on the way.
+        (
+            "{match: {metadata: [{name: x, exact: a}]}, cluster: to_two}",
+            "{match: {metadata: [{name: x, exact: b}]}, cluster: to_one}",
+            both(),
+        ),
+        ("{cluster: to_two}", "{split: [{cluster: to_one, weight: 0}, {cluster: back, weight: 1}]}", vec![]),
+        (
+            "{cluster: to_two}",
+            "{split: [{cluster: to_one, weight: 0}, {cluster: back, weight: 1}], canary: {stable: back, canary: to_one}}",
+            both(),
+        ),
+        ("{cluster: to_two}", "{cluster: back, mirror: {cluster: to_one, percent: 0}}", vec![]),
+        ("{cluster: to_two}", "{cluster: back, mirror: {cluster: to_one, percent: 1}}", both()),
+    ] {
+        assert_eq!(faults(&text(one, two)), expected, "{one}; {two}");
+    }
+}
+
+#[test]
 fn what_is_written_is_no_other_file_and_no_socket() {
     let text = |top: &str| {
         format!(

@@ -81,17 +81,34 @@ fn numbers_that_are_no_text_are_answered_with_what_to_write() {
             "cluster: a, rate_limit: {per_client: {requests: 1, by: []}}",
             TARGET,
             "listeners[0].routes[0].rate_limit.per_client.by",
-            "add what tells clients apart, such as `source_ip`, or remove `per_client`",
+            "add what tells clients apart, such as `{metadata: x-client-id}`, or remove `per_client`",
         ),
     ] {
         let found = told(route, cluster);
         let [(at, _, advice)] = found.as_slice() else { panic!("{route}, {cluster}: {found:?}") };
         assert_eq!((at.as_str(), advice.as_str()), (path, help), "{route}, {cluster}");
     }
+    for number in ["14.0", "0", "17", "-1", "1e9", "99999999999999999999999999999999999999999"] {
+        let found = told(&format!("cluster: a, retry: {{retry_on: [{number}]}}"), TARGET);
+        assert_eq!(found[0].2, "write its name: `UNAVAILABLE`", "{number}");
+    }
     let taken = told("cluster: a, retry: {retry_on: [RESOURCE_EXHAUSTED, UNAVAILABLE]}", TARGET);
     assert_eq!(taken, [], "what the advice says");
     let listener = "listeners: [{address: 50051, routes: [{cluster: a}]}]\nclusters: [{name: a, target: 'dns:///a:1'}]\n";
+    let float = parse("text", &listener.replace("50051", "1.5")).unwrap_err();
+    assert_eq!(float.errors()[0].fault.help().unwrap(), "write it as `0.0.0.0:50051`");
     let errors = parse("text", listener).unwrap_err();
     let help = errors.errors()[0].fault.help().unwrap();
     assert_eq!(help, "write `0.0.0.0:50051` for all interfaces, `127.0.0.1:50051` for this machine only");
+}
+
+#[test]
+fn a_call_that_may_not_be_done_twice_may_be_said_so() {
+    assert_eq!(told("cluster: a, idempotent: false", TARGET), []);
+    let found = told("cluster: a, idempotent: false, hedge: {}", TARGET);
+    assert_eq!(found[0].2, "write `idempotent: true` beside it, if a call may be done twice");
+    let cookie = "cluster: a, rate_limit: {per_client: {requests: 1, by: [{cookie: {name: c, ttl: 1h}}]}}";
+    let found = told(cookie, TARGET);
+    assert_eq!(found[0].0, "listeners[0].routes[0].rate_limit.per_client.by[0].cookie.ttl");
+    assert_eq!((found.len(), found[0].2.as_str()), (1, "remove it"));
 }

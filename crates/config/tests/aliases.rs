@@ -23,39 +23,82 @@ fn a_value_that_is_wrong_only_where_it_is_repeated_is_told_there() {
 }
 
 #[test]
-fn a_value_that_is_wrong_by_itself_is_told_at_its_anchor_and_at_each_alias() {
+fn a_value_that_is_wrong_by_itself_is_told_at_its_anchor() {
     let text = "listeners: [{address: '127.0.0.1:1', routes: [{cluster: a}]}]\n\
                 clusters:\n\
-                - &c {name: a, target: 'dns:///a:1', max_pending: 0}\n\
+                - &c {name: a, target: 'dns:///a:1', max_pending: 0, max_pending: 0}\n\
                 - *c\n";
     let expected = [
         ("out_of_bounds", "clusters[0].max_pending", (3, 51)),
+        ("duplicate_key", "clusters[0].max_pending", (3, 54)),
         ("duplicate_cluster", "clusters[1].name", (4, 3)),
-        ("out_of_bounds", "clusters[1].max_pending", (4, 3)),
     ];
     assert_eq!(faults(text), expected.map(|(code, path, place)| (code, path.to_owned(), place)));
     let errors = parse("text", text).unwrap_err();
-    let related = errors.errors()[1].related.as_ref().map(|place| (place.path.as_str(), place.line));
+    let related = errors.errors()[2].related.as_ref().map(|place| (place.path.as_str(), place.line));
     assert_eq!(related, Some(("clusters[0].name", 3)), "the other one of the two names");
+    assert_eq!(errors.omitted(), 0);
+}
+
+#[test]
+fn what_many_aliases_repeat_hides_no_other_fault() {
+    let mut text = "listeners: [{address: '127.0.0.1:1', routes: [{cluster: c0}]}]\nclusters:\n\
+                    - {name: c0, target: 'dns:///a:1', dns: &d {min_refresh: 5}}\n"
+        .to_owned();
+    for number in 1..100 {
+        text += &format!("- {{name: c{number}, target: 'dns:///a:1', dns: *d}}\n");
+    }
+    text += "- {name: last, target: 5}\n";
+    let paths: Vec<String> = faults(&text).into_iter().map(|(_, path, _)| path).collect();
+    assert_eq!(paths, ["clusters[0].dns.min_refresh", "clusters[100].target"]);
 }
 
 #[test]
 fn values_that_are_repeated_within_what_is_repeated_have_their_paths() {
-    let text = "listeners: [{address: '127.0.0.1:1', routes: [{cluster: a}]}]\n\
-                clusters:\n\
-                - &c {name: a, target: &t 'ipv4:1', dns: {min_refresh: &d 5, max_refresh: *d}}\n\
-                - *c\n\
-                - {name: b, target: *t}\n";
-    let paths: Vec<String> = faults(text).into_iter().map(|(_, path, _)| path).collect();
-    for path in [
-        "clusters[0].target",
-        "clusters[0].dns.min_refresh",
-        "clusters[0].dns.max_refresh",
-        "clusters[1].name",
-        "clusters[1].target",
-        "clusters[1].dns.min_refresh",
-        "clusters[2].target",
-    ] {
-        assert!(paths.iter().any(|told| told == path), "{path} of {paths:?}");
+    let text = "admin: {address: '127.0.0.1:2', hosts: &l [&h one, *h]}\n\
+                listeners: [{address: '127.0.0.1:1', routes: [{cluster: a, retry: {retry_on: *l}}]}]\n\
+                clusters: [{name: a, target: 'dns:///a:1'}]\n";
+    let expected = [0, 1]
+        .map(|place| ("unknown_name", format!("listeners[0].routes[0].retry.retry_on[{place}]"), (2, 78)));
+    assert_eq!(faults(text), expected);
+}
+
+#[test]
+fn what_is_of_use_at_the_anchor_or_at_an_alias_is_no_fault_at_the_others() {
+    let text = |limits: [&str; 2], retries: [&str; 2]| {
+        let route = |number: usize| {
+            format!("{{match: {{service: s{number}}}, cluster: c{number}{}}}", retries[number])
+        };
+        format!(
+            "listeners:\n\
+             - {{address: '127.0.0.1:1', {}routes: &r [{{match: {{metadata: [{{name: x-forwarded-proto, exact: https}}]}}, cluster: c0, rate_limit: {{per_client: {{requests: 1, by: [{{metadata: x}}, source_ip]}}}}}}, {}, {}]}}\n\
+             - {{address: 'unix:/run/x', {}routes: *r}}\n\
+             clusters:\n\
+             - {{name: c0, target: 'dns:///a:1', circuit_breakers: &b {{max_retries: 3}}, retry_throttling: &t {{max_tokens: 9, token_ratio: 0.5}}}}\n\
+             - {{name: c1, target: 'dns:///b:1', circuit_breakers: *b, retry_throttling: *t}}\n",
+            limits[0],
+            route(0),
+            route(1),
+            limits[1]
+        )
+    };
+    let paths = |text: String| faults(&text).into_iter().map(|(_, path, _)| path).collect::<Vec<_>>();
+    let (mesh, retry) = ("limits: mesh, ", ", retry: {}");
+    for limits in [[mesh, ""], ["", mesh], [mesh, mesh]] {
+        for retries in [[retry, ""], ["", retry], [retry, retry]] {
+            assert_eq!(paths(text(limits, retries)), [""; 0], "{limits:?}, {retries:?}");
+            // What is of no use is left out, so that what is shown can be used.
+            let config = parse("text", &text(limits, retries)).expect("it is right");
+            let shown = serde_json::to_string(&config).expect("it is JSON");
+            assert_eq!(parse("shown", &shown), Ok(config), "{shown}");
+        }
     }
+    let all = [
+        "listeners[0].routes[0].match.metadata[0].name",
+        "clusters[0].circuit_breakers.max_retries",
+        "clusters[0].retry_throttling",
+        // A key of its own.
+        "clusters[1].retry_throttling",
+    ];
+    assert_eq!(paths(text(["", ""], ["", ""])), all);
 }

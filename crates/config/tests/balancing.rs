@@ -424,7 +424,7 @@ fn the_command_line_takes_policies_that_need_no_more_than_their_name() {
             config(policy).unwrap_err().to_string(),
             format!(
                 "command line:1:53: --policy: `{policy}` needs `hash_by`: what calls have in common that are to meet \
-                 the same endpoint; add to the cluster for example `hash_by: [{{metadata: x-client-id}}, source_ip]`, \
+                 the same endpoint; add to the cluster for example `hash_by: [{{metadata: x-client-id}}]`, \
                  in a configuration file"
             )
         );

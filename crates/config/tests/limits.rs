@@ -127,3 +127,23 @@ fn what_cannot_be_is_told() {
         assert!(errors.contains(expected), "{route} {cluster}: {errors}");
     }
 }
+
+#[test]
+fn defaults_are_within_the_bounds_that_other_keys_set() {
+    let endpoint = |keys: &str| cluster(keys).circuit_breakers.unwrap().endpoint.max_requests;
+    assert_eq!(endpoint("circuit_breakers: {}"), Some(1024));
+    assert_eq!(endpoint("circuit_breakers: {max_requests: 5000}"), Some(1024));
+    assert_eq!(endpoint("circuit_breakers: {max_requests: 5}"), Some(5));
+    assert_eq!(endpoint("circuit_breakers: {max_requests: 0}"), Some(0));
+    for keys in ["circuit_breakers: {max_requests: 5}", "circuit_breakers: {max_requests: 0}"] {
+        let written = config("", keys).unwrap();
+        let printed = serde_json::to_string(&written).unwrap();
+        assert_eq!(parse("printed", &printed), Ok(written), "{printed}");
+    }
+    let text = "listeners: [{address: '127.0.0.1:1', limits: {max_header_list_size: 4KiB}, routes: [{cluster: a}]}]\n\
+                clusters: [{name: a, target: 'ipv4:127.0.0.1:2'}]\n";
+    let written = parse("text", text).unwrap();
+    assert_eq!(written.listeners[0].limits.max_header_field_size, 4096);
+    let printed = serde_json::to_string(&written).unwrap();
+    assert_eq!(parse("printed", &printed), Ok(written), "{printed}");
+}

@@ -131,6 +131,8 @@ fn priorities_of_a_target_and_its_list_are_one_of_those_there_are() {
     let told = "10, with the 6 of an endpoint in its list, is above 15".to_owned();
     let expected = ("priority_too_low", "clusters[0].target[0].priority".to_owned(), told, None);
     assert_eq!(with_list(&cluster(10), list), [expected]);
+    let unused = "target: [{target: 'file:/list', priority: 12, weight: 0}, 'file:/list']";
+    assert_eq!(with_list(unused, list), []);
 }
 
 #[test]
@@ -143,12 +145,13 @@ fn an_endpoint_may_stand_in_a_list_twice_only_with_the_same_settings() {
         "['10.0.0.1:1', '10.0.0.1:1', '10.0.0.2:1']",
         "['10.0.0.1:1', {address: '10.0.0.1:1', weight: 1}, '10.0.0.2:1', '10.0.0.2:1']",
         "['10.0.0.1:1', '[::ffff:10.0.0.1]:1', '10.0.0.2:1']",
+        // As if it were not listed.
+        "[{address: '10.0.0.1:1', weight: 0}, '10.0.0.1:1', '10.0.0.2:1', {address: '10.0.0.2:1', weight: 0}]",
     ] {
         assert_eq!(endpoints(same), Ok(vec!["10.0.0.1:1".to_owned(), "10.0.0.2:1".to_owned()]), "{same}");
     }
     for other in [
         "['10.0.0.1:1', {address: '10.0.0.1:1', weight: 2}]",
-        "[{address: '10.0.0.1:1', weight: 0}, '10.0.0.1:1']",
         "['10.0.0.1:1', {address: '[::ffff:10.0.0.1]:1', draining: true}]",
     ] {
         let errors = endpoints(other).unwrap_err();
@@ -156,5 +159,33 @@ fn an_endpoint_may_stand_in_a_list_twice_only_with_the_same_settings() {
         assert_eq!((error.fault.code(), errors.errors().len()), ("repeated_endpoint", 1), "{other}");
         let related = error.related.as_ref().map(|place| place.path.as_str());
         assert_eq!((error.place.path.as_str(), related), ("[1]", Some("[0]")), "{other}");
+    }
+}
+
+#[test]
+fn what_goes_by_endpoints_is_checked_with_those_of_the_lists() {
+    let five = "['10.0.0.1:1', '10.0.0.2:1', '10.0.0.3:1', '10.0.0.4:1', '10.0.0.1:1', '10.0.0.5:1']";
+    let table = |targets: &str| {
+        let cluster =
+            format!("target: {targets}, hash_by: [source_ip], policy: {{maglev: {{table_size: 5}}}}");
+        with_list(&cluster, five).into_iter().map(|(code, path, ..)| (code, path)).collect::<Vec<_>>()
+    };
+    let at = ("too_few_entries", "clusters[0].policy.maglev.table_size".to_owned());
+    assert_eq!(table("'file:/list'"), []);
+    assert_eq!(table("['file:/list', {target: 'ipv4:10.0.0.5:1', priority: 1}]"), [], "one of them");
+    assert_eq!(table("['file:/list', {target: 'ipv4:10.0.0.6:1', priority: 1}]"), [at]);
+    let weights = |list: &str| {
+        let cluster =
+            "target: 'file:/list', locality_weights: [{zone: a, weight: 0}, {zone: b, weight: 0}, {zone: c}]";
+        with_list(cluster, list).into_iter().map(|(code, path, ..)| (code, path)).collect::<Vec<_>>()
+    };
+    let one = |zone: &str| format!("{{address: '10.0.0.1:1', locality: {{zone: {zone}}}}}");
+    let other = |zone: &str| format!("{{address: '10.0.0.2:1', locality: {{zone: {zone}}}}}");
+    let at = ("all_weights_zero", "clusters[0].locality_weights".to_owned());
+    assert_eq!(weights(&format!("[{}, {}]", one("a"), other("b"))), [at]);
+    for list in
+        [format!("[{}, {}]", one("a"), other("c")), format!("[{}, '10.0.0.2:1']", one("a")), "[]".to_owned()]
+    {
+        assert_eq!(weights(&list), [], "{list}");
     }
 }

@@ -87,7 +87,6 @@ fn weights_of_localities_leave_something_to_some_endpoint() {
     for (weights, targets) in [
         ("{zone: z1, weight: 0}", format!("{one}, {two}")),
         ("{zone: z1, weight: 0}", format!("{one}, 'ipv4:10.0.0.2:1'")),
-        ("{zone: z1, weight: 0}", format!("{one}, {{target: 'dns:///b:1', locality: {{zone: z1}}}}")),
         ("{zone: z1, weight: 0}", "'file:/orders.yaml'".to_owned()),
         ("{region: eu, zone: z1, weight: 0}", one.to_owned()),
     ] {
@@ -97,6 +96,8 @@ fn weights_of_localities_leave_something_to_some_endpoint() {
     let of_no_weight = "{target: 'ipv4:10.0.0.3:1', weight: 0, locality: {zone: z3}}";
     for (weights, targets) in [
         (zeros.to_owned(), format!("{one}, {two}")),
+        // Names have no localities of their own.
+        (zeros.to_owned(), format!("{one}, {{target: 'dns:///b:1', locality: {{zone: z2}}}}")),
         (format!("{zeros}, {{zone: z3, weight: 1}}"), format!("{one}, {two}")),
         (zeros.to_owned(), format!("{one}, {two}, {of_no_weight}")),
     ] {

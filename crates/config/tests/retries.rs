@@ -144,7 +144,7 @@ fn times_that_come_before_the_timeout_are_taken() {
 fn what_is_needed_is_said_as_it_can_be_written() {
     let hedge = config("hedge: {}", "").unwrap_err();
     let help = |errors: &ConfigErrors| errors.errors()[0].fault.help().unwrap_or_default();
-    assert_eq!(help(&hedge), "add `idempotent: true` beside it, if a call may be done twice");
+    assert_eq!(help(&hedge), "write `idempotent: true` beside it, if a call may be done twice");
     assert!(config("hedge: {}, idempotent: true", "").is_ok());
     // What makes `idempotent` useful can be added as it is said.
     let alone = config("idempotent: true", "").unwrap_err();
@@ -158,7 +158,7 @@ fn what_is_needed_is_said_as_it_can_be_written() {
     let route = "retry: {retry_on: [deadline_exceeded], per_try_timeout: 1s}";
     let late = config(route, "").unwrap_err();
     assert_eq!((late.errors().len(), late.errors()[0].fault.code()), (1, "needs"), "{late}");
-    assert_eq!(help(&late), "add `idempotent: true` to the route, if a call may be done twice");
+    assert_eq!(help(&late), "write `idempotent: true` at the route, if a call may be done twice");
     assert!(config(&format!("{route}, idempotent: true"), "").is_ok());
     let attempts = config("retry: {retry_on: [unavailable], per_try_timeout: 1s}", "").unwrap_err();
     let added = "add `deadline_exceeded` to `retry_on`, and `idempotent: true` to the route, if a call may be done twice";

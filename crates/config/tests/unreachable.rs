@@ -56,16 +56,26 @@ fn a_route_behind_one_with_wider_conditions_is_never_reached() {
     for all in ["'.*'", "'.+'", "'/.*'", "'^/.*$'", "'/.+/.+'", "'/[^/]+/[^/]*'", r"'/\S*/\S*'", "'(?s).*'"] {
         assert_eq!(codes(&format!("{{path_regex: {all}}}"), "{service: s}"), ["unreachable_route"], "{all}");
     }
-    for some in
-        ["'/a.*'", "'/.{3,}'", "'/[a-z]+/[a-z]+'", r"'/[a-z]+\.[a-z]+/.*'", "'/[^/]{1,9}/.*'", "'/a?/.*'"]
-    {
+    for some in [
+        "'/a.*'",
+        "'/.{3,}'",
+        "'/[a-z]+/[a-z]+'",
+        r"'/[a-z]+\.[a-z]+/.*'",
+        "'/[^/]{1,9}/.*'",
+        r"'.*\b'",
+        r"'/.*\B'",
+        r"'/\b.*'",
+        "'/.*/^.*'",
+        "'$/.*'",
+        "'/a?/.*'",
+    ] {
         assert_eq!(codes(&format!("{{path_regex: {some}}}"), "{service: s}"), [""; 0], "{some}");
     }
 }
 
 #[test]
 fn keys_on_metadata_that_no_listener_lets_through_are_refused() {
-    let strips = "`metadata.forwarded: strip`, the default of `edge`, leaves it out";
+    let strips = "`metadata.forwarded: strip`, which `edge` has by default, leaves it out";
     let drops = "`metadata.names_with_underscore: drop` leaves it out";
     let rejects = "`metadata.names_with_underscore: reject` refuses the calls that have it";
     for (rules, name, why) in [
@@ -106,7 +116,13 @@ fn keys_on_metadata_that_no_listener_lets_through_are_refused() {
                 "listeners: [{{address: '127.0.0.1:1', {rules} routes: [{{{route}}}]}}]\n\
                  clusters: [{{name: a, target: 'dns:///a:1', {cluster}}}, {{name: b, target: 'dns:///b:1'}}]\n"
             );
-            let told = |why| ("unmatchable", at.to_owned(), format!("`{name}` can be no {kind}: {why}"));
+            let told = |why| {
+                (
+                    "unmatchable",
+                    at.to_owned(),
+                    format!("`{}` can be no {kind}: {why}", name.to_ascii_lowercase()),
+                )
+            };
             let expected: Vec<_> = why.map(told).into_iter().collect();
             assert_eq!(faults(&text), expected, "{text}");
         }

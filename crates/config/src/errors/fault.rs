@@ -311,6 +311,9 @@ pub enum Fault {
         /// `endpoint` or `cluster`.
         of: &'static str,
     },
+    /// Weights of localities of which no target's has one.
+    #[error("no locality that an endpoint is in has a weight above 0")]
+    NoLocalityWeight,
     /// Numbers of proxies in each locality that leave none anywhere.
     #[error("all weights are 0: no locality would have a proxy, though this one runs in one")]
     NoProxies,
@@ -442,6 +445,7 @@ impl Fault {
             Self::Contradiction { .. } => "contradiction",
             Self::UnreachableRoute { .. } => "unreachable_route",
             Self::AllWeightsZero { .. } => "all_weights_zero",
+            Self::NoLocalityWeight => "all_weights_zero",
             Self::NoProxies => "no_proxies",
             Self::NoProxyHere { .. } => "no_proxy_here",
             Self::DuplicateShare { .. } => "duplicate_share",

@@ -49,18 +49,16 @@ impl Fault {
             | Self::RepeatedAddress { .. }
             | Self::UnreachableRoute { is_mutual: true } => "keep one of the two",
             Self::RepeatedField { .. } => "keep one of the two; `set` replaces what is there",
-            Self::MirrorToItself { .. } => {
-                "mirror to another cluster: its backends would do everything twice"
-            }
+            Self::MirrorToItself { .. } => "mirror to another cluster: this one would do everything twice",
             Self::EmptyList { help } | Self::InvalidRegex { help, .. } => help,
             Self::DuplicateCluster { .. } => "give each cluster a name of its own",
-            Self::AddressTaken { address, .. } if address.starts_with("unix:") => "give each its own path",
-            Self::AddressTaken { .. } => "give each its own port",
-            Self::SamePath { .. } => "give each its own path",
+            Self::AddressTaken { address, .. } if !address.starts_with("unix:") => "give each its own port",
+            Self::AddressTaken { .. } | Self::SamePath { .. } => "give each its own path",
             Self::Loop { .. } => "name the endpoints that are to answer the calls",
             Self::Contradiction { .. } => "remove one of the two, or make two routes of them",
             Self::UnreachableRoute { is_mutual: false } => "move it before the other one, or remove it",
             Self::AllWeightsZero { of } => return Some(format!("give at least one {of} a weight above 0")),
+            Self::NoLocalityWeight => "give at least one of the endpoints' localities a weight above 0",
             Self::NoProxyHere { .. } => "give it as `weight` how many proxies run there, or correct `node`",
             Self::NoProxies => "give each locality as `weight` how many proxies run there",
             Self::CanaryToItself { .. } => "name the cluster with the new version",
@@ -73,10 +71,12 @@ impl Fault {
             Self::NotRising { .. } => "let the weights rise from step to step",
             Self::DuplicateCanary { .. } => "give each canary a `name` of its own",
             Self::NoHashKey { .. } => {
-                "add to the cluster for example `hash_by: [{metadata: x-client-id}, source_ip]`, in a configuration file"
+                "add to the cluster for example `hash_by: [{metadata: x-client-id}]`, in a configuration file"
             }
             Self::NotPrime { next, .. } => return Some(format!("use {next}, the next prime")),
-            Self::TooFewEntries { .. } => "let there be 100 times as many entries as endpoints, or more",
+            Self::TooFewEntries { .. } => {
+                "give 100 times as many entries as endpoints, or more; a table a prime"
+            }
             Self::DuplicateShare { .. } => "add the weights up, and keep one of the two",
         };
         Some(text.to_owned())
@@ -95,12 +95,12 @@ fn no_such_key(key: &str) -> Option<&'static str> {
 /// What to add, and where: in words that can be followed as they stand.
 fn add_needed(key: &str, needed: &str) -> String {
     match (key, needed) {
-        ("deadline_exceeded", needed) => format!("add `{needed}` to the route, if a call may be done twice"),
+        ("deadline_exceeded", needed) => format!("write `{needed}` at the route, if a call may be done twice"),
         ("idempotent", _) => {
             "add `hedge: {}` or `retry: {retry_on: [deadline_exceeded]}` beside it, or remove it: only these may do a call twice"
                 .to_owned()
         }
-        ("hedge", needed) => format!("add `{needed}` beside it, if a call may be done twice"),
+        ("hedge", needed) => format!("write `{needed}` beside it, if a call may be done twice"),
         ("per_try_timeout", _) => {
             "add `deadline_exceeded` to `retry_on`, and `idempotent: true` to the route, if a call may be done twice"
                 .to_owned()

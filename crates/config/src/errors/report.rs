@@ -1,6 +1,6 @@
 //! Collects faults while a configuration is read, and turns their places into lines, columns and paths at the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{ConfigError, ConfigErrors, Fault, MAX_ERRORS, Place};
@@ -10,37 +10,91 @@ use super::{ConfigError, ConfigErrors, Fault, MAX_ERRORS, Place};
 pub(crate) struct Span {
     pub(crate) offset: usize,
     pub(crate) len: usize,
-    /// Of an alias, and of all that it repeats: offset and length of what it repeats here, by which one is known from the others.
+    /// Of an alias, and of all that it repeats: offset and length of what it repeats here.
     pub(crate) repeats: Option<(u32, u32)>,
+    /// The number of the key or value in its document, from 1, by which those that aliases repeat are told apart.
+    pub(crate) number: u32,
 }
 
 impl Span {
     pub(crate) fn new(offset: usize, len: usize) -> Self {
-        Self { offset, len, repeats: None }
+        Self { offset, len, ..Self::default() }
+    }
+
+    /// Where it is written: the same for all that repeat it.
+    fn source(self) -> (u32, u32) {
+        // Texts are far shorter than 32 bits can say.
+        self.repeats.unwrap_or((self.offset as u32, self.len as u32))
     }
 }
 
 /// The faults found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
-    found: Vec<(Span, Fault, Option<Span>)>,
+    found: Vec<Found>,
     omitted: usize,
+    /// Faults at aliases that their anchors have as well, which are told there.
+    repeated: usize,
+    /// Values that are at fault only if they are of no use wherever they are repeated, each with its place and fault; and where those
+    /// that are of use are written.
+    useless: Vec<(Span, Span, Fault)>,
+    useful: HashSet<(u32, u32)>,
+}
+
+#[derive(Debug)]
+struct Found {
+    at: Span,
+    fault: Fault,
+    related: Option<Span>,
 }
 
 impl Reports {
     /// Records a fault.
     pub(crate) fn add(&mut self, at: Span, fault: Fault) {
-        self.push(at, fault, None);
+        self.push(Found { at, fault, related: None });
     }
 
     /// Records a fault that has to do with a second place.
     pub(crate) fn add_related(&mut self, at: Span, fault: Fault, related: Span) {
-        self.push(at, fault, Some(related));
+        self.push(Found { at, fault, related: Some(related) });
     }
 
-    fn push(&mut self, at: Span, fault: Fault, related: Option<Span>) {
+    /// Records that a value is of no use, which is a fault at this place unless the value is [of use](Self::note_useful) at its anchor
+    /// or at another alias: whoever shares a table of routes between listeners cannot remove what one of them has no use for.
+    pub(crate) fn add_useless(&mut self, value: Span, at: Span, fault: Fault) {
+        self.useless.push((value, at, fault));
+    }
+
+    /// A value is of use here: see [`Reports::add_useless`].
+    pub(crate) fn note_useful(&mut self, value: Span) {
+        self.useful.insert(value.source());
+    }
+
+    /// Everything was looked at: what is of no use anywhere is a fault.
+    pub(crate) fn settle(&mut self) {
+        for (value, at, fault) in core::mem::take(&mut self.useless) {
+            if !self.useful.contains(&value.source()) {
+                self.add(at, fault);
+            }
+        }
+    }
+
+    fn push(&mut self, new: Found) {
+        let is_same = |other: &Found| other.at.source() == new.at.source() && other.fault == new.fault;
+        // What is wrong at the anchor is corrected there, for all that repeat it.
+        if new.at.repeats.is_some()
+            && self.found.iter().any(|other| other.at.repeats.is_none() && is_same(other))
+        {
+            self.repeated += 1;
+            return;
+        }
+        if new.at.repeats.is_none() {
+            let before = self.found.len();
+            self.found.retain(|other| other.at.repeats.is_none() || !is_same(other));
+            self.repeated += before - self.found.len();
+        }
         if self.found.len() < MAX_ERRORS {
-            self.found.push((at, fault, related));
+            self.found.push(new);
         } else {
             self.omitted += 1;
         }
@@ -48,7 +102,7 @@ impl Reports {
 
     /// How many faults have been found, those included that are not kept.
     pub(crate) fn count(&self) -> usize {
-        self.found.len() + self.omitted
+        self.found.len() + self.omitted + self.repeated
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -57,7 +111,7 @@ impl Reports {
 
     /// Every place that a fault names.
     pub(crate) fn spans(&self) -> impl Iterator<Item = Span> {
-        self.found.iter().flat_map(|(at, _, related)| [Some(*at), *related]).flatten()
+        self.found.iter().flat_map(|found| [Some(found.at), found.related]).flatten()
     }
 
     /// The report: `paths` has the path of each place, as far as it has one.
@@ -67,14 +121,14 @@ impl Reports {
         text: &str,
         paths: &HashMap<Span, String>,
     ) -> ConfigErrors {
-        self.found.sort_by_key(|(at, ..)| at.offset);
+        self.found.sort_by_key(|found| found.at.offset);
         let lines = Lines::new(text);
         let place = |span: Span| {
             let (line, column) = lines.position(span.offset);
             let path = paths.get(&span).cloned().unwrap_or_default();
             Place { line, column, path, offset: span.offset, len: span.len }
         };
-        let errors = self.found.into_iter().map(|(at, fault, related)| ConfigError {
+        let errors = self.found.into_iter().map(|Found { at, fault, related }| ConfigError {
             place: place(at),
             fault,
             related: related.map(place),

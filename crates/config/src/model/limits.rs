@@ -18,6 +18,14 @@ pub struct CircuitBreakers {
     pub endpoint: BreakerLimits,
 }
 
+impl CircuitBreakers {
+    /// The same for a cluster whose calls are never tried again.
+    pub(crate) fn without_retries(mut self) -> Self {
+        (self.cluster.max_retries, self.endpoint.max_retries) = (None, None);
+        self
+    }
+}
+
 /// Adaptive concurrency of a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AdaptiveConcurrency {

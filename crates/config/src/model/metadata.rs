@@ -6,7 +6,7 @@
 
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::hir::literal::{Extractor, Literal};
-use regex_syntax::hir::{Class, Hir, HirKind};
+use regex_syntax::hir::{Class, Hir, HirKind, Look};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -160,11 +160,21 @@ pub(crate) fn may_have_two_slashes(pattern: &str) -> bool {
 /// plain to see.
 pub(crate) fn fits_every_path(pattern: &str) -> bool {
     let Some(parsed) = parsed(pattern) else { return false };
-    let one = [parsed.clone()];
-    let parts = if let HirKind::Concat(parts) = parsed.kind() { parts.as_slice() } else { &one };
-    let parts: Vec<&Hir> = parts.iter().filter(|part| !matches!(part.kind(), HirKind::Look(_))).collect();
+    let mut parts =
+        if let HirKind::Concat(parts) = parsed.kind() { parts } else { core::slice::from_ref(&parsed) };
+    // What is said anyway.
+    if let [first, rest @ ..] = parts
+        && matches!(first.kind(), HirKind::Look(Look::Start))
+    {
+        parts = rest;
+    }
+    if let [rest @ .., last] = parts
+        && matches!(last.kind(), HirKind::Look(Look::End))
+    {
+        parts = rest;
+    }
     let is_slash = |part: &Hir| matches!(part.kind(), HirKind::Literal(text) if *text.0 == *b"/");
-    match parts.as_slice() {
+    match parts {
         [all] => repeats_any(all, true),
         [slash, all] => is_slash(slash) && repeats_any(all, true),
         [slash, service, second, method] => {
@@ -320,7 +330,7 @@ mod tests {
 
         #[test]
         fn an_expression_that_fits_every_path_fits_each(
-            pattern in "/?(\\.|\\[\\^/\\]|\\[\\^a\\]|\\[!-~\\]|a)[*+?](/(\\.|\\[\\^/\\]|b)[*+])?", path in "/[!-.0-~]{1,3}/[!-.0-~]{1,3}",
+            pattern in "(\\\\b|\\\\B|\\^|\\$)?/?(\\\\b|\\\\B|\\^)?(\\.|\\[\\^/\\]|\\[\\^a\\]|\\[!-~\\]|a)[*+?](/(\\.|\\[\\^/\\]|b)[*+])?(\\\\b|\\\\B|\\$)?", path in "/[!-.0-~]{1,3}/[!-.0-~]{1,3}",
         ) {
             let fits = whole_regex(&pattern).is_ok_and(|regex| regex.is_match(path.as_bytes()));
             prop_assert!(fits || !fits_every_path(&pattern), "{pattern}: {path}");

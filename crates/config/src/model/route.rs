@@ -138,7 +138,7 @@ pub struct RouteMatch {
 }
 
 /// A condition on a call's path `/service/method`.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub enum PathMatch {
     /// Any path.
     #[default]
@@ -232,11 +232,49 @@ impl PathMatch {
         }
     }
 
+    /// Whether no path fits both; `false` of expressions.
+    pub(crate) fn is_apart_from(&self, other: &Self) -> bool {
+        let ([service, method], [others_service, others_method]) = (self.parts(), other.parts());
+        service.is_apart_from(others_service) || method.is_apart_from(others_method)
+    }
+
+    /// What it says of the service and of the method.
+    fn parts(&self) -> [Part<'_>; 2] {
+        match self {
+            Self::Any | Self::Regex(_) => [Part::Any; 2],
+            Self::Service(service) => [Part::Exact(service), Part::Any],
+            Self::ServicePrefix(prefix) => [Part::Prefix(prefix), Part::Any],
+            Self::Method { service, method } => [Part::Exact(service), Part::Exact(method)],
+            Self::MethodPrefix { service, prefix } => [Part::Exact(service), Part::Prefix(prefix)],
+        }
+    }
+
     fn service_or_prefix(&self) -> &str {
         match self {
             Self::Any | Self::Regex(_) => "",
             Self::Service(service) | Self::ServicePrefix(service) => service,
             Self::Method { service, .. } | Self::MethodPrefix { service, .. } => service,
+        }
+    }
+}
+
+/// What a condition says of one part of a path.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Any,
+    Exact(&'a str),
+    Prefix(&'a str),
+}
+
+impl Part<'_> {
+    fn is_apart_from(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) | (_, Self::Any) => false,
+            (Self::Exact(one), Self::Exact(two)) => one != two,
+            (Self::Exact(text), Self::Prefix(prefix)) | (Self::Prefix(prefix), Self::Exact(text)) => {
+                !text.starts_with(prefix)
+            }
+            (Self::Prefix(one), Self::Prefix(two)) => !one.starts_with(two) && !two.starts_with(one),
         }
     }
 }

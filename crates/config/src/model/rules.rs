@@ -39,7 +39,7 @@ impl MetadataRules {
     pub(crate) fn why_hidden(self, name: &str) -> Option<&'static str> {
         match self.names_with_underscore {
             _ if self.forwarded == Forwarded::Strip && is_forwarding_key(name.as_bytes()) => {
-                Some("`metadata.forwarded: strip`, the default of `edge`, leaves it out")
+                Some("`metadata.forwarded: strip`, which `edge` has by default, leaves it out")
             }
             NamesWithUnderscore::Reject if name.contains('_') => {
                 Some("`metadata.names_with_underscore: reject` refuses the calls that have it")

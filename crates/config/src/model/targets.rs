@@ -70,17 +70,6 @@ impl Targets {
         }
     }
 
-    /// How many endpoints the targets themselves name, those with weight 0 left out: there will be at least so many.
-    pub(crate) fn listed_endpoints(&self) -> usize {
-        // None stands there twice.
-        let of = |placed: &PlacedTarget| match &placed.target {
-            Target::Ip(list) => list.len(),
-            Target::Unix(_) => 1,
-            Target::Dns { .. } | Target::Srv { .. } | Target::File(_) => 0,
-        };
-        self.0.iter().filter(|placed| placed.weight > 0).map(of).sum()
-    }
-
     /// Whether a name server is asked for some of the endpoints.
     #[must_use]
     pub fn has_dns(&self) -> bool {

@@ -68,19 +68,26 @@ inline_schema!(StatusName, "StatusName", { "type": "string" });
 
 impl Read for StatusName {
     fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
-        let name = |number: i128| STATUS_NAMES.get(usize::try_from(number.checked_sub(1)?).ok()?).copied();
-        let number = if let Value::Integer(number) = node.value { Some(number) } else { None };
-        if let Some((number, name)) = number.and_then(|number| Some((number, name(number)?))) {
-            let (suggestion, known) = (Some(name), STATUS_NAMES);
-            let fault = Fault::UnknownName { kind: "status", name: number.to_string(), suggestion, known };
-            reports.add(node.span, fault);
-            return None;
+        let number = match node.value {
+            Value::Integer(number) => number,
+            Value::Float(_) => 0,
+            _ => {
+                return read_text(node, "the name of a status", reports).map(|text| Self(text.to_owned()));
+            }
+        };
+        let place = number.checked_sub(1).and_then(|place| usize::try_from(place).ok());
+        match place.and_then(|place| STATUS_NAMES.get(place)).copied() {
+            Some(name) => {
+                let (suggestion, known) = (Some(name), STATUS_NAMES);
+                let fault =
+                    Fault::UnknownName { kind: "status", name: number.to_string(), suggestion, known };
+                reports.add(node.span, fault);
+            }
+            None => {
+                report_kind(node, "the name of a status", Some("write its name: `UNAVAILABLE`"), reports);
+            }
         }
-        if number.is_some() {
-            report_kind(node, "the name of a status", Some("write its name: `UNAVAILABLE`"), reports);
-            return None;
-        }
-        read_text(node, "the name of a status", reports).map(|text| Self(text.to_owned()))
+        None
     }
 }
 
@@ -255,11 +262,16 @@ inline_schema!(ListenAddress, "ListenAddress", {
 impl Read for ListenAddress {
     fn read(node: &Node, reports: &mut Reports) -> Option<Self> {
         let number;
-        let text = if let Value::Integer(port) = node.value {
-            number = port.to_string();
-            &number
-        } else {
-            read_text(node, "an address to listen on", reports)?
+        let text = match node.value {
+            Value::Integer(port) => {
+                number = port.to_string();
+                &number
+            }
+            Value::Float(_) => {
+                report_kind(node, "an address to listen on", Some("write it as `0.0.0.0:50051`"), reports);
+                return None;
+            }
+            _ => read_text(node, "an address to listen on", reports)?,
         };
         Self::parse(text).map_err(|error| reports.add(node.span, Fault::ListenAddress(error))).ok()
     }

@@ -3,7 +3,7 @@
 use evenkeel_balance::{Policy, SubsetSize};
 
 use super::leads::{Addresses, Clients};
-use super::metadata::key_name;
+use super::metadata::{field_name, hidden_key};
 use super::route::report_text;
 use super::value;
 use crate::bounds::{self, MAX_HASH_BY};
@@ -55,34 +55,61 @@ pub(super) fn resolve_sources(
         reports.add(list.span, Fault::TooMany { what, count, max: MAX_HASH_BY });
     }
     let mut sources: Vec<HashBy> = Vec::new();
+    let mut useless = Vec::new();
     for raw in list.value.entries.iter().take(MAX_HASH_BY) {
         let source = match &raw.value {
             RawHashBy::SourceIp => Some(HashBy::SourceIp),
-            RawHashBy::Metadata(name) => key_name(name, clients, reports).map(HashBy::Metadata),
+            RawHashBy::Metadata(name) => field_name(name, reports).map(HashBy::Metadata),
             RawHashBy::Cookie(cookie) => resolve_cookie(cookie, reports).map(HashBy::Cookie),
         };
         let Some(source) = source else { continue };
-        if let Some(reason) = dead_source(&sources, &source, clients) {
+        if let Some(reason) = dead_source(&sources, &source) {
             reports.add(raw.span, Fault::NoEffect { key, reason });
+        } else if let Some(fault) = useless_source(key, &sources, &source, clients) {
+            useless.push((raw, fault));
         } else {
+            reports.note_useful(raw.span);
             sources.push(source);
+        }
+    }
+    for (raw, fault) in useless {
+        let at = match (&raw.value, &fault) {
+            (RawHashBy::Metadata(name), Fault::Unmatchable { .. }) => name.span,
+            _ => raw.span,
+        };
+        // Without any, calls would not be told apart, wherever else the list is of use.
+        if sources.is_empty() {
+            reports.add(at, fault);
+        } else {
+            reports.add_useless(raw.span, at, fault);
         }
     }
     sources
 }
 
-/// Why a source behind these never decides for calls of such clients.
-fn dead_source(before: &[HashBy], source: &HashBy, clients: Clients) -> Option<&'static str> {
+/// Why a source behind these never decides.
+fn dead_source(before: &[HashBy], source: &HashBy) -> Option<&'static str> {
     if before.last().is_some_and(HashBy::is_always_there) {
         Some("because a cookie with `ttl` stands before it, which every call has or is given")
     } else if before.contains(source) {
         Some("because the same stands before it")
-    } else if clients.addresses == Addresses::All && before.contains(&HashBy::SourceIp) {
-        Some("because `source_ip` stands before it, which every call over TCP has, and all come so")
-    } else if clients.addresses == Addresses::None && *source == HashBy::SourceIp {
-        Some("because all calls come over Unix domain sockets, where clients have no address")
     } else {
         None
+    }
+}
+
+/// Why a source of this list behind these never decides for calls of such clients.
+fn useless_source(key: &'static str, before: &[HashBy], source: &HashBy, clients: Clients) -> Option<Fault> {
+    let no_effect = |reason| Some(Fault::NoEffect { key, reason });
+    match source {
+        HashBy::Metadata(name) if clients.why_hidden(name).is_some() => hidden_key(name, clients),
+        _ if clients.addresses == Addresses::All && before.contains(&HashBy::SourceIp) => {
+            no_effect("because `source_ip` stands before it, which every call over TCP has, and all come so")
+        }
+        HashBy::SourceIp if clients.addresses == Addresses::None => {
+            no_effect("because all calls come over Unix domain sockets, where clients have no address")
+        }
+        _ => None,
     }
 }
 

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use evenkeel_balance::BackoffConfig;
+use evenkeel_balance::retry::RetryBudgetConfig;
 
 use super::leads::Leads;
 use super::{affinity, limits, policy, value};
 use crate::bounds::{self, MAX_CLUSTERS, MAX_NAME_CHARS};
 use crate::errors::{Fault, Reports, Span};
-use crate::model::{Cluster, ClusterRef, DnsRefresh, Targets};
+use crate::lists::Lists;
+use crate::model::{CircuitBreakers, Cluster, ClusterRef, DnsRefresh, Targets};
 use crate::raw::{At, Field, List, Off, RawBackoff, RawCluster, RawDns, RawDuration, RawLocality, Text};
 
 /// The clusters that routes can name.
@@ -42,10 +44,20 @@ impl ClusterNames {
 /// Clusters that are listed where an unknown one is named, and one more to show that there are more.
 const MAX_SUGGESTED: usize = 21;
 
+/// What else is known when clusters are resolved.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// Where the proxy runs.
+    pub(super) node: &'a Field<Off<RawLocality>>,
+    /// Which calls come to each cluster.
+    pub(super) leads: &'a Leads<'a>,
+    /// The endpoint lists that were read.
+    pub(super) lists: &'a Lists,
+}
+
 pub(super) fn resolve_clusters(
     raw: &Field<List<RawCluster>>,
-    node: &Field<Off<RawLocality>>,
-    leads: &Leads<'_>,
+    around: Around<'_>,
     reports: &mut Reports,
 ) -> (Vec<Cluster>, ClusterNames) {
     let mut names =
@@ -58,7 +70,7 @@ pub(super) fn resolve_clusters(
     for cluster in list.value.entries.iter().take(MAX_CLUSTERS).map(|entry| &entry.value) {
         let Some(name) = cluster.name.given() else {
             names.is_incomplete = true;
-            resolve_cluster(cluster, String::new(), node, leads, reports);
+            resolve_cluster(cluster, String::new(), around, reports);
             continue;
         };
         check_name(name, reports);
@@ -69,7 +81,7 @@ pub(super) fn resolve_clusters(
             names.known.insert(name.value.0.clone(), (clusters.len(), name.span));
             names.in_order.push(name.value.0.clone());
         }
-        clusters.extend(resolve_cluster(cluster, name.value.0.clone(), node, leads, reports));
+        clusters.extend(resolve_cluster(cluster, name.value.0.clone(), around, reports));
     }
     (clusters, names)
 }
@@ -85,11 +97,10 @@ pub(super) fn check_name(name: &At<Text>, reports: &mut Reports) {
 fn resolve_cluster(
     raw: &RawCluster,
     name: String,
-    node: &Field<Off<RawLocality>>,
-    leads: &Leads<'_>,
+    around: Around<'_>,
     reports: &mut Reports,
 ) -> Option<Cluster> {
-    let lead = leads.to(&name);
+    let lead = around.leads.to(&name);
     let connect_timeout = value::duration(&raw.connect_timeout, bounds::CONNECT_TIMEOUT, reports);
     let balancing = policy::resolve_policy(&raw.policy, reports);
     let policy = balancing.policy;
@@ -106,18 +117,25 @@ fn resolve_cluster(
     let dns = resolve_dns(&raw.dns, targets.as_ref(), reports);
     if let Some(targets) = &targets {
         let most = subset.map_or(usize::MAX, |subset| subset.size.get());
-        policy::check_entries(&raw.policy, targets.listed_endpoints().min(most), reports);
+        let listed = super::target::listed_endpoints(targets, around.lists);
+        policy::check_entries(&raw.policy, listed.min(most), reports);
     }
-    let circuit_breakers = limits::resolve_breakers(&raw.circuit_breakers, reports);
+    let mut circuit_breakers = limits::resolve_breakers(&raw.circuit_breakers, reports);
     let wait_for_ready = raw.wait_for_ready.given().is_some_and(|flag| flag.value.0);
     let may_wait = circuit_breakers.as_ref().is_none_or(|breakers| breakers.cluster.max_pending != Some(0));
     if let (Some((key, _)), true, false) = (raw.wait_for_ready.with_key(), wait_for_ready, may_wait) {
         let reason = "as `max_pending` of `circuit_breakers` is 0: no call may wait";
         reports.add(key, Fault::NoEffect { key: "wait_for_ready", reason });
     }
-    let spread = super::spread::resolve_spread(raw, node, policy, targets.as_ref(), reports);
-    let retry_budget = super::retry::resolve_budget(&raw.retry_budget, reports);
+    let spread = super::spread::resolve_spread(raw, around, policy, targets.as_ref(), reports);
+    let mut retry_budget = super::retry::resolve_budget(&raw.retry_budget, reports);
+    let mut retry_throttling = super::retry::resolve_throttling(&raw.retry_throttling, reports);
     super::retry::check_needed(raw, &retry_budget, lead, reports);
+    if !lead.tries_again {
+        // What an alias repeats here and is of use elsewhere.
+        (retry_budget, retry_throttling) = (RetryBudgetConfig::default(), None);
+        circuit_breakers = circuit_breakers.map(CircuitBreakers::without_retries);
+    }
     Some(Cluster {
         name,
         targets: targets?,
@@ -132,7 +150,7 @@ fn resolve_cluster(
         health_check: super::health::resolve_health_check(&raw.health_check, reports),
         outlier_detection: super::outlier::resolve_outliers(&raw.outlier_detection, reports),
         retry_budget,
-        retry_throttling: super::retry::resolve_throttling(&raw.retry_throttling, reports),
+        retry_throttling,
         circuit_breakers,
         adaptive_concurrency: limits::resolve_adaptive(&raw.adaptive_concurrency, reports),
         wait_for_ready,

@@ -29,7 +29,8 @@ pub(crate) fn resolve_endpoints(list: &At<List<RawEndpoint>>, reports: &mut Repo
             }
             RawEndpoint::Weighted(endpoint) => places.resolve(endpoint, reports),
         };
-        let Some(spec) = spec else { continue };
+        // Without a weight it is as if it were not listed.
+        let Some(spec) = spec.filter(|spec: &EndpointSpec| spec.weight > 0) else { continue };
         match known.entry(spec.address.clone()) {
             Entry::Vacant(vacant) => drop(vacant.insert((entry.span, endpoints.len()))),
             Entry::Occupied(earlier) => {
@@ -44,7 +45,6 @@ pub(crate) fn resolve_endpoints(list: &At<List<RawEndpoint>>, reports: &mut Repo
         }
         endpoints.push(spec);
     }
-    endpoints.retain(|spec| spec.weight > 0);
     // A list without entries says that there are no endpoints. One whose weights are all 0 is more likely a slip.
     if endpoints.is_empty() && count > 0 && reports.is_empty() {
         reports.add(list.span, Fault::AllWeightsZero { of: "endpoint" });

@@ -9,10 +9,10 @@ use super::leads::Clients;
 use super::value;
 use crate::bounds::{self, Bounds};
 use crate::errors::{Fault, Reports};
-use crate::model::{AdaptiveConcurrency, CircuitBreakers, ClientRate, Cookie, HashBy, Rate, RouteRateLimit};
+use crate::model::{AdaptiveConcurrency, CircuitBreakers, ClientRate, Rate, RouteRateLimit};
 use crate::raw::{
     At, Field, Integer, Off, RawAdaptiveConcurrency, RawCircuitBreakers, RawClientRateLimit, RawDuration,
-    RawEndpointBreakers, RawRateLimit,
+    RawEndpointBreakers, RawHashBy, RawRateLimit,
 };
 use crate::units::format_duration;
 
@@ -30,6 +30,11 @@ fn bound(
             Some(value::bounded_count(*count, *span, bounds, reports))
         }
     }
+}
+
+/// A default that is not above the bound of the whole cluster.
+fn within(default: Option<u32>, of_cluster: Option<u32>) -> Option<u32> {
+    default.map(|default| of_cluster.map_or(default, |limit| default.min(limit)))
 }
 
 /// The circuit breakers if they are on; without the key they are off.
@@ -53,7 +58,12 @@ pub(super) fn resolve_breakers(
     let endpoint = BreakerLimits {
         max_connections: bound(&of_endpoint.max_connections, connections, default.max_connections, reports),
         max_pending: None,
-        max_requests: bound(&of_endpoint.max_requests, requests, default.max_requests, reports),
+        max_requests: bound(
+            &of_endpoint.max_requests,
+            requests,
+            within(default.max_requests, cluster.max_requests),
+            reports,
+        ),
         max_retries: bound(&of_endpoint.max_retries, bounds::BREAKER_PLACES, default.max_retries, reports),
     };
     for (field, given, of_cluster, name) in [
@@ -61,7 +71,7 @@ pub(super) fn resolve_breakers(
         (&of_endpoint.max_requests, endpoint.max_requests, cluster.max_requests, "max_requests"),
         (&of_endpoint.max_retries, endpoint.max_retries, cluster.max_retries, "max_retries"),
     ] {
-        // It would never be reached. A default that is never reached does no harm.
+        // It would never be reached.
         if let (Some(at), Some(given), Some(limit)) = (field.given(), given, of_cluster)
             && given > limit
         {
@@ -165,15 +175,17 @@ pub(super) fn resolve_rate_limit(
 fn resolve_clients(raw: &RawClientRateLimit, clients: Clients, reports: &mut Reports) -> Option<ClientRate> {
     let list = raw.by.given()?;
     if list.value.written == 0 {
-        let help = "add what tells clients apart, such as `source_ip`, or remove `per_client`";
+        let help = "add what tells clients apart, such as `{metadata: x-client-id}`, or remove `per_client`";
         reports.add(list.span, Fault::EmptyList { help });
     }
     let by = resolve_sources("by", list, clients, reports);
-    for (entry, source) in list.value.entries.iter().zip(&by) {
-        if matches!(source, HashBy::Cookie(Cookie { ttl: Some(_), .. })) {
+    for entry in &list.value.entries {
+        if let RawHashBy::Cookie(cookie) = &entry.value
+            && let Some((key, _)) = cookie.ttl.with_key()
+        {
             let reason =
                 "in `by`: a rate limit gives no cookies, since whoever throws them away would have no limit";
-            reports.add(entry.span, Fault::NoEffect { key: "ttl", reason });
+            reports.add(key, Fault::NoEffect { key: "ttl", reason });
         }
     }
     let rate = resolve_rate(&raw.requests, &raw.per, &raw.burst, reports)?;

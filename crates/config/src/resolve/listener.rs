@@ -129,8 +129,11 @@ fn resolve_values(raw: &RawLimitValues, reports: &mut Reports) -> Limits {
         value::size(&raw.initial_connection_window_size, bounds::INITIAL_CONNECTION_WINDOW_SIZE, reports);
     check_windows(raw, stream_window, connection_window, reports);
     let max_header_list_size = value::size(&raw.max_header_list_size, bounds::MAX_HEADER_LIST_SIZE, reports);
-    let max_header_field_size =
-        value::size(&raw.max_header_field_size, bounds::MAX_HEADER_FIELD_SIZE, reports);
+    let field_size = bounds::MAX_HEADER_FIELD_SIZE;
+    let max_header_field_size = match raw.max_header_field_size {
+        Field::Absent => field_size.default.min(max_header_list_size),
+        _ => value::size(&raw.max_header_field_size, field_size, reports),
+    };
     if let Some(given) =
         raw.max_header_field_size.given().filter(|_| max_header_field_size > max_header_list_size)
     {

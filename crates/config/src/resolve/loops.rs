@@ -1,13 +1,14 @@
 //! Clusters whose calls come back to them: an endpoint is a listener of the same process, whose routes lead to the cluster again.
 //!
-//! A listener that leads elsewhere is no loop: one may hand some of its calls to another.
+//! A listener that leads elsewhere is no loop: one may hand some of its calls to another. Nor is one that leads back only calls that do
+//! not come to it: a call has one path on all its way, and takes the first route that fits. Metadata may change on the way.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::target::written_targets;
 use crate::errors::{Fault, Reports, Span};
 use crate::lists::Lists;
-use crate::model::Listener;
+use crate::model::{Destination, Listener, Route, RouteMatch};
 use crate::raw::{Field, List, RawCluster};
 use crate::target::Target;
 
@@ -25,7 +26,7 @@ pub(super) fn check(
         for ListeningTarget { at, target, listener } in found {
             let from_there =
                 reached.entry(*listener).or_insert_with(|| reach(*listener, listeners, &targets));
-            if from_there.contains(cluster) {
+            if from_there.contains(cluster) && comes_back(*listener, cluster, listeners, &targets) {
                 let fault = Fault::Loop { target: target.clone(), cluster: (*cluster).to_owned() };
                 reports.add_related(*at, fault, listeners[*listener].0);
             }
@@ -67,25 +68,85 @@ fn listening_targets<'a>(
     found
 }
 
-/// The clusters to which calls that this listener takes may come, by other listeners as well.
+/// The clusters to which calls that this listener takes may come, by other listeners as well, whatever the calls are.
 fn reach<'a>(
     listener: usize,
     listeners: &'a [(Span, Listener)],
     targets: &BTreeMap<&str, Vec<ListeningTarget>>,
 ) -> HashSet<&'a str> {
     let mut reached = HashSet::new();
-    let (mut to_look_at, mut seen) = (vec![listener], HashSet::from([listener]));
-    while let Some(listener) = to_look_at.pop() {
+    follow((listener, None), listeners, targets, |_, cluster| {
+        reached.insert(cluster);
+    });
+    reached
+}
+
+/// Whether calls that come to this cluster, whose target is this listener, come to it again.
+fn comes_back(
+    listener: usize,
+    cluster: &str,
+    listeners: &[(Span, Listener)],
+    targets: &BTreeMap<&str, Vec<ListeningTarget>>,
+) -> bool {
+    let routes = listeners.iter().flat_map(|(_, listener)| &listener.routes);
+    routes.filter(|route| clusters(route).any(|name| name == cluster)).any(|route| {
+        let mut is_back = false;
+        let calls = Some(route.conditions.clone());
+        follow((listener, calls), listeners, targets, |other, _| is_back |= core::ptr::eq(other, route));
+        is_back
+    })
+}
+
+/// Follows calls such as these, or any, from a listener on: tells each route that some of them take, with each cluster that it leads
+/// them to.
+fn follow<'a>(
+    start: (usize, Option<RouteMatch>),
+    listeners: &'a [(Span, Listener)],
+    targets: &BTreeMap<&str, Vec<ListeningTarget>>,
+    mut tell: impl FnMut(&'a Route, &'a str),
+) {
+    let path = |calls: &Option<RouteMatch>| calls.as_ref().map(|calls| calls.path.clone());
+    let mut seen = HashSet::from([(start.0, path(&start.1))]);
+    let mut to_look_at = vec![start];
+    while let Some((listener, calls)) = to_look_at.pop() {
         for route in &listeners[listener].1.routes {
-            let shares = route.destination.shares.iter().map(|share| &share.cluster);
-            for cluster in shares.chain(route.mirror.iter().map(|mirror| &mirror.cluster)) {
-                if reached.insert(cluster.name.as_str()) {
-                    let further = targets.get(cluster.name.as_str()).into_iter().flatten();
-                    to_look_at
-                        .extend(further.map(|target| target.listener).filter(|next| seen.insert(*next)));
+            let Some((taken, is_all)) = take(route, calls.as_ref()) else { continue };
+            for cluster in clusters(route) {
+                tell(route, cluster);
+                for ListeningTarget { listener, .. } in targets.get(cluster).into_iter().flatten() {
+                    if seen.insert((*listener, path(&taken))) {
+                        to_look_at.push((*listener, taken.clone()));
+                    }
                 }
+            }
+            if is_all {
+                break;
             }
         }
     }
-    reached
+}
+
+/// Which of these calls a route takes, and whether none is left for the routes behind it; `None` if it takes none.
+fn take(route: &Route, calls: Option<&RouteMatch>) -> Option<(Option<RouteMatch>, bool)> {
+    let Some(calls) = calls else { return Some((None, false)) };
+    let path = &route.conditions.path;
+    if path.is_apart_from(&calls.path) {
+        return None;
+    }
+    let mut taken = calls.clone();
+    if calls.path.covers(path) {
+        taken.path = path.clone();
+    }
+    Some((Some(taken), route.conditions.covers(calls)))
+}
+
+/// The clusters that get a route's calls, or copies of them.
+fn clusters(route: &Route) -> impl Iterator<Item = &str> {
+    let Destination { shares, canary, .. } = &route.destination;
+    // A canary's weights change.
+    let shares =
+        shares.iter().filter(|share| share.weight > 0 || canary.is_some()).map(|share| &share.cluster);
+    let mirror =
+        route.mirror.iter().filter(|mirror| mirror.percent.millionths() > 0).map(|mirror| &mirror.cluster);
+    shares.chain(mirror).map(|cluster| cluster.name.as_str())
 }

@@ -32,14 +32,20 @@ pub(super) fn resolve_metadata(
     check_length(given.as_ref(), "conditions on metadata", MAX_METADATA_MATCHES, help, reports);
     let entries = given.value.entries.iter().take(MAX_METADATA_MATCHES);
     let mut conditions: Vec<(Span, MetadataMatch)> = Vec::new();
+    let mut always_met = 0;
     for entry in entries {
         let Some(condition) = resolve_one(entry, clients, reports) else { continue };
+        if clients.why_hidden(&condition.name).is_some() {
+            // None meets the others: the route is left out.
+            always_met += usize::from(condition.invert);
+            continue;
+        }
         if is_at_odds(&conditions, entry.span, &condition, reports) {
             continue;
         }
         conditions.push((entry.span, condition));
     }
-    let is_whole = !conditions.is_empty() && conditions.len() == given.value.written;
+    let is_whole = given.value.written > 0 && conditions.len() + always_met == given.value.written;
     is_whole.then(|| conditions.into_iter().map(|(_, condition)| condition).collect())
 }
 
@@ -100,8 +106,10 @@ fn resolve_one(raw: &At<RawMetadataMatch>, clients: Clients, reports: &mut Repor
         report_text(given, kind, reason, "remove the condition", reports);
         return None;
     }
-    if !report_hidden(given, &name, "condition", clients, reports) {
-        return None;
+    let help = if invert { "remove it: all calls meet it" } else { ANOTHER };
+    match hidden(&name, ("condition", help), clients) {
+        None => reports.note_useful(given.span),
+        Some(fault) => reports.add_useless(given.span, given.span, fault),
     }
     raw.is_whole.then_some(MetadataMatch { name, value, invert })
 }
@@ -123,25 +131,32 @@ fn decided(name: &str, value: &ValueMatch) -> Option<(&'static str, &'static str
     }
 }
 
-/// The name of a field that tells calls of such clients apart, in lower case.
+/// The name of a field that tells calls of such clients apart, in lower case; `None` if no call of theirs has it.
 pub(super) fn key_name(name: &At<Text>, clients: Clients, reports: &mut Reports) -> Option<String> {
     let text = field_name(name, reports)?;
-    report_hidden(name, &text, "key of calls", clients, reports).then_some(text)
+    match hidden_key(&text, clients) {
+        None => {
+            reports.note_useful(name.span);
+            Some(text)
+        }
+        Some(fault) => {
+            reports.add_useless(name.span, name.span, fault);
+            None
+        }
+    }
 }
 
-/// Whether calls of such clients may have a field of this name; if not, that is reported.
-fn report_hidden(
-    given: &At<Text>,
-    name: &str,
-    kind: &'static str,
-    clients: Clients,
-    reports: &mut Reports,
-) -> bool {
-    let hidden = clients.why_hidden(name);
-    if let Some(reason) = hidden {
-        report_text(given, kind, reason, "use another field, or change the listener's `metadata`", reports);
-    }
-    hidden.is_none()
+/// What is wrong with a key by a field of this name, if no call of such clients has it.
+pub(super) fn hidden_key(name: &str, clients: Clients) -> Option<Fault> {
+    hidden(name, ("key of calls", ANOTHER), clients)
+}
+
+/// What to do about a field that no call has.
+const ANOTHER: &str = "use another field, or change the listener's `metadata`";
+
+fn hidden(name: &str, (kind, help): (&'static str, &'static str), clients: Clients) -> Option<Fault> {
+    let reason = clients.why_hidden(name)?;
+    Some(Fault::Unmatchable { text: name.to_owned(), kind, reason, help: help.to_owned() })
 }
 
 /// A name that a field of the metadata whose values are text can have, in lower case.

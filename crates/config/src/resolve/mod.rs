@@ -47,7 +47,8 @@ pub(crate) use target::written_targets;
 pub(crate) fn resolve(raw: &RawConfig, lists: &Lists, reports: &mut Reports) -> Config {
     let node = spread::resolve_node(&raw.node, reports);
     let leads = leads::Leads::of(raw);
-    let (clusters, names) = cluster::resolve_clusters(&raw.clusters, &raw.node, &leads, reports);
+    let around = cluster::Around { node: &raw.node, leads: &leads, lists };
+    let (clusters, names) = cluster::resolve_clusters(&raw.clusters, around, reports);
     let listeners = listener::resolve_listeners(&raw.listeners, &names, reports);
     canary::check_names(&raw.listeners, reports);
     loops::check(&raw.clusters, &listeners, lists, reports);

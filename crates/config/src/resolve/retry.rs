@@ -12,7 +12,7 @@ use super::cluster::report_range;
 use super::leads::Lead;
 use super::value;
 use crate::bounds;
-use crate::errors::{Fault, Reports, closest};
+use crate::errors::{Fault, Reports, Span, closest};
 use crate::model::Retry;
 use crate::raw::{
     At, Field, List, Off, RawCluster, RawDuration, RawRetryBudget, RawRetryThrottling, RawRoute, StatusName,
@@ -35,7 +35,7 @@ pub(super) fn resolve_retry(
     let is_idempotent = route.idempotent.given().is_some_and(|flag| flag.value.0);
     let Some((key, At { value: raw, .. })) = route.retry.with_key() else {
         let is_alone = route.retry.is_absent() && route.hedge.is_absent();
-        if let (Some((key, _)), true) = (route.idempotent.with_key(), is_alone) {
+        if let (Some((key, _)), true) = (route.idempotent.with_key(), is_alone && is_idempotent) {
             reports.add(key, Fault::Needs { key: "idempotent", needed: IDEMPOTENT_FOR });
         }
         return None;
@@ -51,7 +51,9 @@ pub(super) fn resolve_retry(
     if let Some(timeout) = timeout {
         let limit = ("timeout", timeout);
         value::not_above((&raw.initial_backoff, initial_backoff), limit, reports);
-        if raw.initial_backoff.is_absent() && initial_backoff > timeout {
+        // A fifth less at random. A `max_backoff` below it is reported as such.
+        let is_over = initial_backoff * 4 / 5 >= timeout && max_backoff >= initial_backoff;
+        if raw.initial_backoff.is_absent() && is_over {
             let told = format!("`initial_backoff`, by default {},", format_duration(initial_backoff));
             reports.add(key, value::not_below_limit(told, true, limit));
         }
@@ -207,23 +209,37 @@ fn window(raw: &Field<Off<RawDuration>>, reports: &mut Reports) -> Option<Durati
 /// Reports bounds of retries of which no route that leads to the cluster has any. Calls without a policy are tried again only
 /// where no backend has seen them, which no budget bounds.
 pub(super) fn check_needed(raw: &RawCluster, budget: &RetryBudgetConfig, lead: Lead, reports: &mut Reports) {
-    if lead.tries_again {
-        return;
-    }
-    let reason = "as no route that leads to the cluster has `retry` or `hedge`";
-    if let Some((at, _)) = raw.retry_budget.with_key().filter(|_| *budget != RetryBudgetConfig::default()) {
-        reports.add(at, Fault::NoEffect { key: "retry_budget", reason });
-    }
-    if let Some((at, At { value: Off::On(_), .. })) = raw.retry_throttling.with_key() {
-        reports.add(at, Fault::NoEffect { key: "retry_throttling", reason });
-    }
-    let Some(At { value: Off::On(breakers), .. }) = raw.circuit_breakers.given() else { return };
-    let of_endpoint = breakers.per_endpoint.given().map(|given| &given.value.max_retries);
-    for field in [Some(&breakers.max_retries), of_endpoint].into_iter().flatten() {
-        if let Some((at, At { value: Off::On(_), .. })) = field.with_key() {
-            reports.add(at, Fault::NoEffect { key: "max_retries", reason });
+    let budget = raw.retry_budget.with_key().filter(|_| *budget != RetryBudgetConfig::default());
+    let throttling = raw.retry_throttling.with_key().filter(|(_, given)| matches!(given.value, Off::On(_)));
+    let keys = [
+        ("retry_budget", budget.map(|(at, value)| (at, value.span))),
+        ("retry_throttling", throttling.map(|(at, value)| (at, value.span))),
+    ];
+    let bounds = bounds_of_retries(raw).map(|places| ("max_retries", Some(places)));
+    for (key, places) in keys.into_iter().chain(bounds) {
+        let Some((at, value)) = places else { continue };
+        if lead.tries_again {
+            reports.note_useful(value);
+        } else {
+            let reason = "as no route that leads to the cluster has `retry` or `hedge`";
+            reports.add_useless(value, at, Fault::NoEffect { key, reason });
         }
     }
+}
+
+/// Where `max_retries` is a number, of the cluster and of each endpoint: the key and the value.
+fn bounds_of_retries(raw: &RawCluster) -> impl Iterator<Item = (Span, Span)> {
+    let breakers = raw.circuit_breakers.given().and_then(|given| match &given.value {
+        Off::On(breakers) => Some(breakers),
+        Off::Off => None,
+    });
+    let of_endpoint = breakers.and_then(|breakers| breakers.per_endpoint.given());
+    let fields = [
+        breakers.map(|breakers| &breakers.max_retries),
+        of_endpoint.map(|of_endpoint| &of_endpoint.value.max_retries),
+    ];
+    let numbers = fields.into_iter().flatten().filter_map(Field::with_key);
+    numbers.filter(|(_, given)| matches!(given.value, Off::On(_))).map(|(key, given)| (key, given.span))
 }
 
 pub(super) fn resolve_throttling(

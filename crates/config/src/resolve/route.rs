@@ -299,6 +299,9 @@ fn path_prefix(text: &str) -> Result<PathMatch, &'static str> {
     let Some((service, method)) = path.split_once('/') else {
         return check_part(path).map(|()| PathMatch::ServicePrefix(path.to_owned()));
     };
+    if service.is_empty() {
+        return Err("its service is empty");
+    }
     check_part(service)?;
     if method.is_empty() {
         return Ok(PathMatch::Service(service.to_owned()));

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use evenkeel_balance::{Localities, Locality, Overprovisioning, PanicMode, Policy, SpreadConfig, ZoneAware};
+use evenkeel_balance::{
+    EndpointSpec, Localities, Locality, Overprovisioning, PanicMode, Policy, SpreadConfig, ZoneAware,
+};
 
-use super::cluster::check_name;
+use super::cluster::{Around, check_name};
 use super::value;
 use crate::bounds;
 use crate::errors::{Fault, Reports, Span};
+use crate::lists::Lists;
 use crate::model::{PlacedTarget, Targets};
 use crate::raw::{At, Field, List, Off, RawCluster, RawLocality, RawLocalityWeight, RawZoneAware, Text};
 use crate::target::Target;
@@ -36,7 +39,7 @@ fn locality(parts: [&Field<Text>; 3], reports: &mut Reports) -> Option<Locality>
 
 pub(super) fn resolve_spread(
     raw: &RawCluster,
-    node: &Field<Off<RawLocality>>,
+    around: Around<'_>,
     policy: Policy,
     targets: Option<&Targets>,
     reports: &mut Reports,
@@ -46,15 +49,16 @@ pub(super) fn resolve_spread(
     let fails = raw.fail_traffic_on_panic.given().is_some_and(|flag| flag.value.0);
     if matches!(policy, Policy::PickFirst { .. }) {
         check_pick_first(raw, reports);
+    } else {
+        check_places(raw, targets, reports);
     }
     if let (Some((key, _)), true, 0) = (raw.fail_traffic_on_panic.with_key(), fails, threshold) {
         let reason = "because `panic_threshold` is 0: there is no panic";
         reports.add(key, Fault::NoEffect { key: "fail_traffic_on_panic", reason });
     }
     let weights = resolve_weights(&raw.locality_weights, "localities with a weight", reports);
-    check_weights(raw, &weights, targets, reports);
-    check_places(raw, targets, reports);
-    let zone_aware = resolve_zone_aware(&raw.zone_aware, node, reports);
+    check_weights(raw, &weights, targets, around.lists, reports);
+    let zone_aware = resolve_zone_aware(&raw.zone_aware, around.node, reports);
     let localities = match (zone_aware, weights.is_empty()) {
         (Some(zone_aware), is_alone) => {
             if let (Some((key, _)), false) = (raw.locality_weights.with_key(), is_alone) {
@@ -122,11 +126,12 @@ fn resolve_weights(
 }
 
 /// Reports weights that leave nothing to any endpoint that there can be. Localities that are not listed have weight 1, so this
-/// is known only where each endpoint, and where it runs, is.
+/// is known only where it is known of each endpoint where it runs.
 fn check_weights(
     raw: &RawCluster,
     weights: &[(Locality, u32)],
     targets: Option<&Targets>,
+    lists: &Lists,
     reports: &mut Reports,
 ) {
     let (Some(list), Some(targets)) = (raw.locality_weights.given(), targets) else { return };
@@ -135,19 +140,29 @@ fn check_weights(
     }
     let weight_at =
         |place: &Locality| weights.iter().find(|(known, _)| known == place).map_or(1, |(_, weight)| *weight);
+    let has_none = |place: Option<&Locality>| place.is_some_and(|place| weight_at(place) == 0);
     let gets_nothing = |placed: &PlacedTarget| {
-        placed.target.is_fixed() && placed.locality.as_deref().is_some_and(|place| weight_at(place) == 0)
+        let place = placed.locality.as_deref();
+        match &placed.target {
+            Target::File(path) => {
+                let endpoints = lists.endpoints(path);
+                let of = |endpoint: &EndpointSpec| has_none(endpoint.locality.as_deref().or(place));
+                !endpoints.is_empty() && endpoints.iter().all(of)
+            }
+            _ => has_none(place),
+        }
     };
     let mut with_weight = targets.iter().filter(|placed| placed.weight > 0).peekable();
     if with_weight.peek().is_some() && with_weight.all(gets_nothing) {
-        reports.add(list.span, Fault::AllWeightsZero { of: "locality" });
+        reports.add(list.span, Fault::NoLocalityWeight);
     }
 }
 
 /// Reports what goes by localities where no endpoint can have one: lists bring their own, all else has that of its target.
 fn check_places(raw: &RawCluster, targets: Option<&Targets>, reports: &mut Reports) {
-    let has_place =
-        |placed: &PlacedTarget| placed.locality.is_some() || matches!(placed.target, Target::File(_));
+    let has_place = |placed: &PlacedTarget| {
+        placed.weight > 0 && (placed.locality.is_some() || matches!(placed.target, Target::File(_)))
+    };
     let is_whole = raw.target.given().is_some_and(|target| target.is_whole);
     if !is_whole || targets.is_none_or(|targets| targets.iter().any(has_place)) {
         return;
@@ -155,10 +170,10 @@ fn check_places(raw: &RawCluster, targets: Option<&Targets>, reports: &mut Repor
     let is_on = |given: &At<Off<RawZoneAware>>| matches!(given.value, Off::On(_));
     let zone_aware = raw.zone_aware.with_key().filter(|(_, given)| is_on(given)).map(|(key, _)| key);
     let weights = raw.locality_weights.with_key().filter(|(_, list)| list.value.written > 0);
-    for (key, at) in [("zone_aware", zone_aware), ("locality_weights", weights.map(|(key, _)| key))] {
-        if let Some(at) = at {
-            reports.add(at, Fault::Needs { key, needed: "locality" });
-        }
+    // One of the two is enough to say: they exclude each other.
+    let weights = weights.map(|(key, _)| ("locality_weights", key));
+    if let Some((key, at)) = zone_aware.map(|key| ("zone_aware", key)).or(weights) {
+        reports.add(at, Fault::Needs { key, needed: "locality" });
     }
 }
 

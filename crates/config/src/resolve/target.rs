@@ -1,8 +1,7 @@
 //! Where a cluster's endpoints come from.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use evenkeel_balance::{Address, MAX_PRIORITY};
@@ -33,11 +32,16 @@ pub(super) fn resolve_targets(raw: &Field<OneOrMany<RawTarget>>, reports: &mut R
             RawTarget::Placed(raw) => resolve_placed(raw, reports),
         };
         let Some(placed) = placed else { continue };
+        // Without a weight it is as if it were not there.
+        if placed.weight == 0 {
+            targets.push(placed);
+            continue;
+        }
         if targets.iter().any(|known| known.weight > 0 && known.target == placed.target) {
             let reason = "because the same target stands before it, whose place counts";
             reports.add(entry.span, Fault::NoEffect { key: "target", reason });
-        } else if let (Target::Ip(list), 1..) = (&placed.target, placed.weight) {
-            report_repeated(entry.span, list, &mut addresses, reports);
+        } else {
+            report_repeated(entry.span, &placed.target, &mut addresses, reports);
         }
         targets.push(placed);
     }
@@ -48,9 +52,9 @@ pub(super) fn resolve_targets(raw: &Field<OneOrMany<RawTarget>>, reports: &mut R
 }
 
 /// Reports the first address that an earlier target lists as well.
-fn report_repeated(at: Span, list: &[SocketAddr], known: &mut HashMap<Address, Span>, reports: &mut Reports) {
+fn report_repeated(at: Span, target: &Target, known: &mut HashMap<Address, Span>, reports: &mut Reports) {
     let mut repeated = None;
-    for address in list.iter().copied().map(Address::from) {
+    for address in target.addresses() {
         match known.entry(address) {
             Entry::Vacant(vacant) => drop(vacant.insert(at)),
             Entry::Occupied(earlier) => {
@@ -63,12 +67,24 @@ fn report_repeated(at: Span, list: &[SocketAddr], known: &mut HashMap<Address, S
     }
 }
 
+/// How many endpoints the targets and the lists that were read name, those with weight 0 left out: there will be at least so many.
+pub(super) fn listed_endpoints(targets: &Targets, lists: &Lists) -> usize {
+    let of = |placed: &PlacedTarget| match &placed.target {
+        Target::File(path) => lists.endpoints(path).iter().map(|endpoint| endpoint.address.clone()).collect(),
+        target => target.addresses(),
+    };
+    targets.iter().filter(|placed| placed.weight > 0).flat_map(of).collect::<HashSet<Address>>().len()
+}
+
 /// Reports targets' priorities that are beyond the last with those of their lists.
 pub(super) fn check_priorities(raw: &Field<List<RawCluster>>, lists: &Lists, reports: &mut Reports) {
     let clusters = raw.given().into_iter().flat_map(|list| &list.value.entries);
     let targets = clusters.filter_map(|cluster| cluster.value.target.given());
     for entry in targets.flat_map(|targets| &targets.value.0.entries) {
         let RawTarget::Placed(placed) = &entry.value else { continue };
+        if !has_weight(placed) {
+            continue;
+        }
         let (Some(priority), Some(At { value: Target::File(path), .. })) =
             (placed.priority.given(), placed.target.given())
         else {
@@ -88,11 +104,12 @@ pub(crate) fn written_targets(raw: &RawCluster) -> impl Iterator<Item = (Span, &
     let entries = raw.target.given().into_iter().flat_map(|targets| &targets.value.0.entries);
     entries.filter_map(|entry| match &entry.value {
         RawTarget::Plain(target) => Some((entry.span, target, true)),
-        RawTarget::Placed(placed) => {
-            let has_weight = placed.weight.given().is_none_or(|weight| weight.value.0 != 0);
-            Some((entry.span, &placed.target.given()?.value, has_weight))
-        }
+        RawTarget::Placed(placed) => Some((entry.span, &placed.target.given()?.value, has_weight(placed))),
     })
+}
+
+fn has_weight(placed: &RawPlacedTarget) -> bool {
+    placed.weight.given().is_none_or(|weight| weight.value.0 != 0)
 }
 
 fn resolve_placed(raw: &RawPlacedTarget, reports: &mut Reports) -> Option<PlacedTarget> {

@@ -177,7 +177,7 @@ impl TargetProblem {
             Self::InvalidAddress { form, .. } => format!("write it as `{form}`"),
             Self::EmptyEntry => "remove the comma".to_owned(),
             Self::RepeatedAddress { .. } => {
-                "remove one of the two; to weigh an address more, list it in a file and use `file:`"
+                "remove one of the two; to weigh it more, make it a target of its own with `weight`"
                     .to_owned()
             }
             Self::TooManyAddresses { .. } => "list them in a file and use `file:`".to_owned(),

@@ -28,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use evenkeel_balance::Address;
 use serde::{Serialize, Serializer};
 
 pub use error::{TargetError, TargetProblem};
@@ -89,12 +90,16 @@ impl Target {
         matches!(self, Self::Dns { .. } | Self::Srv { .. })
     }
 
-    /// Whether the target itself says which endpoints there are.
-    pub(crate) fn is_fixed(&self) -> bool {
+    /// The addresses that the target itself names.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
         match self {
-            Self::Ip(_) | Self::Unix(_) => true,
-            Self::Dns { host, .. } => host.parse::<IpAddr>().is_ok(),
-            Self::Srv { .. } | Self::File(_) => false,
+            Self::Ip(list) => list.iter().copied().map(Address::from).collect(),
+            Self::Unix(path) => vec![Address::Unix(path.clone())],
+            Self::Dns { host, port, .. } => {
+                let ip = host.parse::<IpAddr>().ok();
+                ip.map(|ip| SocketAddr::new(ip, *port).into()).into_iter().collect()
+            }
+            Self::Srv { .. } | Self::File(_) => Vec::new(),
         }
     }
 }

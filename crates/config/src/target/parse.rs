@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use evenkeel_balance::Address;
+
 use super::error::TargetProblem;
 use super::host::{check_host, check_name, split_port};
 use super::{DEFAULT_DNS_PORT, DEFAULT_PORT, MAX_LISTED_ADDRESSES, MAX_UNIX_PATH_BYTES, Target};
@@ -118,7 +120,7 @@ fn parse_addresses(rest: &str, family: Family) -> Result<Target, TargetProblem> 
     let mut known = HashSet::new();
     for entry in list.split(',') {
         let address = parse_address(entry, family)?;
-        if !known.insert(address) {
+        if !known.insert(Address::from(address)) {
             return Err(TargetProblem::RepeatedAddress { address });
         }
         addresses.push(address);

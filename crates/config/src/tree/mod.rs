@@ -13,7 +13,7 @@ use crate::errors::Span;
 pub(crate) use read::{Budget, read};
 
 /// A value and its place. What an alias repeats has the alias's place: there it means what its path says. The same value is read at
-/// the anchor as well, and what is wrong with it by itself is reported there, too.
+/// the anchor as well, and what is wrong with it by itself is told there only.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Node {
     pub(crate) span: Span,
@@ -97,10 +97,9 @@ impl Search {
         self.path.truncate(length);
     }
 
-    /// The first that is found keeps the place: what an alias within an alias repeats twice shares it.
     fn note(&mut self, span: Span) {
         if self.wanted.contains(&span) {
-            self.found.entry(span).or_insert_with(|| self.path.clone());
+            self.found.insert(span, self.path.clone());
         }
     }
 }

@@ -30,7 +30,8 @@ pub(crate) fn read(text: &str, budget: Budget, reports: &mut Reports) -> Option<
         return None;
     }
     match parse(text, budget) {
-        Ok(Tree(root)) => {
+        Ok(Tree(mut root)) => {
+            number(&mut root, &mut 0);
             report_duplicates(&root, reports);
             Some(root)
         }
@@ -38,6 +39,23 @@ pub(crate) fn read(text: &str, budget: Budget, reports: &mut Reports) -> Option<
             reports.add(span_of_error(&error, text), fault_of_error(error.without_snippet()));
             None
         }
+    }
+}
+
+/// Numbers all keys and values.
+fn number(node: &mut Node, last: &mut u32) {
+    *last += 1;
+    node.span.number = *last;
+    match &mut node.value {
+        Value::List(entries) => entries.iter_mut().for_each(|entry| number(entry, last)),
+        Value::Mapping(entries) => {
+            for (key, value) in entries {
+                *last += 1;
+                key.span.number = *last;
+                number(value, last);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -121,6 +139,7 @@ fn fault_of_error(error: &Error) -> Fault {
         Error::NullIntoString { .. } | Error::Unexpected { .. } => {
             syntax("a key must be a word, not empty, a list or a mapping")
         }
+        Error::RecursiveReferencesRequireWeakTypes { .. } => syntax("an alias stands within what it repeats"),
         Error::AliasError { error, .. } => fault_of_error(error),
         other => syntax(&DefaultMessageFormatter.format_message(other)),
     }
@@ -145,7 +164,8 @@ fn span_of(referenced: &Location, defined: &Location) -> Span {
         (byte(span.byte_offset()), byte(span.byte_len()))
     };
     let (here, source) = (bytes(referenced), bytes(defined));
-    Span { offset: here.0 as usize, len: here.1 as usize, repeats: (here != source).then_some(source) }
+    let repeats = (here != source).then_some(source);
+    Span { repeats, ..Span::new(here.0 as usize, here.1 as usize) }
 }
 
 struct AnyValue(Value);
