@@ -74,6 +74,13 @@ fn no_call_comes_back_to_the_cluster_that_it_came_from() {
             vec![at("0].target")],
         ),
         ("{cluster: two, mirror: {cluster: one}}", "'unix:/run/second'", elsewhere, vec![at("0].target")]),
+        // Copies have an authority of their own.
+        (
+            "{match: {authority: x}, cluster: two, mirror: {cluster: one}}, {cluster: two}",
+            "'unix:/run/second'",
+            elsewhere,
+            vec![],
+        ),
         // Nothing leads to it, or it gets no calls.
         (to_one, elsewhere, "'unix:/run/second'", vec![]),
         (to_two, "['dns:///a:1', {target: 'ipv4:127.0.0.1:1', weight: 0}]", elsewhere, vec![]),
@@ -85,23 +92,34 @@ fn no_call_comes_back_to_the_cluster_that_it_came_from() {
     assert_eq!(related, Some("listeners[1].address"));
 }
 
-#[test]
-fn two_listeners_may_hand_each_other_calls_that_do_not_come_back() {
-    // The routes of one listener, and of the other, by which `to_one` and `to_two` lead.
-    let text = |one: &str, two: &str| {
-        format!(
+/// Each case: the routes of one listener, those of another, and what is told.
+type Cases<'a> = &'a [(&'a str, &'a str, Vec<(&'a str, String)>)];
+
+/// Looks at two listeners with such routes, to which `to_one` and `to_two` lead.
+fn check_loops(cases: Cases<'_>) {
+    for (one, two, expected) in cases {
+        let text = format!(
             "listeners:\n\
              - {{address: '127.0.0.1:1', routes: [{one}]}}\n\
              - {{address: '127.0.0.1:2', routes: [{two}]}}\n\
              clusters:\n\
              - {{name: to_one, target: 'ipv4:127.0.0.1:1'}}\n\
              - {{name: to_two, target: 'ipv4:127.0.0.1:2'}}\n\
-             - {{name: back, target: 'ipv4:10.0.0.1:1'}}\n"
-        )
-    };
-    let at = |path: &str| ("loop", format!("clusters[{path}].target"));
-    let both = || vec![at("0"), at("1")];
-    for (one, two, expected) in [
+             - {{name: back, target: 'ipv4:10.0.0.1:1'}}\n\
+             - {{name: other, target: 'ipv4:10.0.0.2:1'}}\n"
+        );
+        assert_eq!(faults(&text), *expected, "{one}; {two}");
+    }
+}
+
+/// Both clusters lead calls round.
+fn both() -> Vec<(&'static str, String)> {
+    ["0", "1"].map(|place| ("loop", format!("clusters[{place}].target"))).to_vec()
+}
+
+#[test]
+fn two_listeners_may_hand_each_other_calls_that_do_not_come_back() {
+    check_loops(&[
         ("{cluster: to_two}", "{cluster: to_one}", both()),
         (
             "{match: {service: s}, cluster: to_two}, {match: {service: t}, cluster: back}",
@@ -126,12 +144,41 @@ fn two_listeners_may_hand_each_other_calls_that_do_not_come_back() {
             vec![],
         ),
         ("{match: {path_regex: '/s.*'}, cluster: to_two}", "{match: {service: s}, cluster: to_one}", both()),
-        // Metadata may change on the way.
         (
             "{match: {metadata: [{name: x, exact: a}]}, cluster: to_two}",
             "{match: {metadata: [{name: x, exact: b}]}, cluster: to_one}",
+            vec![],
+        ),
+        ("{match: {metadata: [{name: x, exact: a}]}, cluster: to_two}", "{cluster: to_one}", both()),
+        // What changes calls on their way may end it.
+        (
+            "{match: {metadata: [{name: hop, present: true}]}, cluster: back}, {cluster: to_two, request_metadata: {set: {hop: h}}}",
+            "{cluster: to_one}",
+            vec![],
+        ),
+        ("{match: {authority: a}, cluster: to_two}", "{match: {authority: b}, cluster: to_one}", vec![]),
+        (
+            "{match: {authority: [a, c]}, cluster: to_two}",
+            "{match: {authority: [b, 'c:1']}, cluster: to_one}",
             both(),
         ),
+        (
+            r"{match: {service: a.S, method: M}, cluster: to_two}",
+            r"{match: {path_regex: '/b\..*'}, cluster: to_one}, {cluster: back}",
+            vec![],
+        ),
+        // What went past an expression does not meet it.
+        (
+            r"{match: {path_regex: '/a\.b\..*'}, cluster: back}, {match: {service_prefix: a.}, cluster: to_two}",
+            r"{match: {path_regex: '/a\.b\..*'}, cluster: to_one}, {cluster: back}",
+            vec![],
+        ),
+    ]);
+}
+
+#[test]
+fn shares_and_copies_lead_round_as_far_as_they_get_calls() {
+    check_loops(&[
         ("{cluster: to_two}", "{split: [{cluster: to_one, weight: 0}, {cluster: back, weight: 1}]}", vec![]),
         (
             "{cluster: to_two}",
@@ -140,9 +187,12 @@ fn two_listeners_may_hand_each_other_calls_that_do_not_come_back() {
         ),
         ("{cluster: to_two}", "{cluster: back, mirror: {cluster: to_one, percent: 0}}", vec![]),
         ("{cluster: to_two}", "{cluster: back, mirror: {cluster: to_one, percent: 1}}", both()),
-    ] {
-        assert_eq!(faults(&text(one, two)), expected, "{one}; {two}");
-    }
+        (
+            "{cluster: to_two}",
+            "{split: [{cluster: to_one, weight: 0}, {cluster: back, weight: 1}, {cluster: other, weight: 0}], canary: {stable: back, canary: other}}",
+            vec![],
+        ),
+    ]);
 }
 
 #[test]

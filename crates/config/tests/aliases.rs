@@ -45,12 +45,27 @@ fn what_many_aliases_repeat_hides_no_other_fault() {
     let mut text = "listeners: [{address: '127.0.0.1:1', routes: [{cluster: c0}]}]\nclusters:\n\
                     - {name: c0, target: 'dns:///a:1', dns: &d {min_refresh: 5}}\n"
         .to_owned();
-    for number in 1..100 {
+    for number in 1..300 {
         text += &format!("- {{name: c{number}, target: 'dns:///a:1', dns: *d}}\n");
     }
     text += "- {name: last, target: 5}\n";
     let paths: Vec<String> = faults(&text).into_iter().map(|(_, path, _)| path).collect();
-    assert_eq!(paths, ["clusters[0].dns.min_refresh", "clusters[100].target"]);
+    assert_eq!(paths, ["clusters[0].dns.min_refresh", "clusters[300].target"]);
+}
+
+#[test]
+fn a_fault_that_is_found_after_many_at_aliases_is_told() {
+    let mut text = "listeners:\n\
+                    - {address: '127.0.0.1:1', limits: {idle_timeout: 90d, stall_timeout: &s 100h}, routes: [{cluster: c0}]}\n\
+                    clusters:\n"
+        .to_owned();
+    for number in 0..60 {
+        text += &format!("- {{name: c{number}, target: 'dns:///a:1', stall_timeout: *s}}\n");
+    }
+    let errors = parse("text", &text).unwrap_err();
+    let paths: Vec<&str> = errors.errors().iter().map(|error| error.place.path.as_str()).collect();
+    let limits = ["idle_timeout", "stall_timeout"].map(|key| format!("listeners[0].limits.{key}"));
+    assert_eq!((paths, errors.omitted()), (limits.iter().map(String::as_str).collect(), 0));
 }
 
 #[test]
@@ -101,4 +116,91 @@ fn what_is_of_use_at_the_anchor_or_at_an_alias_is_no_fault_at_the_others() {
         "clusters[1].retry_throttling",
     ];
     assert_eq!(paths(text(["", ""], ["", ""])), all);
+}
+
+#[test]
+fn a_route_that_is_shared_is_at_fault_only_where_no_listener_has_use_for_it() {
+    let text = |first: &str, second: &str, routes: &str| {
+        format!(
+            "listeners:\n\
+             - {{address: '127.0.0.1:1', {first}routes: &r [{routes}]}}\n\
+             - {{address: '127.0.0.1:2', {second}routes: *r}}\n\
+             clusters: [{{name: a, target: 'dns:///a:1'}}, {{name: b, target: 'dns:///b:1'}}]\n"
+        )
+    };
+    let codes = |text: &str| faults(text).into_iter().map(|(code, path, _)| (code, path)).collect::<Vec<_>>();
+    let (edge, mesh) = ("", "limits: mesh, ");
+    let proto = |more: &str| format!("match: {{metadata: [{{name: x-forwarded-proto, {more}}}]}}");
+    for routes in [
+        format!("{{{}, cluster: a}}, {{cluster: b}}", proto("exact: https")),
+        // All calls of the edge meet it, which does no harm.
+        format!("{{{}, cluster: a}}, {{cluster: b}}", proto("present: false")),
+        format!("{{{}, cluster: a}}, {{cluster: b}}", proto("exact: https, invert: true")),
+        // Nothing is said of what a route does that takes no calls here.
+        format!(
+            "{{{}, cluster: a, rate_limit: {{per_client: {{requests: 5, by: [{{metadata: x-real-ip}}]}}}}}}, {{cluster: b}}",
+            proto("exact: https")
+        ),
+    ] {
+        for [first, second] in [[edge, mesh], [mesh, edge]] {
+            let text = text(first, second, &routes);
+            assert_eq!(codes(&text), [], "{text}");
+            let config = parse("text", &text).expect("it is right");
+            let shown = serde_json::to_string(&config).expect("it is JSON");
+            assert_eq!(parse("shown", &shown), Ok(config), "{shown}");
+        }
+    }
+    // Each condition is met only where the other is not.
+    let both = "{match: {metadata: [{name: x-forwarded-proto, exact: https}, {name: a_b, exact: c}]}, cluster: a}, {cluster: b}";
+    let drops = "limits: mesh, metadata: {names_with_underscore: drop}, ";
+    let at = |listener: usize, condition: usize| {
+        let path = format!("listeners[{listener}].routes[0].match.metadata[{condition}].name");
+        ("unmatchable", path)
+    };
+    assert_eq!(codes(&text(edge, drops, both)), [at(0, 0), at(1, 1)]);
+    // A listener must have some route left.
+    let only = format!("{{{}, cluster: a}}", proto("exact: https"));
+    assert_eq!(codes(&text(mesh, edge, &only)), [at(1, 0)]);
+}
+
+#[test]
+fn a_word_that_two_routes_share_makes_neither_of_use() {
+    let codes = |first: &str, second: &str| {
+        let text = format!(
+            "listeners:\n\
+             - {{address: '127.0.0.1:1', routes: [{first}, {{cluster: a}}]}}\n\
+             - {{address: '127.0.0.1:2', limits: mesh, routes: [{second}, {{cluster: a}}]}}\n\
+             clusters: [{{name: a, target: 'dns:///a:1'}}, {{name: b, target: 'dns:///b:1'}}]\n"
+        );
+        faults(&text).into_iter().map(|(code, ..)| code).collect::<Vec<_>>()
+    };
+    let split = "split: [{cluster: a, weight: 1}, {cluster: b, weight: 1}], match: {service: s}";
+    for (first, second) in [
+        (
+            "{match: {metadata: [{name: &f x-real-ip, exact: a}]}, cluster: a}".to_owned(),
+            "{match: {metadata: [{name: *f, exact: b}]}, cluster: a}".to_owned(),
+        ),
+        (
+            "{match: &m {metadata: [{name: x-real-ip, exact: a}]}, cluster: a}".to_owned(),
+            "{match: *m, cluster: a, timeout: 1s}".to_owned(),
+        ),
+        (format!("{{{split}, sticky_by: &k x-real-ip}}"), format!("{{{split}, sticky_by: *k}}")),
+    ] {
+        assert_eq!(codes(&first, &second), ["unmatchable"], "{first}, {second}");
+    }
+}
+
+#[test]
+fn circuit_breakers_that_are_shared_with_a_cluster_without_retries_leave_it_what_is_of_use() {
+    let text = "listeners: [{address: '127.0.0.1:1', routes: [{cluster: a, retry: {}, mirror: {cluster: b}}]}]\n\
+                clusters:\n\
+                - {name: a, target: 'dns:///a:1', circuit_breakers: &b {max_pending: off, max_retries: 5, per_endpoint: {max_requests: off}}}\n\
+                - {name: b, target: 'dns:///b:1', circuit_breakers: *b}\n";
+    let config = parse("text", text).expect("it is right");
+    assert_eq!(
+        (config.clusters[0].circuit_breakers.is_some(), config.clusters[1].circuit_breakers),
+        (true, None)
+    );
+    let shown = serde_json::to_string(&config).expect("it is JSON");
+    assert_eq!(parse("shown", &shown), Ok(config), "{shown}");
 }

@@ -22,24 +22,33 @@ impl Span {
     }
 
     /// Where it is written: the same for all that repeat it.
-    fn source(self) -> (u32, u32) {
+    fn source(self) -> Source {
         // Texts are far shorter than 32 bits can say.
         self.repeats.unwrap_or((self.offset as u32, self.len as u32))
     }
 }
 
+/// Faults at aliases that are kept until it is known which of them are told at their anchors.
+const MAX_AT_ALIASES: usize = 10_000;
+
 /// The faults found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     found: Vec<Found>,
+    count: usize,
     omitted: usize,
-    /// Faults at aliases that their anchors have as well, which are told there.
-    repeated: usize,
-    /// Values that are at fault only if they are of no use wherever they are repeated, each with its place and fault; and where those
-    /// that are of use are written.
-    useless: Vec<(Span, Span, Fault)>,
-    useful: HashSet<(u32, u32)>,
+    at_aliases: Vec<Found>,
+    /// Where something is wrong that no alias repeats.
+    wrong: HashSet<Source>,
+    useless: Vec<(Used, Found)>,
+    useful: HashSet<Used>,
 }
+
+/// Where something is written: offset and length.
+type Source = (u32, u32);
+
+/// A value, and the whole that aliases share: the same for all uses of the whole.
+type Used = (Source, Source);
 
 #[derive(Debug)]
 struct Found {
@@ -59,42 +68,48 @@ impl Reports {
         self.push(Found { at, fault, related: Some(related) });
     }
 
-    /// Records that a value is of no use, which is a fault at this place unless the value is [of use](Self::note_useful) at its anchor
-    /// or at another alias: whoever shares a table of routes between listeners cannot remove what one of them has no use for.
-    pub(crate) fn add_useless(&mut self, value: Span, at: Span, fault: Fault) {
-        self.useless.push((value, at, fault));
+    /// Records that a value of this whole is of no use here, which is a fault unless it is [of use](Self::note_useful) where an alias
+    /// repeats the whole, or at its anchor: whoever shares a table of routes between listeners cannot remove what one of them has no
+    /// use for.
+    pub(crate) fn add_useless(&mut self, (whole, value): (Span, Span), at: Span, fault: Fault) {
+        self.useless.push(((whole.source(), value.source()), Found { at, fault, related: None }));
     }
 
-    /// A value is of use here: see [`Reports::add_useless`].
-    pub(crate) fn note_useful(&mut self, value: Span) {
-        self.useful.insert(value.source());
+    /// A value of this whole is of use here: see [`Reports::add_useless`].
+    pub(crate) fn note_useful(&mut self, (whole, value): (Span, Span)) {
+        self.useful.insert((whole.source(), value.source()));
     }
 
-    /// Everything was looked at: what is of no use anywhere is a fault.
+    /// Everything was looked at. What is of no use anywhere is a fault; what is wrong at an anchor is corrected there, for all that
+    /// repeat it.
     pub(crate) fn settle(&mut self) {
-        for (value, at, fault) in core::mem::take(&mut self.useless) {
-            if !self.useful.contains(&value.source()) {
-                self.add(at, fault);
+        for (used, found) in core::mem::take(&mut self.useless) {
+            if !self.useful.contains(&used) {
+                self.push(found);
+            }
+        }
+        for found in core::mem::take(&mut self.at_aliases) {
+            if !self.wrong.contains(&found.at.source()) {
+                self.keep(found);
             }
         }
     }
 
-    fn push(&mut self, new: Found) {
-        let is_same = |other: &Found| other.at.source() == new.at.source() && other.fault == new.fault;
-        // What is wrong at the anchor is corrected there, for all that repeat it.
-        if new.at.repeats.is_some()
-            && self.found.iter().any(|other| other.at.repeats.is_none() && is_same(other))
-        {
-            self.repeated += 1;
-            return;
+    fn push(&mut self, found: Found) {
+        self.count += 1;
+        if found.at.repeats.is_none() {
+            self.wrong.insert(found.at.source());
+            self.keep(found);
+        } else if self.at_aliases.len() < MAX_AT_ALIASES {
+            self.at_aliases.push(found);
+        } else {
+            self.omitted += 1;
         }
-        if new.at.repeats.is_none() {
-            let before = self.found.len();
-            self.found.retain(|other| other.at.repeats.is_none() || !is_same(other));
-            self.repeated += before - self.found.len();
-        }
+    }
+
+    fn keep(&mut self, found: Found) {
         if self.found.len() < MAX_ERRORS {
-            self.found.push(new);
+            self.found.push(found);
         } else {
             self.omitted += 1;
         }
@@ -102,11 +117,11 @@ impl Reports {
 
     /// How many faults have been found, those included that are not kept.
     pub(crate) fn count(&self) -> usize {
-        self.found.len() + self.omitted + self.repeated
+        self.count
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.found.is_empty()
+        self.found.is_empty() && self.at_aliases.is_empty()
     }
 
     /// Every place that a fault names.

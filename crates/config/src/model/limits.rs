@@ -19,10 +19,11 @@ pub struct CircuitBreakers {
 }
 
 impl CircuitBreakers {
-    /// The same for a cluster whose calls are never tried again.
-    pub(crate) fn without_retries(mut self) -> Self {
+    /// The same for a cluster whose calls are never tried again; `None` if no bound is left.
+    pub(crate) fn without_retries(mut self) -> Option<Self> {
         (self.cluster.max_retries, self.endpoint.max_retries) = (None, None);
-        self
+        let is_left = [self.cluster, self.endpoint].iter().any(|limits| *limits != BreakerLimits::default());
+        is_left.then_some(self)
     }
 }
 

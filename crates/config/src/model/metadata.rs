@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 pub const MAX_REGEX_BYTES: usize = 64 << 10;
 
 /// A condition on one field of a call's metadata.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct MetadataMatch {
     /// The field's name, in lower case.
     pub name: String,
@@ -25,7 +25,7 @@ pub struct MetadataMatch {
 }
 
 /// What a value must be like.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ValueMatch {
     /// Any value: the field is there.
     Present,

@@ -10,7 +10,7 @@ use evenkeel_balance::retry::{HedgingPolicy, RetryPolicy};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::metadata::fits_every_path;
+use super::metadata::{fits_every_path, whole_regex};
 use super::{Destination, FaultInjection, MetadataChange, MetadataMatch, Mirror, RouteRateLimit};
 use crate::units::format_duration;
 
@@ -126,7 +126,7 @@ impl Serialize for ClusterRef {
 }
 
 /// Conditions on a call; all must hold.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct RouteMatch {
     /// One of these authorities, in lower case; one without a port fits any port. Empty: any authority. At most
     /// [`MAX_AUTHORITIES`](crate::bounds::MAX_AUTHORITIES).
@@ -185,6 +185,35 @@ impl RouteMatch {
         self.metadata.iter().all(is_implied)
     }
 
+    /// Whether no call meets both, as far as that can be told.
+    pub(crate) fn is_apart_from(&self, other: &Self) -> bool {
+        let excludes = |ours: &MetadataMatch| other.metadata.iter().any(|theirs| ours.excludes(theirs));
+        self.path.is_apart_from(&other.path)
+            || self.metadata.iter().any(excludes)
+            || !self.authorities.is_empty() && !other.authorities.is_empty() && !self.shares_authority(other)
+    }
+
+    fn shares_authority(&self, other: &Self) -> bool {
+        let same = |one: &String, two: &String| {
+            one == two || one == Self::without_port(two) || Self::without_port(one) == two
+        };
+        self.authorities.iter().any(|ours| other.authorities.iter().any(|theirs| same(ours, theirs)))
+    }
+
+    /// What is known of calls that meet both: the narrower path and authorities, and all of the metadata.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let mut both = self.clone();
+        if self.path.covers(&other.path) {
+            both.path = other.path.clone();
+        }
+        if self.covers_authorities(other) {
+            both.authorities.clone_from(&other.authorities);
+        }
+        let new = other.metadata.iter().filter(|condition| !self.metadata.contains(condition));
+        both.metadata.extend(new.cloned());
+        both
+    }
+
     fn covers_authorities(&self, other: &Self) -> bool {
         if self.authorities.is_empty() {
             return true;
@@ -232,8 +261,14 @@ impl PathMatch {
         }
     }
 
-    /// Whether no path fits both; `false` of expressions.
+    /// Whether no path fits both; `false` of expressions beside others than whole paths.
     pub(crate) fn is_apart_from(&self, other: &Self) -> bool {
+        if let (Self::Regex(pattern), Self::Method { service, method })
+        | (Self::Method { service, method }, Self::Regex(pattern)) = (self, other)
+        {
+            let path = format!("/{service}/{method}");
+            return whole_regex(pattern).is_ok_and(|regex| !regex.is_match(path.as_bytes()));
+        }
         let ([service, method], [others_service, others_method]) = (self.parts(), other.parts());
         service.is_apart_from(others_service) || method.is_apart_from(others_method)
     }

@@ -3,11 +3,11 @@
 use evenkeel_balance::{Policy, SubsetSize};
 
 use super::leads::{Addresses, Clients};
-use super::metadata::{field_name, hidden_key};
+use super::metadata::{KEY, field_name, hidden};
 use super::route::report_text;
 use super::value;
 use crate::bounds::{self, MAX_HASH_BY};
-use crate::errors::{Fault, Reports, closest};
+use crate::errors::{Fault, Reports, Span, closest};
 use crate::model::{Cookie, HashBy, Subset, SubsetKind};
 use crate::policy::policy_name;
 use crate::raw::{At, Field, List, Off, RawCluster, RawCookie, RawHashBy, RawSubset, Text};
@@ -25,8 +25,10 @@ pub(super) fn resolve_hash_by(
     reports: &mut Reports,
 ) -> Vec<HashBy> {
     let hashes = matches!(policy, Policy::RingHash { .. } | Policy::Maglev { .. });
-    let sources =
-        raw.hash_by.given().map_or_else(Vec::new, |list| resolve_sources("hash_by", list, clients, reports));
+    let sources = raw
+        .hash_by
+        .given()
+        .map_or_else(Vec::new, |list| resolve_sources("hash_by", list, (list.span, clients), reports));
     // An empty list is the default written out.
     let written = raw.hash_by.with_key().filter(|(_, list)| list.value.written > 0);
     match (written, raw.policy.given()) {
@@ -42,11 +44,12 @@ pub(super) fn resolve_hash_by(
     sources
 }
 
-/// The sources of a list, whose key is this, for calls of such clients: what no call gets to has no effect.
+/// The sources of a list, whose key is this, for calls of such clients: what no call gets to has no effect. `owner` is the whole that
+/// aliases may share.
 pub(super) fn resolve_sources(
     key: &'static str,
     list: &At<List<RawHashBy>>,
-    clients: Clients,
+    (owner, clients): (Span, Clients),
     reports: &mut Reports,
 ) -> Vec<HashBy> {
     let count = list.value.written;
@@ -68,7 +71,7 @@ pub(super) fn resolve_sources(
         } else if let Some(fault) = useless_source(key, &sources, &source, clients) {
             useless.push((raw, fault));
         } else {
-            reports.note_useful(raw.span);
+            reports.note_useful((owner, raw.span));
             sources.push(source);
         }
     }
@@ -81,7 +84,7 @@ pub(super) fn resolve_sources(
         if sources.is_empty() {
             reports.add(at, fault);
         } else {
-            reports.add_useless(raw.span, at, fault);
+            reports.add_useless((owner, raw.span), at, fault);
         }
     }
     sources
@@ -102,7 +105,7 @@ fn dead_source(before: &[HashBy], source: &HashBy) -> Option<&'static str> {
 fn useless_source(key: &'static str, before: &[HashBy], source: &HashBy, clients: Clients) -> Option<Fault> {
     let no_effect = |reason| Some(Fault::NoEffect { key, reason });
     match source {
-        HashBy::Metadata(name) if clients.why_hidden(name).is_some() => hidden_key(name, clients),
+        HashBy::Metadata(name) if clients.why_hidden(name).is_some() => hidden(name, KEY, clients),
         _ if clients.addresses == Addresses::All && before.contains(&HashBy::SourceIp) => {
             no_effect("because `source_ip` stands before it, which every call over TCP has, and all come so")
         }

@@ -134,7 +134,7 @@ fn resolve_cluster(
     if !lead.tries_again {
         // What an alias repeats here and is of use elsewhere.
         (retry_budget, retry_throttling) = (RetryBudgetConfig::default(), None);
-        circuit_breakers = circuit_breakers.map(CircuitBreakers::without_retries);
+        circuit_breakers = circuit_breakers.and_then(CircuitBreakers::without_retries);
     }
     Some(Cluster {
         name,

@@ -5,9 +5,9 @@ use super::leads::Clients;
 use super::listener::check_length;
 use super::{canary, metadata, value};
 use crate::bounds::{MAX_SHARES, SHARE_WEIGHT};
-use crate::errors::{Fault, Reports};
+use crate::errors::{Fault, Reports, Span};
 use crate::model::{Destination, Share};
-use crate::raw::{At, List, RawRoute, RawShare};
+use crate::raw::{At, List, RawRoute, RawShare, Text};
 
 /// The destination; `None` if it is at fault.
 pub(super) fn resolve_destination(
@@ -35,7 +35,8 @@ pub(super) fn resolve_destination(
                 let reason = "as `split` has one cluster only";
                 reports.add(at, Fault::NoEffect { key: "sticky_by", reason });
             }
-            let sticky_by = sticky_by.given().and_then(|name| metadata::key_name(name, clients, reports));
+            let sticky_by =
+                sticky_by.given().and_then(|name| resolve_sticky(name, route.span, clients, reports));
             let canary =
                 canary.given().and_then(|canary| canary::resolve_canary(canary, &shares, clusters, reports));
             Some(Destination { shares, sticky_by, canary: canary.map(Box::new) })
@@ -44,6 +45,22 @@ pub(super) fn resolve_destination(
             if route.is_whole {
                 reports.add(route.span, Fault::MissingKey { key: "cluster" });
             }
+            None
+        }
+    }
+}
+
+/// The field that a route's calls are sticky by, if calls of such clients have it.
+fn resolve_sticky(name: &At<Text>, route: Span, clients: Clients, reports: &mut Reports) -> Option<String> {
+    let field = metadata::field_name(name, reports)?;
+    let used = (route, name.span);
+    match metadata::hidden(&field, metadata::KEY, clients) {
+        None => {
+            reports.note_useful(used);
+            Some(field)
+        }
+        Some(fault) => {
+            reports.add_useless(used, name.span, fault);
             None
         }
     }

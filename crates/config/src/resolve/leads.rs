@@ -31,7 +31,7 @@ pub(super) struct Clients {
 
 impl Clients {
     /// Nothing is known.
-    const ANY: Self = Self { addresses: Addresses::Some, rules: MetadataRules::NONE };
+    pub(super) const ANY: Self = Self { addresses: Addresses::Some, rules: MetadataRules::NONE };
 
     /// Those of a listener.
     pub(super) fn of(raw: &RawListener) -> Self {

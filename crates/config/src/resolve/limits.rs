@@ -8,7 +8,7 @@ use super::affinity::resolve_sources;
 use super::leads::Clients;
 use super::value;
 use crate::bounds::{self, Bounds};
-use crate::errors::{Fault, Reports};
+use crate::errors::{Fault, Reports, Span};
 use crate::model::{AdaptiveConcurrency, CircuitBreakers, ClientRate, Rate, RouteRateLimit};
 use crate::raw::{
     At, Field, Integer, Off, RawAdaptiveConcurrency, RawCircuitBreakers, RawClientRateLimit, RawDuration,
@@ -151,7 +151,7 @@ fn min_rtt(raw: &RawAdaptiveConcurrency, reports: &mut Reports) -> MinRtt {
 /// How often a route's calls are let through, if it says so.
 pub(super) fn resolve_rate_limit(
     raw: &Field<RawRateLimit>,
-    clients: Clients,
+    (owner, clients): (Span, Clients),
     reports: &mut Reports,
 ) -> Option<RouteRateLimit> {
     let (key, At { value: raw, is_whole, .. }) = raw.with_key()?;
@@ -168,17 +168,22 @@ pub(super) fn resolve_rate_limit(
         }
     }
     let route = resolve_rate(&raw.requests, &raw.per, &raw.burst, reports);
-    let clients = raw.per_client.given().and_then(|given| resolve_clients(&given.value, clients, reports));
+    let clients =
+        raw.per_client.given().and_then(|given| resolve_clients(&given.value, (owner, clients), reports));
     (route.is_some() || clients.is_some()).then_some(RouteRateLimit { route, clients })
 }
 
-fn resolve_clients(raw: &RawClientRateLimit, clients: Clients, reports: &mut Reports) -> Option<ClientRate> {
+fn resolve_clients(
+    raw: &RawClientRateLimit,
+    of: (Span, Clients),
+    reports: &mut Reports,
+) -> Option<ClientRate> {
     let list = raw.by.given()?;
     if list.value.written == 0 {
         let help = "add what tells clients apart, such as `{metadata: x-client-id}`, or remove `per_client`";
         reports.add(list.span, Fault::EmptyList { help });
     }
-    let by = resolve_sources("by", list, clients, reports);
+    let by = resolve_sources("by", list, of, reports);
     for entry in &list.value.entries {
         if let RawHashBy::Cookie(cookie) = &entry.value
             && let Some((key, _)) = cookie.ttl.with_key()

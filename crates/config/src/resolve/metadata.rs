@@ -8,7 +8,7 @@ use super::route::report_text;
 use crate::bounds::MAX_METADATA_MATCHES;
 use crate::errors::{Fault, Reports, Span};
 use crate::model::{MAX_REGEX_BYTES, MetadataMatch, ValueMatch, whole_regex};
-use crate::raw::{At, Field, List, RawMetadataMatch, Text};
+use crate::raw::{At, Field, List, RawMatch, RawMetadataMatch, Text};
 use crate::units::format_size;
 
 /// Bytes of a field's name or of text that is compared with its value.
@@ -20,7 +20,6 @@ const FORBIDDEN: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "t
 /// The conditions; `None` if one is at fault, so that nothing is concluded from the others.
 pub(super) fn resolve_metadata(
     raw: &Field<List<RawMetadataMatch>>,
-    clients: Clients,
     reports: &mut Reports,
 ) -> Option<Vec<MetadataMatch>> {
     let given = match raw {
@@ -32,21 +31,31 @@ pub(super) fn resolve_metadata(
     check_length(given.as_ref(), "conditions on metadata", MAX_METADATA_MATCHES, help, reports);
     let entries = given.value.entries.iter().take(MAX_METADATA_MATCHES);
     let mut conditions: Vec<(Span, MetadataMatch)> = Vec::new();
-    let mut always_met = 0;
     for entry in entries {
-        let Some(condition) = resolve_one(entry, clients, reports) else { continue };
-        if clients.why_hidden(&condition.name).is_some() {
-            // None meets the others: the route is left out.
-            always_met += usize::from(condition.invert);
-            continue;
-        }
+        let Some(condition) = resolve_one(entry, reports) else { continue };
         if is_at_odds(&conditions, entry.span, &condition, reports) {
             continue;
         }
         conditions.push((entry.span, condition));
     }
-    let is_whole = given.value.written > 0 && conditions.len() + always_met == given.value.written;
+    let is_whole = !conditions.is_empty() && conditions.len() == given.value.written;
     is_whole.then(|| conditions.into_iter().map(|(_, condition)| condition).collect())
+}
+
+/// The conditions, with their places, that no call of such clients meets, as its field is hidden. That a field is not there is met by all
+/// of them, which does no harm.
+pub(super) fn hidden_conditions(raw: &Field<RawMatch>, clients: Clients) -> Vec<(Span, Fault)> {
+    let entries = raw.given().and_then(|given| given.value.metadata.given());
+    let entries = entries.into_iter().flat_map(|list| &list.value.entries);
+    let unmet = |raw: &At<RawMetadataMatch>| {
+        let RawMetadataMatch { name, present, invert, .. } = &raw.value;
+        let is_inverted = invert.given().is_some_and(|flag| flag.value.0);
+        let is_for_absence = is_inverted != present.given().is_some_and(|flag| !flag.value.0);
+        let name = name.given().filter(|_| !is_for_absence)?;
+        let fault = hidden(&name.value.0.to_ascii_lowercase(), "condition", clients)?;
+        Some((name.span, fault))
+    };
+    entries.filter_map(unmet).collect()
 }
 
 /// Whether no call meets a condition together with one before it, or each call that meets the others meets it; that is reported.
@@ -66,7 +75,7 @@ fn is_at_odds(
     true
 }
 
-fn resolve_one(raw: &At<RawMetadataMatch>, clients: Clients, reports: &mut Reports) -> Option<MetadataMatch> {
+fn resolve_one(raw: &At<RawMetadataMatch>, reports: &mut Reports) -> Option<MetadataMatch> {
     let RawMetadataMatch { name, present, exact, prefix, regex, invert } = &raw.value;
     let keys = [
         ("present", present.with_key().map(|(at, _)| at)),
@@ -106,11 +115,6 @@ fn resolve_one(raw: &At<RawMetadataMatch>, clients: Clients, reports: &mut Repor
         report_text(given, kind, reason, "remove the condition", reports);
         return None;
     }
-    let help = if invert { "remove it: all calls meet it" } else { ANOTHER };
-    match hidden(&name, ("condition", help), clients) {
-        None => reports.note_useful(given.span),
-        Some(fault) => reports.add_useless(given.span, given.span, fault),
-    }
     raw.is_whole.then_some(MetadataMatch { name, value, invert })
 }
 
@@ -131,33 +135,15 @@ fn decided(name: &str, value: &ValueMatch) -> Option<(&'static str, &'static str
     }
 }
 
-/// The name of a field that tells calls of such clients apart, in lower case; `None` if no call of theirs has it.
-pub(super) fn key_name(name: &At<Text>, clients: Clients, reports: &mut Reports) -> Option<String> {
-    let text = field_name(name, reports)?;
-    match hidden_key(&text, clients) {
-        None => {
-            reports.note_useful(name.span);
-            Some(text)
-        }
-        Some(fault) => {
-            reports.add_useless(name.span, name.span, fault);
-            None
-        }
-    }
-}
-
-/// What is wrong with a key by a field of this name, if no call of such clients has it.
-pub(super) fn hidden_key(name: &str, clients: Clients) -> Option<Fault> {
-    hidden(name, ("key of calls", ANOTHER), clients)
-}
-
-/// What to do about a field that no call has.
-const ANOTHER: &str = "use another field, or change the listener's `metadata`";
-
-fn hidden(name: &str, (kind, help): (&'static str, &'static str), clients: Clients) -> Option<Fault> {
+/// Why a field of this name, given in lower case, can be no such thing for calls of such clients; `None` if they may have it.
+pub(super) fn hidden(name: &str, kind: &'static str, clients: Clients) -> Option<Fault> {
     let reason = clients.why_hidden(name)?;
-    Some(Fault::Unmatchable { text: name.to_owned(), kind, reason, help: help.to_owned() })
+    let help = "use another field, or change the listener's `metadata`".to_owned();
+    Some(Fault::Unmatchable { text: name.to_owned(), kind, reason, help })
 }
+
+/// What a key by a field is called.
+pub(super) const KEY: &str = "key of calls";
 
 /// A name that a field of the metadata whose values are text can have, in lower case.
 pub(super) fn field_name(name: &At<Text>, reports: &mut Reports) -> Option<String> {

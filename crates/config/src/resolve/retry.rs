@@ -212,34 +212,34 @@ pub(super) fn check_needed(raw: &RawCluster, budget: &RetryBudgetConfig, lead: L
     let budget = raw.retry_budget.with_key().filter(|_| *budget != RetryBudgetConfig::default());
     let throttling = raw.retry_throttling.with_key().filter(|(_, given)| matches!(given.value, Off::On(_)));
     let keys = [
-        ("retry_budget", budget.map(|(at, value)| (at, value.span))),
-        ("retry_throttling", throttling.map(|(at, value)| (at, value.span))),
+        ("retry_budget", budget.map(|(at, value)| (at, (value.span, value.span)))),
+        ("retry_throttling", throttling.map(|(at, value)| (at, (value.span, value.span)))),
     ];
     let bounds = bounds_of_retries(raw).map(|places| ("max_retries", Some(places)));
     for (key, places) in keys.into_iter().chain(bounds) {
-        let Some((at, value)) = places else { continue };
+        let Some((at, used)) = places else { continue };
         if lead.tries_again {
-            reports.note_useful(value);
+            reports.note_useful(used);
         } else {
             let reason = "as no route that leads to the cluster has `retry` or `hedge`";
-            reports.add_useless(value, at, Fault::NoEffect { key, reason });
+            reports.add_useless(used, at, Fault::NoEffect { key, reason });
         }
     }
 }
 
-/// Where `max_retries` is a number, of the cluster and of each endpoint: the key and the value.
-fn bounds_of_retries(raw: &RawCluster) -> impl Iterator<Item = (Span, Span)> {
+/// Where `max_retries` is a number, of the cluster and of each endpoint: the key; the whole that aliases may share, and the value.
+fn bounds_of_retries(raw: &RawCluster) -> impl Iterator<Item = (Span, (Span, Span))> {
     let breakers = raw.circuit_breakers.given().and_then(|given| match &given.value {
-        Off::On(breakers) => Some(breakers),
+        Off::On(breakers) => Some((given.span, breakers)),
         Off::Off => None,
     });
-    let of_endpoint = breakers.and_then(|breakers| breakers.per_endpoint.given());
-    let fields = [
-        breakers.map(|breakers| &breakers.max_retries),
-        of_endpoint.map(|of_endpoint| &of_endpoint.value.max_retries),
-    ];
-    let numbers = fields.into_iter().flatten().filter_map(Field::with_key);
-    numbers.filter(|(_, given)| matches!(given.value, Off::On(_))).map(|(key, given)| (key, given.span))
+    breakers.into_iter().flat_map(|(whole, breakers)| {
+        let of_endpoint = breakers.per_endpoint.given().map(|given| &given.value.max_retries);
+        let fields = [Some(&breakers.max_retries), of_endpoint];
+        let numbers = fields.into_iter().flatten().filter_map(Field::with_key);
+        let numbers = numbers.filter(|(_, given)| matches!(given.value, Off::On(_)));
+        numbers.map(move |(key, given)| (key, (whole, given.span)))
+    })
 }
 
 pub(super) fn resolve_throttling(

@@ -24,21 +24,30 @@ pub(super) fn resolve_routes(
     check_length(list.as_ref(), "routes", MAX_ROUTES, help, reports);
     let mut reach = Reach::default();
     let mut routes = Vec::new();
+    let mut unmet = Vec::new();
     for route in list.value.entries.iter().take(MAX_ROUTES) {
+        let hidden = metadata::hidden_conditions(&route.value.r#match, clients);
+        // Of a route that takes no calls here, nothing else is concluded from the clients.
+        let clients = if hidden.is_empty() { clients } else { Clients::ANY };
         let (timeout, max_stream_duration, stream_idle_timeout) = resolve_times(&route.value, reports);
         let destination = destination::resolve_destination(route, clusters, clients, reports);
         let retry = super::retry::resolve_retry(&route.value, timeout, reports);
         let hedge = super::retry::resolve_hedge(&route.value, timeout, reports);
         let mirror = fault::resolve_mirror(&route.value.mirror, destination.as_ref(), clusters, reports);
         let fault = fault::resolve_fault(&route.value.fault, reports);
-        let rate_limit = limits::resolve_rate_limit(&route.value.rate_limit, clients, reports);
+        let rate_limit = limits::resolve_rate_limit(&route.value.rate_limit, (route.span, clients), reports);
         let mut change = |key, field| rewrite::resolve_change(key, field, reports);
         let request_metadata = change("request_metadata", &route.value.request_metadata);
         let response_metadata = change("response_metadata", &route.value.response_metadata);
         let response_trailers = change("response_trailers", &route.value.response_trailers);
-        let matched = resolve_match(&route.value.r#match, clients, reports);
+        let matched = resolve_match(&route.value.r#match, reports);
         // A misspelt condition would make the route look as if it took every call.
         let Some(matched) = matched.filter(|_| route.is_whole) else { continue };
+        if !hidden.is_empty() {
+            unmet.extend(hidden.into_iter().map(|(at, fault)| (route.span, at, fault)));
+            continue;
+        }
+        reports.note_useful((route.span, route.span));
         if let Some((earlier, is_mutual)) = reach.add(route.span, &matched) {
             reports.add_related(route.span, Fault::UnreachableRoute { is_mutual }, earlier);
         }
@@ -57,6 +66,14 @@ pub(super) fn resolve_routes(
             response_metadata,
             response_trailers,
         }));
+    }
+    for (route, at, fault) in unmet {
+        // A table may be shared with a listener that has use for the route; but each must have some of its own.
+        if routes.is_empty() {
+            reports.add(at, fault);
+        } else {
+            reports.add_useless((route, route), at, fault);
+        }
     }
     routes
 }
@@ -87,14 +104,14 @@ fn resolve_times(
 }
 
 /// The conditions; `None` if they are at fault, so that nothing is concluded from them.
-fn resolve_match(raw: &Field<RawMatch>, clients: Clients, reports: &mut Reports) -> Option<RouteMatch> {
+fn resolve_match(raw: &Field<RawMatch>, reports: &mut Reports) -> Option<RouteMatch> {
     match raw {
         Field::Absent => Some(RouteMatch::default()),
         Field::Refused => None,
         Field::Given { value: At { value, .. }, .. } => {
             let authorities = resolve_authorities(&value.authority, reports);
             let path = resolve_path(value, reports);
-            let metadata = metadata::resolve_metadata(&value.metadata, clients, reports);
+            let metadata = metadata::resolve_metadata(&value.metadata, reports);
             Some(RouteMatch { authorities: authorities?, path: path?, metadata: metadata? })
         }
     }

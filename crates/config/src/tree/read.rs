@@ -86,6 +86,8 @@ fn parse(text: &str, budget: Budget) -> Result<Tree, Error> {
             flow_nesting_limit: MAX_DEPTH,
             max_anchors: 1_000,
             max_aliases: 10_000,
+            // The bounds of what they repeat are enough: a hundred clusters may well share their limits.
+            enforce_alias_anchor_ratio: false,
             max_total_scalar_bytes: 4 * budget.bytes,
         },
         alias_limits: serde_saphyr::alias_limits! {

@@ -156,7 +156,7 @@ impl Proxy {
             access_log,
             rates: Mutex::new(RateLimits::new(seed)),
             log: LogLimiter::default(),
-            refusal: None,
+            unlogged: None,
             seed,
         };
         supervisor.place_clusters(&state.config.load());

@@ -57,15 +57,23 @@ pub(super) struct Supervisor {
     pub(super) rates: Mutex<RateLimits>,
     /// Whoever may reload may do so in a loop.
     pub(super) log: LogLimiter,
-    /// Why a configuration was refused, as it was logged last.
-    pub(super) refusal: Option<String>,
+    /// Why a configuration was refused, if that waits to be logged.
+    pub(super) unlogged: Option<String>,
     pub(super) seed: u64,
 }
 
 impl Supervisor {
     /// Serves requests until a drain is complete.
     pub(super) async fn run(mut self) -> DrainReport {
-        while let Some(request) = self.inbox.recv().await {
+        loop {
+            let request = tokio::select! {
+                request = self.inbox.recv() => request,
+                () = tokio::time::sleep(evenkeel_telemetry::PERIOD), if self.unlogged.is_some() => {
+                    self.log_waiting();
+                    continue;
+                }
+            };
+            let Some(request) = request else { break };
             match request {
                 Request::EndpointsChanged => self.publish(),
                 Request::Resolved => self.count_resolutions(),
@@ -171,6 +179,7 @@ impl Supervisor {
                 let generation = self.state.generation.fetch_add(1, Ordering::Relaxed) + 1;
                 self.publish();
                 self.state.set_reload_error(None);
+                self.unlogged = None;
                 control.config_reloaded(Reload::Accepted);
                 control.set_config_generation(generation);
                 if let Some(suppressed) = self.log.allow("reloaded", self.state.now()) {
@@ -187,15 +196,28 @@ impl Supervisor {
         }
     }
 
-    /// Logs why a configuration was refused: each reason at once, and the same again once a second at most.
+    /// Logs why a configuration was refused, once a second at most: the newest reason is logged when the second is over.
     fn log_refusal(&mut self, reason: String) {
-        let allowed = self.log.allow("reload", self.state.now());
-        if allowed.is_none() && self.refusal.as_ref() == Some(&reason) {
-            return;
+        match self.log.allow("reload", self.state.now()) {
+            Some(suppressed) => {
+                self.unlogged = None;
+                tracing::error!(suppressed, "the old configuration stays in force: {reason}");
+            }
+            None => self.unlogged = Some(reason),
         }
-        let suppressed = allowed.unwrap_or_default();
-        tracing::error!(suppressed, "the old configuration stays in force: {reason}");
-        self.refusal = Some(reason);
+    }
+
+    /// Logs the reason that waits.
+    fn log_waiting(&mut self) {
+        let Some(reason) = self.unlogged.take() else { return };
+        match self.log.allow("reload", self.state.now()) {
+            Some(suppressed) => {
+                // It was counted as left out itself.
+                let suppressed = suppressed.saturating_sub(1);
+                tracing::error!(suppressed, "the old configuration stays in force: {reason}");
+            }
+            None => self.unlogged = Some(reason),
+        }
     }
 
     fn reopen_log(&self) {

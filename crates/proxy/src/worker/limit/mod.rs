@@ -11,7 +11,7 @@
 //!
 //! Invariant: what an attempt takes is in its `Places`, which are given back once, to the limits they were taken from, also
 //! after a reload has put others in their place; circuit breakers that a reload turns on take over
-//! what is under way ([`adopt`]). Copies of calls ([`mirror`](super::mirror)) take the same, and never wait.
+//! what is under way (`adopt`). Copies of calls ([`mirror`](super::mirror)) take the same, and never wait.
 //!
 //! A cluster without limits costs a call one look at an `Option`.
 
