@@ -82,16 +82,23 @@ fn breaker(max_requests: u32) -> Arc<CircuitBreaker> {
     Arc::new(CircuitBreaker::new(Scope::Cluster, &limits))
 }
 
-#[test]
-fn circuit_breakers_that_are_turned_on_count_what_is_under_way() {
+/// A world with so many calls under way at a backend that does not answer.
+fn with_calls(count: usize, limits: Option<ClusterLimits>) -> (World, usize) {
     let (mut world, client) = world(1);
     world.worker_may_connect = true;
     let backend = world.backends[0];
     world.peer(backend).is_silent = true;
-    for _ in 0..3 {
+    world.change_cluster(|cluster| cluster.limits = limits.map(Arc::new));
+    for _ in 0..count {
         world.call(client, b'S', 10);
     }
     world.turns(3);
+    (world, client)
+}
+
+#[test]
+fn circuit_breakers_that_are_turned_on_count_what_is_under_way() {
+    let (mut world, client) = with_calls(3, None);
     let first = breaker(3);
     for _ in 0..2 {
         // Off and on again: nothing is counted twice.
@@ -119,14 +126,7 @@ fn circuit_breakers_that_are_turned_on_count_what_is_under_way() {
 
 #[test]
 fn circuit_breakers_that_come_with_another_policy_count_what_is_under_way_by_the_former() {
-    let (mut world, client) = world(1);
-    world.worker_may_connect = true;
-    let backend = world.backends[0];
-    world.peer(backend).is_silent = true;
-    for _ in 0..3 {
-        world.call(client, b'S', 10);
-    }
-    world.turns(3);
+    let (mut world, client) = with_calls(3, None);
     let breaker = breaker(4);
     world.change_cluster(|cluster| (cluster.policy, cluster.limits) = (Policy::Random, with(&breaker, None)));
     assert_eq!(used(&breaker)[2], 3);
@@ -143,10 +143,6 @@ fn circuit_breakers_that_come_with_another_policy_count_what_is_under_way_by_the
 
 #[test]
 fn circuit_breakers_beside_adaptive_concurrency_take_over_its_calls_and_those_that_wait() {
-    let (mut world, client) = world(1);
-    world.worker_may_connect = true;
-    let backend = world.backends[0];
-    world.peer(backend).is_silent = true;
     let limit = AdaptiveConfig {
         min_limit: 2,
         max_limit: 2,
@@ -156,11 +152,7 @@ fn circuit_breakers_beside_adaptive_concurrency_take_over_its_calls_and_those_th
     };
     let limiter = Arc::new(AdaptiveLimiter::new(limit, Duration::ZERO));
     let alone = ClusterLimits { adaptive: Some(Arc::clone(&limiter)), ..ClusterLimits::default() };
-    world.change_cluster(|cluster| cluster.limits = Some(Arc::new(alone)));
-    for _ in 0..5 {
-        world.call(client, b'S', 10);
-    }
-    world.turns(3);
+    let (mut world, _) = with_calls(5, Some(alone));
     let breaker = breaker(9);
     world.change_cluster(|cluster| cluster.limits = with(&breaker, Some(&limiter)));
     assert_eq!((used(&breaker), limiter.in_flight()), ([1, 3, 2, 0], 2));

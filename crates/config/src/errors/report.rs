@@ -40,6 +40,7 @@ pub(crate) struct Reports {
     at_aliases: Vec<Found>,
     /// Where something is wrong that no alias repeats.
     wrong: HashSet<Source>,
+    /// These two are bounded by the document's values.
     useless: Vec<(Used, Found)>,
     useful: HashSet<Used>,
 }

@@ -69,7 +69,9 @@ impl Supervisor {
             let request = tokio::select! {
                 request = self.inbox.recv() => request,
                 () = tokio::time::sleep(evenkeel_telemetry::PERIOD), if self.unlogged.is_some() => {
-                    self.log_waiting();
+                    if let Some(reason) = self.unlogged.take() {
+                        self.log_refusal(reason, true);
+                    }
                     continue;
                 }
             };
@@ -190,30 +192,19 @@ impl Supervisor {
             Err(error) => {
                 self.state.set_reload_error(Some(error.to_string()));
                 control.config_reloaded(Reload::Rejected);
-                self.log_refusal(error.to_string());
+                self.log_refusal(error.to_string(), false);
                 Err(error)
             }
         }
     }
 
-    /// Logs why a configuration was refused, once a second at most: the newest reason is logged when the second is over.
-    fn log_refusal(&mut self, reason: String) {
+    /// Logs why a configuration was refused, once a second at most: the newest reason is logged when the second is over. `waited`
+    /// says that it waited for that, and so was counted among those left out.
+    fn log_refusal(&mut self, reason: String, waited: bool) {
         match self.log.allow("reload", self.state.now()) {
-            Some(suppressed) => {
+            Some(left_out) => {
                 self.unlogged = None;
-                tracing::error!(suppressed, "the old configuration stays in force: {reason}");
-            }
-            None => self.unlogged = Some(reason),
-        }
-    }
-
-    /// Logs the reason that waits.
-    fn log_waiting(&mut self) {
-        let Some(reason) = self.unlogged.take() else { return };
-        match self.log.allow("reload", self.state.now()) {
-            Some(suppressed) => {
-                // It was counted as left out itself.
-                let suppressed = suppressed.saturating_sub(1);
+                let suppressed = left_out.saturating_sub(u64::from(waited));
                 tracing::error!(suppressed, "the old configuration stays in force: {reason}");
             }
             None => self.unlogged = Some(reason),
